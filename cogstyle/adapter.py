@@ -1,0 +1,35 @@
+"""Which parameters train, and how an adapter starts from the frozen image model."""
+
+import torch
+from torch import nn
+
+from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
+from cogstyle.model.transformer import Block, Transformer
+
+
+@torch.no_grad()
+def adapter_from_image(base: Transformer, *, window: int = 0, copy_output: bool = True) -> TemporalAdapter:
+    """An adapter that starts as a copy of the spatial channel, beside a base that no longer trains.
+
+    With the output projection copied too, a single frame is left as the image model makes it, whatever
+    the gate. `copy_output=False` leaves that projection random, as the released code does.
+
+    Args:
+        base: the image model; its gradients are switched off.
+        window: side of the temporal windows in tokens, 0 for full attention.
+    """
+    config = base.config
+    base.requires_grad_(False)
+    adapter = TemporalAdapter(config, window=window)
+    for layer, block in zip(adapter.layers, base.layers, strict=True):
+        assert isinstance(layer, TemporalAttention) and isinstance(block, Block)
+        layer.qkv.load_state_dict(block.qkv.state_dict())
+        if copy_output:
+            layer.dense.load_state_dict(block.dense.state_dict())
+        else:
+            nn.init.normal_(layer.dense.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.dense.bias)  # type: ignore[arg-type]
+    first = base.positions.weight[config.text_positions : config.text_positions + config.tokens]
+    copies = -(-config.extra_positions // config.tokens)
+    adapter.positions.weight.copy_(first.repeat(copies, 1)[: config.extra_positions])
+    return adapter

@@ -1,0 +1,182 @@
+"""Architectures as frozen dataclasses, each with presets; `debug` is the smallest that has every part."""
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from cogstyle.errors import ConfigError
+
+C = TypeVar("C")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError(message) unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def from_dict(cls: type[C], values: dict[str, Any], where: str) -> C:
+    """Build the dataclass `cls` from plain values; lists become tuples, unknown keys are errors."""
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    require(not unknown, f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(known)}")
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """A VQ-VAE: pixels [height, width] <-> codes [height / rate, width / rate]."""
+
+    codes: int = 1024  # entries of the codebook
+    code_width: int = 64  # width of one entry
+    encoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first; a factor 2 between levels
+    decoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first
+    encoder_blocks: int = 1  # residual blocks a level
+    decoder_blocks: int = 2  # residual blocks a level
+    patch: int = 4  # pixels along the side of a patch that the finest level sees as one place
+    image_size: int = 64  # pixels of a frame that the shipped weights were trained at
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.encoder_channels) == len(self.decoder_channels) > 0,
+            f"encoder has {len(self.encoder_channels)} levels, decoder {len(self.decoder_channels)}",
+        )
+        require(
+            self.image_size % self.rate == 0,
+            f"image_size {self.image_size} is no multiple of the rate {self.rate}",
+        )
+
+    @property
+    def rate(self) -> int:
+        """Pixels along the side of one code."""
+        return self.patch * 2 ** (len(self.encoder_channels) - 1)
+
+
+TOKENIZERS = {
+    "debug": TokenizerConfig(
+        codes=32, code_width=8, encoder_channels=(8, 16), decoder_channels=(8, 16), decoder_blocks=1, image_size=32
+    ),
+    "shapes": TokenizerConfig(),
+}
+
+
+def preset(presets: dict[str, C], name: str) -> C:
+    """Look up a preset by name.
+
+    Raises:
+        ConfigError: naming the known presets.
+    """
+    require(name in presets, f"unknown preset {name!r}; known are {', '.join(presets)}")
+    return presets[name]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The dual-channel transformer: a frozen image model and what every adapter on it must know."""
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int  # rows of the token embedding: image ids, text ids, <start_of_image>, spare rows
+    codes: int  # image ids 0 .. codes - 1, the only ids that can be generated
+    start_of_image: int  # id that stands in the first place of every frame
+    pad: int  # id that fills the text span on the left
+    grid: tuple[int, int]  # tokens of a frame: rows, columns
+    frames: int = 5  # frames the temporal channel was made for
+    text_span: int = 64  # longest text, in tokens
+    text_positions: int = 512  # position rows before those of the first frame
+    positions: int = 1024  # rows of the frozen position table
+    extra_positions: int = 2000  # rows of an adapter's position table (frames 2, 3, ...)
+    window: int = 10  # side of the interpolation adapter's attention windows, in tokens
+    mlp_ratio: int = 4
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        require(self.width % self.heads == 0, f"width {self.width} is no multiple of heads {self.heads}")
+        require(
+            self.codes <= min(self.start_of_image, self.pad) and max(self.start_of_image, self.pad) < self.vocabulary,
+            f"start_of_image {self.start_of_image} and pad {self.pad} must lie between codes {self.codes} "
+            f"and vocabulary {self.vocabulary}",
+        )
+        require(
+            self.text_span <= self.text_positions and self.text_positions + self.tokens <= self.positions,
+            f"positions {self.positions} must hold text_positions {self.text_positions} and {self.tokens} tokens",
+        )
+        require(
+            (self.frames - 1) * self.tokens <= self.extra_positions,
+            f"extra_positions {self.extra_positions} must hold {self.frames - 1} frames of {self.tokens}",
+        )
+        require(
+            self.grid[0] % self.window == 0 and self.grid[1] % self.window == 0,
+            f"grid {self.grid} is no multiple of window {self.window}",
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one frame (L)."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+
+def _small(codes: int, texts: int, **sizes: Any) -> ModelConfig:
+    """A model whose vocabulary is `codes` image ids, `texts` text ids and <start_of_image>; <pad> is text id 0."""
+    return ModelConfig(codes=codes, pad=codes, start_of_image=codes + texts, vocabulary=codes + texts + 1, **sizes)
+
+
+MODELS = {
+    "debug": _small(
+        **dict(codes=32, texts=400, layers=2, width=32, heads=2, grid=(4, 4), window=2),
+        **dict(text_span=48, text_positions=48, positions=64, extra_positions=64),
+    ),
+    "shapes": _small(
+        **dict(codes=1024, texts=512, layers=6, width=160, heads=5, grid=(8, 8), window=4),
+        **dict(text_span=64, text_positions=64, positions=128, extra_positions=256),
+    ),
+    "cogvideo-9b": ModelConfig(
+        layers=48,
+        width=3072,
+        heads=48,
+        vocabulary=150_010,
+        codes=20_000,
+        start_of_image=150_000,
+        pad=20_003,
+        grid=(20, 20),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """How a caption becomes the text that a model reads; the guide is what guidance leads away from."""
+
+    image: str = "{prompt}"
+    image_guide: str = "<n>"
+    video: str = "{seconds}秒<n>{prompt}"
+    video_guide: str = "{seconds}秒<n>"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How one stage draws its tokens. Of `clusters`, `top_k` and `top_p` at most one is set."""
+
+    guidance: float = 1.0  # guide + guidance * (condition - guide); 1 = no guide
+    temperature: float = 1.0
+    clusters: int = 0  # draw among this many best clusters (0 = no clusters)
+    inner_temperature: float = 0.89  # temperature inside the drawn cluster, on top of `temperature`
+    top_k: int = 0  # draw among this many best tokens (0 = all)
+    top_p: float = 1.0  # draw among the fewest best tokens that hold this share (1 = all)
+    text_bias: float = 0.0  # added to the scores of text keys when there is no guidance
+
+    def __post_init__(self) -> None:
+        require(self.guidance >= 0.0, f"guidance {self.guidance} must be 0 or more")
+        require(self.temperature > 0.0, f"temperature {self.temperature} must be above 0")
+        require(self.inner_temperature > 0.0, f"inner_temperature {self.inner_temperature} must be above 0")
+        require(self.clusters >= 0 and self.top_k >= 0, f"clusters {self.clusters} and top_k {self.top_k} must be >= 0")
+        require(0.0 < self.top_p <= 1.0, f"top_p {self.top_p} must be above 0 and at most 1")
+        chosen = (self.clusters > 0) + (self.top_k > 0) + (self.top_p < 1.0)
+        require(chosen <= 1, "clusters, top_k and top_p exclude each other; set one")

@@ -1,0 +1,92 @@
+"""Token shards: what training reads. Each part holds tokens, captions and seconds of some rows.
+
+Parts are written whole; a killed encoding goes on after the last part it finished.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cogstyle.bundle import read_tensors, write_tensors
+from cogstyle.data.clips import Row
+from cogstyle.errors import BundleError
+from cogstyle.tokenizers.vqvae import VQVAE
+
+PART = 1000  # rows a file
+TOKENIZER_KEY = "tokenizer_sha256"
+
+
+@dataclass(frozen=True)
+class Shards:
+    """All rows of a data set in memory: tokens [rows, F, L], captions, seconds [rows]."""
+
+    tokens: Tensor
+    captions: list[str]
+    seconds: list[float]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def _encode_part(vqvae: VQVAE, rows: list[Row]) -> dict[str, Tensor]:
+    frames = np.concatenate([row.frames for row in rows])
+    images_BCHW = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    ids_BL = torch.cat([vqvae.encode(chunk) for chunk in images_BCHW.split(64)])
+    return {
+        "tokens": ids_BL.view(len(rows), -1, ids_BL.shape[1]).to(torch.int32),
+        "captions": torch.frombuffer(bytearray("\n".join(row.caption for row in rows).encode()), dtype=torch.uint8),
+        "seconds": torch.tensor([row.seconds for row in rows]),
+    }
+
+
+def encode(
+    make_row: Callable[[int], Row], count: int, folder: Path, *, vqvae: VQVAE, tokenizer_sha256: str, quiet: bool = False
+) -> None:
+    """Write rows `make_row(0)` .. `make_row(count - 1)` as parts in `folder`; parts that are there stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for first in tqdm(range(0, count, PART), desc=f"encoding {folder.name}", disable=quiet):
+        path = folder / f"part-{first // PART:05d}.safetensors"
+        if not path.exists():
+            rows = [make_row(number) for number in range(first, min(first + PART, count))]
+            write_tensors(path, _encode_part(vqvae, rows), {TOKENIZER_KEY: tokenizer_sha256})
+
+
+def load(folder: Path, count: int, *, tokenizer_sha256: str) -> Shards:
+    """Read the first `count` rows.
+
+    Raises:
+        BundleError: if parts are missing or were encoded by another tokenizer.
+    """
+    tokens, captions, seconds = [], [], []
+    for path in sorted(folder.glob("part-*.safetensors"))[: -(-count // PART)]:
+        part, meta = read_tensors(path)
+        if meta.get(TOKENIZER_KEY) != tokenizer_sha256:
+            raise BundleError(f"{path} was encoded by another tokenizer; remove {folder} to encode it again")
+        tokens.append(part["tokens"])
+        captions += bytes(part["captions"].numpy()).decode().split("\n")
+        seconds += part["seconds"].tolist()
+    if len(captions) < count:
+        raise BundleError(f"{folder} holds {len(captions)} rows, {count} are asked for")
+    return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count])
+
+
+def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:
+    """Row numbers of a step's batch: every row once an epoch, each epoch in its own order."""
+    first = step * batch
+    picks = []
+    while len(picks) < batch:
+        epoch, offset = divmod(first + len(picks), count)
+        order = np.random.default_rng([seed, epoch]).permutation(count)
+        picks += order[offset : offset + batch - len(picks)].tolist()
+    return np.array(picks)
+
+
+def fingerprint(*parts: object) -> str:
+    """A short name for a data set made by these settings."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]

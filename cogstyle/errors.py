@@ -1,0 +1,25 @@
+"""Every error a user can cause, each naming the offending value and the limit."""
+
+
+class CogstyleError(Exception):
+    """Base of all errors raised for a user's input; the CLI prints it as one line and exits with 2."""
+
+
+class ConfigError(CogstyleError):
+    """An option, recipe or preset that is unknown, out of range or contradictory."""
+
+
+class PromptError(CogstyleError):
+    """A prompt that is empty or longer than the text span."""
+
+
+class BundleError(CogstyleError):
+    """A bundle whose files are missing, damaged, or made for other weights."""
+
+
+class MediaError(CogstyleError):
+    """An image or video that cannot be read or written."""
+
+
+class LayoutError(CogstyleError):
+    """Tokens or tensors that do not fit the layout they are used with."""

@@ -1,0 +1,162 @@
+"""The frozen text-to-image transformer, with a place beside each attention layer for an adapter.
+
+One class serves training and sampling, images, keyframes and interpolation: tasks differ by the layout
+that prepared the channels. Without an adapter it is the image model, exactly.
+
+Source: CogView2 / CogVideo (arXiv 2204.14217, 2205.15868): sandwich LayerNorm, tied output embedding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cogstyle.config import ModelConfig
+from cogstyle.errors import LayoutError
+from cogstyle.layout import FrameLayout, Window
+from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
+from cogstyle.model.cache import KeyValues
+from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
+
+
+class Block(nn.Module):
+    """x + norm3(attention(norm1(x))), then x + norm4(mlp(norm2(x)))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner = config.width, config.mlp_ratio * config.width
+        self.heads = config.heads
+        self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(width, config.norm_eps) for _ in range(4))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.dense = nn.Linear(width, width)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+
+    def forward(
+        self,
+        layer: int,
+        x_BTD: Tensor,
+        text: int,
+        spatial: Channel,
+        temporal: Channel | None = None,
+        adapter: TemporalAttention | None = None,
+    ) -> Tensor:
+        h_BTD = self.norm1(x_BTD)
+        q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        a_BTD = self.dense(spatial(layer, q_BTNH, k_BTNH, v_BTNH).flatten(2))
+        if adapter is not None and temporal is not None:
+            a_BTD = adapter(layer, h_BTD, a_BTD, temporal, text)
+        x_BTD = x_BTD + self.norm3(a_BTD)
+        return x_BTD + self.norm4(self.down(F.gelu(self.up(self.norm2(x_BTD)), approximate="tanh")))
+
+
+@dataclass
+class Memory:
+    """Keys and values kept for sampling: the spatial channel's own frame, the temporal channel's video."""
+
+    spatial: KeyValues
+    temporal: KeyValues | None
+
+
+class Transformer(nn.Module):
+    """Tokens -> hidden states -> logits over the image ids."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Embedding(config.positions, config.width)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, config.norm_eps)
+
+    def embed_text(self, text_BS: Tensor) -> Tensor:
+        """Left-padded text ids -> [B, S, D]; positions count from the first id that is no padding."""
+        valid_BS = text_BS != self.config.pad
+        positions_BS = (valid_BS.cumsum(1) - 1).clamp(min=0)
+        return self.embed(text_BS) + self.positions(positions_BS)
+
+    def embed_image(self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
+        """Input ids at image positions (time * L + raster) -> [B, P, D].
+
+        Raises:
+            LayoutError: if a position lies beyond the tables.
+        """
+        length = self.config.tokens
+        rows = length + (0 if adapter is None else adapter.positions.num_embeddings)
+        if positions_P.numel() and int(positions_P.max()) >= rows:
+            raise LayoutError(f"image position {int(positions_P.max())} lies beyond the {rows} rows of the tables")
+        first = self.positions.weight[self.config.text_positions : self.config.text_positions + length]
+        table = first if adapter is None else torch.cat([first, adapter.positions.weight])
+        return self.embed(inputs_BP) + F.embedding(positions_P, table)
+
+    def run(
+        self,
+        x_BTD: Tensor,
+        text: int,
+        spatial: Channel,
+        temporal: dict[Window | None, Channel] | None = None,
+        adapter: TemporalAdapter | None = None,
+    ) -> Tensor:
+        """All layers and the last norm over embedded rows, the first `text` of which are text."""
+        for index, layer in enumerate(self.layers):
+            beside = adapter.layers[index] if adapter is not None else None
+            channel = temporal[beside.window] if beside is not None and temporal is not None else None
+            x_BTD = layer(index, x_BTD, text, spatial, channel, beside)
+        return self.norm(x_BTD)
+
+    def logits(self, h_BTD: Tensor) -> Tensor:
+        """Hidden states [..., D] -> logits [..., V] over the image ids (the tied embedding's first rows)."""
+        return F.linear(h_BTD, self.embed.weight[: self.config.codes])
+
+    def shift(self, tokens_BFL: Tensor) -> Tensor:
+        """Tokens -> inputs [B, F * L]: <start_of_image> first, then each token but the last of its frame."""
+        start = tokens_BFL.new_full((*tokens_BFL.shape[:2], 1), self.config.start_of_image)
+        return torch.cat([start, tokens_BFL[:, :, :-1]], 2).flatten(1)
+
+    def forward(
+        self,
+        text_BS: Tensor,
+        tokens_BFL: Tensor,
+        layout: FrameLayout,
+        adapter: TemporalAdapter | None = None,
+        *,
+        memory: Memory | None = None,
+        spatial_bias: float = 0.0,
+        temporal_bias: float = 0.0,
+        pb_relax: bool = False,
+    ) -> Tensor:
+        """Hidden states [B, F * L, D] of the image places; the state of a place predicts its own token.
+
+        Args:
+            text_BS: left-padded text ids.
+            tokens_BFL: image ids in memory order.
+            layout: S, times and roles; must match both tensors.
+            adapter: the temporal channel, or None for the image model.
+            memory: filled with keys and values for later steps.
+            spatial_bias, temporal_bias: added to the scores of text keys.
+
+        Raises:
+            LayoutError: if tensors and layout disagree, or several frames come without an adapter.
+        """
+        if (layout.text, layout.frames, layout.tokens) != (text_BS.shape[1], *tokens_BFL.shape[1:]):
+            raise LayoutError(
+                f"text {tuple(text_BS.shape)} and tokens {tuple(tokens_BFL.shape)} do not fit a layout of "
+                f"{layout.text} text tokens and {layout.frames} frames of {layout.tokens}"
+            )
+        valid_BS = text_BS != self.config.pad
+        positions_P = layout.image_positions().to(text_BS.device)
+        image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter)
+        x_BTD = torch.cat([self.embed_text(text_BS), image_BPD], 1)
+        spatial = spatial_blocks(layout, valid_BS, bias=spatial_bias, memory=memory and memory.spatial)
+        temporal: dict[Window | None, Channel] = {}
+        for window in set(adapter.windows) if adapter is not None else ():
+            temporal[window] = temporal_blocks(
+                layout,
+                valid_BS,
+                window=window,
+                bias=temporal_bias,
+                memory=memory and memory.temporal,
+                pb_relax=pb_relax,
+            )
+        return self.run(x_BTD, layout.text, spatial, temporal, adapter)[:, layout.text :]

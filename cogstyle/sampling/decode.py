@@ -1,0 +1,130 @@
+"""The one decode loop: prefill what is known, then fill the places of a schedule."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cogstyle.config import SamplingConfig
+from cogstyle.layout import FrameLayout, Window
+from cogstyle.model.attention import Channel, StepChannel, hidden, text_bias
+from cogstyle.model.cache import KeyValues
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Memory, Transformer
+from cogstyle.sampling.logits import guide, sample
+from cogstyle.sampling.schedule import Schedule, sequential
+
+
+def owned_uniforms(seeds: list[tuple[int, ...]], places: int) -> Tensor:
+    """[B, places, 2] numbers in [0, 1), each row from a generator of its own."""
+    return torch.from_numpy(np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds]))
+
+
+def new_memory(model: Transformer, rows: int, layout: FrameLayout, in_flight: int, *, temporal: bool) -> Memory:
+    """Buffers for `rows` sequences: text + frames in flight, and text + all frames."""
+    config, weight = model.config, model.embed.weight
+
+    def values(slots: int) -> KeyValues:
+        length = layout.text + slots
+        return KeyValues(config.layers, rows, config.heads, length, config.head_width, like=weight)
+
+    spatial = values(in_flight * layout.tokens)
+    return Memory(spatial, values(layout.frames * layout.tokens) if temporal else None)
+
+
+class Steps:
+    """Channels for each step of a schedule, cut from visibility that is computed once."""
+
+    def __init__(
+        self,
+        layout: FrameLayout,
+        windows: set[Window | None],
+        valid_RS: Tensor,
+        memory: Memory,
+        in_flight: int,
+        bias: float,
+    ) -> None:
+        device = valid_RS.device
+        self.layout, self.memory, self.in_flight = layout, memory, in_flight
+        self.text_R11S = text_bias(valid_RS, bias)
+        self.spatial_FLL = hidden(layout.spatial_visible().to(device))
+        self.temporal_PP = {w: hidden(layout.temporal_visible(w).to(device)) for w in windows}
+
+    def _bias(self, images_PK: Tensor) -> Tensor:
+        """[R, 1, P, S + K]."""
+        places, rows = images_PK.shape[0], self.text_R11S.shape[0]
+        text = self.text_R11S.expand(-1, -1, places, -1)
+        return torch.cat([text, images_PK.expand(rows, 1, -1, -1)], -1)
+
+    def channels(self, places_P: Tensor) -> tuple[Channel, dict[Window | None, Channel]]:
+        """The spatial channel and the temporal channel of each window for these places."""
+        length, text = self.layout.tokens, self.layout.text
+        frames_P, raster_P = places_P // length, places_P % length
+        lane_P = frames_P % self.in_flight
+        own_PK = torch.full((len(places_P), self.in_flight, length), -torch.inf, device=self.text_R11S.device)
+        own_PK[torch.arange(len(places_P)), lane_P] = self.spatial_FLL[frames_P, raster_P]
+        spatial_slots = text + lane_P * length + raster_P
+        spatial = StepChannel(self.memory.spatial, spatial_slots, self._bias(own_PK.flatten(1)))
+        temporal: dict[Window | None, Channel] = {}
+        for window, visible_PP in self.temporal_PP.items():
+            assert self.memory.temporal is not None
+            bias = self._bias(visible_PP[places_P])
+            temporal[window] = StepChannel(self.memory.temporal, text + places_P, bias)
+        return spatial, temporal
+
+
+@torch.inference_mode()
+def decode(
+    model: Transformer,
+    texts_BS: Tensor,
+    tokens_BFL: Tensor,
+    layout: FrameLayout,
+    config: SamplingConfig,
+    *,
+    uniforms_BP2: Tensor,
+    adapter: TemporalAdapter | None = None,
+    guides_BS: Tensor | None = None,
+    labels_V: Tensor | None = None,
+    schedule: Schedule | None = None,
+    progress: Callable[[int], None] = lambda tokens: None,
+) -> Tensor:
+    """Fill the generated frames of `tokens_BFL` and return all tokens in memory order, [B, F, L].
+
+    Args:
+        texts_BS: left-padded text ids of the prompts.
+        tokens_BFL: known frames filled in; the rest is overwritten.
+        uniforms_BP2: two random numbers for every image place of every sample.
+        guides_BS: left-padded guide texts; rides in the same batch when `config.guidance` is not 1.
+        labels_V: cluster of every image id.
+        schedule: order of filling; default: one place at a time.
+        progress: called with the number of tokens that each step drew for one sample.
+    """
+    schedule = schedule or sequential(layout)
+    guided = config.guidance != 1.0 and guides_BS is not None
+    texts_RS = torch.cat([texts_BS, guides_BS]) if guided and guides_BS is not None else texts_BS
+    copies, bias = (2, 0.0) if guided else (1, config.text_bias)
+    tokens_BP = tokens_BFL.flatten(1).clone()
+    memory = new_memory(model, len(texts_RS), layout, schedule.in_flight, temporal=adapter is not None)
+    known = layout.known
+    model(
+        *(texts_RS, tokens_BFL[:, :known].repeat(copies, 1, 1), layout.first(known), adapter),
+        memory=memory,
+        spatial_bias=bias,
+        temporal_bias=bias,
+    )
+    windows = set(adapter.windows) if adapter is not None else set()
+    steps = Steps(layout, windows, texts_RS != model.config.pad, memory, schedule.in_flight, bias)
+    positions = layout.image_positions().to(texts_RS.device)
+    for places_P in schedule.steps:
+        before_BP = tokens_BP[:, (places_P - 1).clamp(min=0)]
+        inputs_BP = before_BP.masked_fill(places_P % layout.tokens == 0, model.config.start_of_image)
+        x_RPD = model.embed_image(inputs_BP.repeat(copies, 1), positions[places_P], adapter)
+        logits_RPV = model.logits(model.run(x_RPD, 0, *steps.channels(places_P), adapter))
+        if guided:
+            logits_RPV = guide(*logits_RPV.chunk(2), config.guidance)
+        uniforms = uniforms_BP2[:, places_P].flatten(0, 1)
+        drawn = sample(logits_RPV.flatten(0, 1), uniforms, config, labels_V)
+        tokens_BP[:, places_P] = drawn.view(len(tokens_BP), -1)
+        progress(len(places_P))
+    return tokens_BP.view_as(tokens_BFL)

@@ -1,0 +1,78 @@
+"""From logits to tokens: pure functions, every random number handed in.
+
+A draw inverts the cumulative distribution at uniforms that belong to (sample, place), so neither the
+batch nor the order in which places are filled can change a token.
+"""
+
+import torch
+from torch import Tensor
+
+from cogstyle.config import SamplingConfig
+
+
+def guide(condition_BPV: Tensor, guide_BPV: Tensor, scale: float) -> Tensor:
+    """guide + scale * (condition - guide)."""
+    return guide_BPV + scale * (condition_BPV - guide_BPV)
+
+
+def top_k(logits_BV: Tensor, k: int) -> Tensor:
+    """Hide (-inf) all but the k best."""
+    least = logits_BV.topk(min(k, logits_BV.shape[-1]), -1).values[..., -1:]
+    return logits_BV.masked_fill(logits_BV < least, -torch.inf)
+
+
+def top_p(logits_BV: Tensor, p: float) -> Tensor:
+    """Hide (-inf) all but the fewest best that together hold a share p; the best one always stays."""
+    ordered, places = logits_BV.sort(-1, descending=True)
+    shares = ordered.softmax(-1)
+    drop = shares.cumsum(-1) - shares >= p
+    return logits_BV.masked_fill(drop.scatter(-1, places, drop), -torch.inf)
+
+
+def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+    """Index [B] whose slice of the cumulative weights holds the uniform (0 <= u < 1)."""
+    cumulative = weights_BV.double().cumsum(-1)
+    point = uniforms_B.double()[:, None] * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, point, right=True).squeeze(-1)
+    last = (weights_BV > 0).long().cumsum(-1).argmax(-1)  # the last index with any weight
+    return torch.minimum(index, last)
+
+
+def cluster_weights(probabilities_BV: Tensor, labels_V: Tensor) -> Tensor:
+    """Probability of every cluster, [B, clusters]."""
+    clusters = int(labels_V.max()) + 1
+    return torch.zeros(len(probabilities_BV), clusters, dtype=probabilities_BV.dtype, device=labels_V.device).index_add_(
+        1, labels_V, probabilities_BV
+    )
+
+
+def draw_in_clusters(logits_BV: Tensor, uniforms_B2: Tensor, labels_V: Tensor, *, clusters: int, inner: float) -> Tensor:
+    """Draw one of the best `clusters` clusters, then a token inside it from softmax(logits / inner).
+
+    Source: CogView2 / CogVideo sampling; `logits_BV` are tempered already.
+    """
+    weights_BC = cluster_weights(logits_BV.softmax(-1), labels_V)
+    best_BK = weights_BC.topk(min(clusters, weights_BC.shape[-1]), -1)
+    rank_B = draw(best_BK.values, uniforms_B2[:, 0])
+    chosen_B = best_BK.indices.gather(1, rank_B[:, None])
+    inside_BV = logits_BV.masked_fill(labels_V != chosen_B, -torch.inf)
+    return draw((inside_BV / inner).softmax(-1), uniforms_B2[:, 1])
+
+
+def sample(logits_BV: Tensor, uniforms_B2: Tensor, config: SamplingConfig, labels_V: Tensor | None = None) -> Tensor:
+    """Tokens [B] from logits over the image ids.
+
+    Args:
+        uniforms_B2: two numbers in [0, 1) for each row: one for the cluster, one for the token.
+        labels_V: cluster of every id; needed when `config.clusters` is set.
+    """
+    logits_BV = logits_BV.float() / config.temperature
+    if config.clusters and labels_V is not None:
+        return draw_in_clusters(
+            logits_BV, uniforms_B2, labels_V, clusters=config.clusters, inner=config.inner_temperature
+        )
+    if config.top_k:
+        logits_BV = top_k(logits_BV, config.top_k)
+    if config.top_p < 1.0:
+        logits_BV = top_p(logits_BV, config.top_p)
+    return draw(logits_BV.softmax(-1), uniforms_B2[:, 1])

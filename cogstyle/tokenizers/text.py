@@ -1,0 +1,62 @@
+"""Text <-> ids, with the seconds prefix that tells the model its frame rate."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import sentencepiece
+import torch
+from torch import Tensor
+
+from cogstyle.config import ModelConfig, Prompts
+from cogstyle.errors import BundleError, PromptError
+
+
+class TextTokenizer:
+    """A sentencepiece model whose ids follow the image ids.
+
+    Args:
+        model: bytes of a sentencepiece model.
+        config: gives the offset (`codes`), the padding id and the longest text.
+        prompts: templates that turn a caption into model text.
+    """
+
+    def __init__(self, model: bytes, config: ModelConfig, prompts: Prompts) -> None:
+        self.config, self.prompts = config, prompts
+        self.model = model
+        room = config.start_of_image - config.codes
+        if len(self.pieces) > room:
+            raise BundleError(f"text model has {len(self.pieces)} pieces, the vocabulary has room for {room}")
+
+    @cached_property
+    def pieces(self) -> sentencepiece.SentencePieceProcessor:
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, image ids excluded.
+
+        Raises:
+            PromptError: if it has more tokens than the text span holds.
+        """
+        ids = [piece + self.config.codes for piece in self.pieces.encode(text)]
+        if len(ids) > self.config.text_span:
+            raise PromptError(f"prompt has {len(ids)} tokens, the text span holds {self.config.text_span}: {text!r}")
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; padding is left out."""
+        return self.pieces.decode([i - self.config.codes for i in ids if i != self.config.pad])
+
+    def image_text(self, prompt: str | None) -> list[int]:
+        """Ids for the image model; None gives the guide."""
+        template = self.prompts.image_guide if prompt is None else self.prompts.image
+        return self.encode(template.format(prompt=prompt))
+
+    def video_text(self, prompt: str | None, seconds: float) -> list[int]:
+        """Ids for a video adapter; `seconds` is the time the frames span, None gives the guide."""
+        template = self.prompts.video_guide if prompt is None else self.prompts.video
+        return self.encode(template.format(prompt=prompt, seconds=float(seconds)))
+
+    def pad(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Texts of any length -> left-padded ids [B, S], S the longest of them."""
+        span = max(len(ids) for ids in texts)
+        return torch.tensor([[self.config.pad] * (span - len(ids)) + list(ids) for ids in texts])

@@ -1,0 +1,107 @@
+"""A training recipe: one TOML file that says everything about one weight."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cogstyle.bundle import update_bundle
+from cogstyle.config import MODELS, TOKENIZERS, Prompts, from_dict, preset, require
+from cogstyle.errors import ConfigError
+from cogstyle.training.loop import Job, LoopConfig, run
+from cogstyle.training.step import OptimConfig
+from cogstyle.training.text import train_text_model
+from cogstyle.training.tokenizer import TokenizerJob
+from cogstyle.training.transformer import TASKS, TransformerJob
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Scenes of the shapes world, encoded once and kept."""
+
+    rows: int  # training samples, each another scene (ignored by the tokenizers, which render as they go)
+    validation_rows: int = 256  # samples from validation seeds
+    caption_dropout: float = 0.1  # share of the samples whose caption is left out
+
+    def __post_init__(self) -> None:
+        require(0 < self.rows <= 1_000_000, f"rows {self.rows} must be 1 to 1,000,000 (the training seeds)")
+        require(self.validation_rows >= 8, f"validation_rows {self.validation_rows} must be at least 8")
+        require(0.0 <= self.caption_dropout < 1.0, f"caption_dropout {self.caption_dropout} must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, how long, and into which bundle it goes."""
+
+    task: str  # "text", "tokenizer", "image", "keyframes" or "interpolation"
+    bundle: str  # folder of the bundle: read for what the task stands on, written at the end
+    preset: str = "shapes"  # architecture of a new tokenizer or image model
+    seed: int = 0
+    copy_output: bool = True  # adapters: start the output projection as a copy, not random
+    optim: OptimConfig | None = None
+    loop: LoopConfig = LoopConfig()
+    data: DataConfig | None = None
+
+    def __post_init__(self) -> None:
+        known = ("text", "tokenizer", *TASKS)
+        require(self.task in known, f"unknown task {self.task!r}; known are {', '.join(known)}")
+        require(self.task == "text" or self.optim is not None, f"a recipe for {self.task!r} needs an [optim] table")
+        require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
+        require(self.data is None or self.task in TASKS, f"[data] has no effect on the task {self.task!r}")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: for a file that cannot be read, unknown keys, or values out of range.
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read recipe {path}: {error}") from None
+    for key, cls in (("optim", OptimConfig), ("loop", LoopConfig), ("data", DataConfig)):
+        if key in table:
+            table[key] = from_dict(cls, table[key], f"{path} [{key}]")
+    return from_dict(Recipe, table, str(path))
+
+
+def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
+    """The training job of a recipe; encodes the data it needs under `runs`/data."""
+    bundle = Path(recipe.bundle)
+    assert recipe.optim is not None
+    if recipe.task == "tokenizer":
+        config = preset(TOKENIZERS, recipe.preset)
+        return TokenizerJob(config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle)
+    assert recipe.data is not None
+    return TransformerJob(
+        recipe.task,
+        preset(MODELS, recipe.preset),
+        bundle=bundle,
+        data=runs / "data",
+        rows=recipe.data.rows,
+        validation_rows=recipe.data.validation_rows,
+        batch=recipe.optim.batch,
+        seed=recipe.seed,
+        caption_dropout=recipe.data.caption_dropout,
+        copy_output=recipe.copy_output,
+        quiet=quiet,
+    )
+
+
+def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:
+    """Train a recipe to its end, resuming what `runs` holds of it; returns the run's folder."""
+    recipe = load_recipe(path)
+    folder = runs / path.stem
+    if recipe.task == "text":
+        update_bundle(
+            Path(recipe.bundle),
+            {"text.model": train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)},
+            prompts=Prompts(),
+        )
+        return folder
+    job = make_job(recipe, runs=runs, quiet=quiet)
+    if not encode_only:
+        assert recipe.optim is not None
+        run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, quiet=quiet)
+    return folder

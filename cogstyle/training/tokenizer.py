@@ -1,0 +1,114 @@
+"""Training the VQ image tokenizer on the shapes world."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cogstyle.bundle import update_bundle
+from cogstyle.config import TokenizerConfig
+from cogstyle.data import world
+from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
+
+COMMITMENT = 0.25  # weight of the term that keeps features near their entry
+DECAY = 0.99  # of the running means that the codebook follows
+DEAD = 0.05  # an entry chosen by fewer places a step than this is moved onto a feature of the batch
+CLOSE_UP = 0.25  # share of the pictures that are cut out of a render at three times the size
+
+
+def update_codebook(codebook: Codebook, features_PD: Tensor, ids_P: Tensor) -> None:
+    """Move every entry towards the features that chose it; revive dead ones (arXiv 1711.00937, appendix A.1)."""
+    counts = torch.bincount(ids_P, minlength=len(codebook.counts)).float()
+    sums = torch.zeros_like(codebook.sums).index_add_(0, ids_P, features_PD)
+    codebook.counts.lerp_(counts, 1.0 - DECAY)
+    codebook.sums.lerp_(sums, 1.0 - DECAY)
+    dead = codebook.counts < DEAD
+    chosen = features_PD[torch.randint(len(features_PD), (int(dead.sum()),))]
+    codebook.counts[dead] = 1.0
+    codebook.sums[dead] = chosen
+    codebook.vectors.copy_(codebook.sums / codebook.counts[:, None])
+
+
+def draw_pictures(rng: np.random.Generator, count: int, size: int, first_seed: int = 0) -> np.ndarray:
+    """uint8 [count, size, size, 3]: scenes at random moments, some of them close up around an actor."""
+    pictures = []
+    while len(pictures) < count:
+        scene = world.draw_scene(first_seed + int(rng.integers(world.VALIDATION_SEED)))
+        for _ in range(2):
+            t = float(rng.uniform(0.0, scene.duration))
+            if rng.random() >= CLOSE_UP:
+                pictures.append(world.render(scene, t, size))
+                continue
+            place = world.state(scene.actors[0], t, scene.duration)
+            corner = np.array([place.x, place.y]) * 3 * size - size / 2 + rng.uniform(-0.5, 0.5, 2) * size
+            x, y = np.clip(corner, 0, 2 * size).astype(int)
+            pictures.append(world.render(scene, t, 3 * size)[y : y + size, x : x + size])
+    return np.stack(pictures[:count])
+
+
+def to_tensor(images_BHWC: np.ndarray) -> Tensor:
+    """uint8 [B, height, width, 3] -> [B, 3, height, width] (channels last in memory)."""
+    return torch.from_numpy(np.ascontiguousarray(images_BHWC)).permute(0, 3, 1, 2)
+
+
+class TokenizerJob:
+    """VQ-VAE: squared error of the pixels + commitment; the codebook follows running means."""
+
+    def __init__(self, config: TokenizerConfig, *, batch: int, seed: int, bundle: Path) -> None:
+        self.config, self.batch, self.seed, self.bundle = config, batch, seed, bundle
+        torch.manual_seed(seed)
+        self.model = VQVAE(config).to(memory_format=torch.channels_last)
+        self.module: nn.Module = self.model
+        held_back = draw_pictures(np.random.default_rng(seed), 128, config.image_size, world.VALIDATION_SEED)
+        self.held_back_BCHW = to_tensor(held_back)
+
+    def trained(self) -> list[nn.Parameter]:
+        return list(self.model.parameters())
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng([self.seed, step])
+        pixels_BCHW = to_float(to_tensor(draw_pictures(rng, self.batch, self.config.image_size)))
+        features_BDHW = self.model.features(pixels_BCHW)
+        flat_PD = features_BDHW.permute(0, 2, 3, 1).reshape(-1, self.config.code_width)
+        codebook = self.model.codebook
+        with torch.no_grad():
+            if step == 0:  # start from features of the data: no entry is far from all of them
+                codebook.vectors.copy_(flat_PD[torch.randperm(len(flat_PD))[: self.config.codes]])
+                codebook.counts.fill_(1.0)
+                codebook.sums.copy_(codebook.vectors)
+            ids_P = codebook.nearest(flat_PD)
+        quantised_PD = F.embedding(ids_P, codebook.vectors)
+        commitment = F.mse_loss(flat_PD, quantised_PD)
+        straight_PD = flat_PD + (quantised_PD - flat_PD).detach()
+        b, d, h, w = features_BDHW.shape
+        grid_BDHW = straight_PD.view(b, h, w, d).permute(0, 3, 1, 2)
+        error = F.mse_loss(self.model.decoder(grid_BDHW), pixels_BCHW)
+        with torch.no_grad():
+            update_codebook(codebook, flat_PD, ids_P)
+        return error + COMMITMENT * commitment, {"error": error.item(), "commitment": commitment.item()}
+
+    @torch.no_grad()
+    def reconstruct(self) -> tuple[Tensor, Tensor]:
+        """Held-back pictures as ids [B, L] and as decoded uint8 images."""
+        ids_BL = self.model.encode(self.held_back_BCHW)
+        return ids_BL, self.model.decode(ids_BL)
+
+    def validate(self) -> dict[str, float]:
+        ids_BL, decoded_BCHW = self.reconstruct()
+        squared = (decoded_BCHW.float() - self.held_back_BCHW.float()).square().mean()
+        live = (self.model.codebook.counts >= 2 * DEAD).sum()
+        return {
+            "psnr": float(10 * torch.log10(255.0**2 / squared)),
+            "live_codes": float(live),
+            "codes_in_held_back": float(len(ids_BL.unique())),
+        }
+
+    def picture(self) -> np.ndarray:
+        _, decoded_BCHW = self.reconstruct()
+        rows = [torch.cat(list(images[:12]), 2) for images in (self.held_back_BCHW, decoded_BCHW)]
+        return torch.cat(rows, 1).permute(1, 2, 0).numpy()
+
+    def export(self) -> None:
+        update_bundle(self.bundle, {"tokenizer.safetensors": self.model.state_dict()}, tokenizer=self.config)
