@@ -202,7 +202,9 @@ class Bundle:
 
     def cluster_labels(self) -> Tensor | None:
         """Cluster of every image id, [V], or None if the bundle has no clusters."""
-        return read_tensors(self.file("clusters.safetensors"))[0]["labels"] if self.has("clusters.safetensors") else None
+        if not self.has("clusters.safetensors"):
+            return None
+        return read_tensors(self.file("clusters.safetensors"))[0]["labels"].long()
 
     def hashes(self) -> dict[str, str]:
         """sha256 of every file."""

@@ -31,6 +31,7 @@ class TokenizerConfig:
 
     codes: int = 1024  # entries of the codebook
     code_width: int = 64  # width of one entry
+    clusters: int = 64  # groups of similar entries, for cluster sampling
     encoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first; a factor 2 between levels
     decoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first
     encoder_blocks: int = 1  # residual blocks a level
@@ -43,6 +44,7 @@ class TokenizerConfig:
             len(self.encoder_channels) == len(self.decoder_channels) > 0,
             f"encoder has {len(self.encoder_channels)} levels, decoder {len(self.decoder_channels)}",
         )
+        require(0 < self.clusters <= self.codes, f"clusters {self.clusters} must be 1 to {self.codes} codes")
         require(
             self.image_size % self.rate == 0,
             f"image_size {self.image_size} is no multiple of the rate {self.rate}",
@@ -56,7 +58,7 @@ class TokenizerConfig:
 
 TOKENIZERS = {
     "debug": TokenizerConfig(
-        codes=32, code_width=8, encoder_channels=(8, 16), decoder_channels=(8, 16), decoder_blocks=1, image_size=32
+        codes=32, code_width=8, clusters=4, encoder_channels=(8, 16), decoder_channels=(8, 16), decoder_blocks=1, image_size=32
     ),
     "shapes": TokenizerConfig(),
 }

@@ -71,7 +71,7 @@ class FrameLayout:
 
     def image_positions(self) -> Tensor:
         """Position of every image place, [F * L]: time * L + raster index."""
-        return (torch.tensor(self.times)[:, None] * self.tokens + torch.arange(self.tokens)).flatten()
+        return (torch.tensor(self.times, dtype=torch.long)[:, None] * self.tokens + torch.arange(self.tokens)).flatten()
 
     def spatial_visible(self) -> Tensor:
         """bool [F, L, L]: which places (last axis) of its own frame a place sees."""

@@ -1,4 +1,153 @@
-"""x"""
-HELP=EXAMPLE=""
-def add_arguments(p): ...
-def run(a): ...
+"""Sample videos from prompts: one prompt into one file, or a JSONL file of prompts into a folder."""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cogstyle.config import require
+from cogstyle.errors import CogstyleError, ConfigError, MediaError, PromptError
+
+HELP = "text in, video out"
+EXAMPLE = 'cogstyle sample "a red circle moves right" --out circle.mp4'
+KEYS = ("prompt", "out", "frame_rate", "seed", "guidance", "levels", "first_frame")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    none = argparse.SUPPRESS
+    parser.add_argument("prompt", nargs="?", default=none, help="what to show, in English or Chinese")
+    parser.add_argument("--prompts", type=Path, default=none, help=f"JSONL file; keys of a line: {', '.join(KEYS)}")
+    parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .webp or a folder for PNG; with --prompts a folder")
+    parser.add_argument("--frame-rate", type=float, default=none, help="keyframes a second: 0.25, 0.5, 1, 2, 4 or 8 (default: the bundle's)")
+    parser.add_argument("--seed", type=int, default=0, help="same prompt, options and seed: same video")
+    parser.add_argument("--guidance", type=float, default=none, help="guidance scale of the keyframes (default: the bundle's)")
+    parser.add_argument("--temperature", type=float, default=none, help="temperature of the keyframes (default: the bundle's)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--clusters", type=int, default=none, help="draw among this many best clusters (default: the bundle's)")
+    which.add_argument("--top-k", type=int, default=none, help="draw among this many best tokens")
+    which.add_argument("--top-p", type=float, default=none, help="draw among the best tokens that hold this share")
+    parser.add_argument("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
+    parser.add_argument("--first-frame", type=Path, default=none, help="image to start from")
+    parser.add_argument("--adapter", default="shapes", metavar="BUNDLE", help="a bundle's name or folder")
+    parser.add_argument("--sheet", action="store_true", help="also write FILE.png, all frames side by side")
+    parser.add_argument("--upscale", action="store_true", help="super-resolution (not built yet)")
+    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to make: checked options, and where it goes."""
+
+    prompt: str
+    out: Path
+    options: Any  # cogstyle.Options
+    first_frame: Path | None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from cogstyle.sampling.pipeline import load
+
+    given = vars(arguments)
+    require(not arguments.upscale, "--upscale needs a super-resolution adapter, which this version does not have yet")
+    require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
+    pipe = load(arguments.adapter, device=arguments.device)
+    if "prompt" in given:
+        task = make_task({"prompt": arguments.prompt, "out": str(arguments.out)}, given, Path())
+        pipe.check(task.prompt, task.options)
+        make_video(pipe, task, sheet=arguments.sheet, quiet=arguments.quiet)
+        print(task.out)
+        return 0
+    return run_file(pipe, arguments)
+
+
+def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task:
+    """A task from one line of a prompts file (or the command line), options of the command line below it."""
+    from cogstyle.sampling.pipeline import Options
+    from cogstyle.video import check_suffix
+
+    unknown = sorted(set(line) - set(KEYS))
+    require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(KEYS)}")
+    prompt = line.get("prompt")
+    if not isinstance(prompt, str):
+        raise PromptError(f"prompt must be a text, not {prompt!r}")
+    names = ("frame_rate", "seed", "guidance", "temperature", "clusters", "top_k", "top_p", "levels")
+    values = {name: line.get(name, given.get(name)) for name in names}
+    for name, value in values.items():
+        kinds = int if name in ("seed", "levels", "clusters", "top_k") else (int, float)
+        require(
+            value is None or (isinstance(value, kinds) and not isinstance(value, bool)),
+            f"{name} must be a number, not {value!r}",
+        )
+    first = line.get("first_frame", given.get("first_frame"))
+    require(first is None or isinstance(first, str | Path), f"first_frame must be a path, not {first!r}")
+    return Task(prompt, check_suffix(folder / str(line["out"])), Options(**values), None if first is None else Path(first))
+
+
+def make_video(pipe: Any, task: Task, *, sheet: bool, quiet: bool) -> None:
+    """Sample one task and write its video, its contact sheet if asked for, and its json."""
+    from PIL import Image
+    from tqdm import tqdm
+
+    from cogstyle.bundle import write_bytes
+
+    total = pipe.steps(task.options, first_frame=task.first_frame is not None)
+    with tqdm(total=total, unit="token", disable=quiet, desc=task.out.name) as bar:
+        options = task.options
+        video = pipe.sample([task.prompt], [options.seed], options, first_frame=task.first_frame, progress=bar.update)[0]
+    video.save(task.out)
+    if sheet:
+        Image.fromarray(video.contact_sheet()).save(task.out.with_name(task.out.name + ".png"))
+    text = json.dumps({**video.info, "frames": len(video.frames)}, ensure_ascii=False, indent=1)
+    write_bytes(sidecar(task.out), text.encode())
+
+
+def sidecar(out: Path) -> Path:
+    """The json beside a video; it is written last, so a video with its json is whole."""
+    return out.with_name(out.name + ".json")
+
+
+def run_file(pipe: Any, arguments: argparse.Namespace) -> int:
+    """Every line of a prompts file; bad lines are reported at the end."""
+    try:
+        lines = arguments.prompts.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {arguments.prompts}: {error}") from None
+    failures, made, skipped = [], 0, 0
+    taken: set[Path] = set()
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            task = parse_line(text, number, arguments)
+            require(task.out not in taken, f"two lines write {task.out}")
+            taken.add(task.out)
+            if task.out.exists() and sidecar(task.out).exists():
+                skipped += 1
+                continue
+            pipe.check(task.prompt, task.options)
+            make_video(pipe, task, sheet=arguments.sheet, quiet=arguments.quiet)
+            print(task.out)
+            made += 1
+        except CogstyleError as error:
+            failures.append(f"line {number}: {error}")
+    print(f"{made} made, {skipped} there already, {len(failures)} failed")
+    for failure in failures:
+        print(f"cogstyle: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def parse_line(text: str, number: int, arguments: argparse.Namespace) -> Task:
+    """The task of one line; its file is `out` (inside the folder), else the line's number."""
+    try:
+        line = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"not JSON: {error}") from None
+    require(isinstance(line, dict), f"must be a JSON object, not {text[:40]!r}")
+    line.setdefault("out", f"{number:04d}.mp4")
+    out = Path(str(line["out"]))
+    if out.is_absolute() or ".." in out.parts:
+        raise MediaError(f"out {str(out)!r} must stay inside the output folder")
+    return make_task(line, vars(arguments), arguments.out)

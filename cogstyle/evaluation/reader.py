@@ -28,16 +28,29 @@ FOREIGN = 90.0  # a pixel this far from every line belongs to no actor
 PRESENT = 0.3  # share of a colour from which a pixel counts towards finding the colour
 FAINT = 0.15  # opacity below this is too faint to be placed
 LEAST = 0.0035  # smallest area (canvas units) of an actor; the smallest rendered one has 0.011
+HALF_THERE = 0.4  # opacity from which two parts of one colour are two actors
 OPAQUE = 0.85  # measured opacity from here on is full: edges and blur lower it
 OPACITY_SCALE = 0.2  # an opacity error of 1 weighs as much as this distance
-BLURS = (9, 9, 5, 5, 3, 3)  # pixels: a hidden actor is fitted from coarse to fine, since an edge pulls only from near
+BLURS = (
+    9,
+    9,
+    5,
+    5,
+    3,
+    3,
+)  # pixels: a hidden actor is fitted from coarse to fine, since an edge pulls only from near
 PIXEL_NOISE = 0.1  # error of a pixel's share
 HIDDEN_R = 0.3  # error (share of r) of a hidden actor's radius as its neighbours in time give it
+DURATIONS = (
+    *world.DURATIONS.values(),
+    8.0,
+    0.5,
+)  # the last two are no one's: slower and faster than any caption says
 MOTIONS: tuple[Motion, ...] = tuple(
     (action, direction, duration)
     for action in ("still", *(a for a in world.ACTIONS if a != "still"))  # the simplest wins a tie
     for direction in world.DIRECTIONS.get(action, (None,))
-    for duration in world.DURATIONS.values()
+    for duration in DURATIONS
 )
 
 
@@ -78,7 +91,11 @@ def read_clip(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> Reading:
     offsets_FHWC = pixels_FHWC - base
     colours = find_colours(offsets_FHWC, base)
     layers_CFHW = unmix(offsets_FHWC, base, colours)
-    named = [(c, part) for c, layer in zip(colours, layers_CFHW, strict=True) for part in _split(layer, layers_CFHW)]
+    named = [
+        (c, part)
+        for c, layer in zip(colours, layers_CFHW, strict=True)
+        for part in _split(layer, layers_CFHW)
+    ]
     total_FHW = sum((layer for _, layer in named), np.zeros(pixels_FHWC.shape[:3], np.float32))
     actors = []
     for colour, layer_FHW in named:
@@ -92,7 +109,13 @@ def read_clip(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> Reading:
 
 def _check(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> None:
     shape = frames_FHWC.shape
-    if frames_FHWC.dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or 0 in shape:
+    if (
+        frames_FHWC.dtype != np.uint8
+        or len(shape) != 4
+        or shape[1] != shape[2]
+        or shape[3] != 3
+        or 0 in shape
+    ):
         raise MediaError(f"frames must be uint8 [F, H, H, 3], not {frames_FHWC.dtype} {list(shape)}")
     if len(times_F) != shape[0] or np.any(np.diff(times_F) <= 0) or min(times_F) < 0:
         raise MediaError(f"{shape[0]} frames need as many increasing times from 0 on, not {list(times_F)}")
@@ -113,23 +136,27 @@ def _shrink(frames_FHWC: np.ndarray) -> np.ndarray:
 
 def find_background(pixels_FHWC: np.ndarray) -> tuple[str, np.ndarray]:
     """The background's name and its colour as measured (float32 [3]): the palette colour most pixels are near."""
-    pixels_N3 = pixels_FHWC.reshape(-1, 3)
+    pixels_N3 = pixels_FHWC[:, ::2, ::2].reshape(-1, 3)  # a quarter of them is plenty
     names = tuple(world.BACKGROUNDS)
     palette = np.asarray([world.BACKGROUNDS[name] for name in names], np.float32)
-    far_BN = np.stack([np.square(pixels_N3 - colour).sum(1) for colour in palette])
+    far_BN = np.stack([np.einsum("nc,nc->n", d, d) for d in (pixels_N3 - colour for colour in palette)])
     best = int((far_BN < NEAR**2).sum(1).argmax())
     near_N3 = pixels_N3[far_BN[best] < NEAR**2]
     return names[best], np.median(near_N3, 0).astype(np.float32) if len(near_N3) else palette[best]
 
 
-def _project(offsets_FHWC: np.ndarray, base: np.ndarray, colours: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _project(
+    offsets_FHWC: np.ndarray, base: np.ndarray, colours: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Share of each colour and squared distance from its line, both float32 [C, F, H, W]."""
     toward_C3 = np.asarray([world.COLOURS[c] for c in colours], np.float32) - base
-    length_C = np.square(toward_C3).sum(1)[:, None, None, None]
-    dots_CFHW = np.moveaxis(offsets_FHWC @ toward_C3.T, -1, 0)
-    share_CFHW = np.clip(dots_CFHW / length_C, 0.0, 1.0)
-    far_CFHW = np.square(offsets_FHWC).sum(-1) + share_CFHW * (share_CFHW * length_C - 2.0 * dots_CFHW)
-    return share_CFHW, np.maximum(far_CFHW, 0.0)
+    length_C1 = np.square(toward_C3).sum(1)[:, None]
+    offsets_N3 = offsets_FHWC.reshape(-1, 3)
+    dots_CN = toward_C3 @ offsets_N3.T
+    share_CN = np.clip(dots_CN / length_C1, 0.0, 1.0)
+    far_CN = share_CN * (share_CN * length_C1 - 2.0 * dots_CN) + np.einsum("nc,nc->n", offsets_N3, offsets_N3)
+    layout = (len(colours), *offsets_FHWC.shape[:3])
+    return share_CN.reshape(layout), np.maximum(far_CN, 0.0).reshape(layout)
 
 
 def _label(far_CFHW: np.ndarray) -> np.ndarray:
@@ -223,22 +250,34 @@ def _split(layer_FHW: np.ndarray, layers_CFHW: np.ndarray) -> list[np.ndarray]:
     Parts that another actor joins are one actor, partly hidden. With two separate parts in a frame, each goes to
     the actor whose last place is nearest; a frame with a single part goes to the actor nearest to it.
     """
-    parts_F: list[list[tuple[np.ndarray, np.ndarray]]] = []  # for each frame (mask, centre), the largest first
+    parts_F: list[
+        list[tuple[np.ndarray, np.ndarray]]
+    ] = []  # for each frame (mask, centre), the largest first
     for layer_HW, all_HW in zip(layer_FHW, layers_CFHW.sum(0), strict=True):
-        labels_HW, _ = _blobs(cv2.blur(all_HW, (3, 3)) > PRESENT)
-        own_HW = np.where(cv2.blur(layer_HW, (3, 3)) > PRESENT, labels_HW, 0)
+        smooth_HW = cv2.blur(layer_HW, (3, 3))
+        opacity = _opacity(smooth_HW)
+        limit = max(FAINT, 0.35 * opacity)
+        labels_HW, _ = _blobs(cv2.blur(all_HW, (3, 3)) > limit)
+        own_HW = np.where(smooth_HW > limit, labels_HW, 0)
         areas = np.bincount(own_HW.ravel(), minlength=2) / own_HW.size
-        big = [k for k in np.argsort(-areas[1:]) + 1 if areas[k] > LEAST]
-        parts_F.append([(labels_HW == k, np.argwhere(own_HW == k).mean(0)) for k in big[:2]])
+        most = 2 if opacity > HALF_THERE else 1  # what is nearly gone falls apart by noise
+        big = [k for k in np.argsort(-areas[1:]) + 1 if areas[k] > LEAST][:most]
+        parts_F.append([(labels_HW == k, np.argwhere(own_HW == k).mean(0)) for k in big])
     first = next((f for f, parts in enumerate(parts_F) if len(parts) == 2), None)
     if first is None:
         return [layer_FHW]
     split = np.zeros((2, *layer_FHW.shape), np.float32)
     last = [centre for _, centre in parts_F[first]]
     for f in [*range(first, len(parts_F)), *range(first)]:
-        cost = [[float(np.hypot(*(centre - place))) for place in last] for _, centre in parts_F[f]]
-        swap = (cost[0][1] + cost[1][0] < cost[0][0] + cost[1][1]) if len(cost) == 2 else bool(cost) and cost[0][1] < cost[0][0]
-        for (mask_HW, centre), owner in zip(parts_F[f], (1, 0) if swap else (0, 1), strict=False):
+        straight, crossed = (
+            sum(
+                float(np.hypot(*(centre - last[owner])))
+                for (_, centre), owner in zip(parts_F[f], way, strict=False)
+            )
+            for way in ((0, 1), (1, 0))
+        )
+        owners = (0, 1) if straight <= crossed else (1, 0)
+        for (mask_HW, centre), owner in zip(parts_F[f], owners, strict=False):
             split[owner, f] = layer_FHW[f] * mask_HW
             last[owner] = centre
     return list(split)
@@ -260,20 +299,27 @@ def _cover(shape: str, x: float, y: float, r: float, size: int) -> np.ndarray:
     percent = min(max(round(100 * r), 3), 40)
     scale = 100 * r / percent
     middle = size / 2 - 0.5
-    matrix = np.asarray([[scale, 0, x * size - 0.5 - scale * middle], [0, scale, y * size - 0.5 - scale * middle]])
+    matrix = np.asarray(
+        [[scale, 0, x * size - 0.5 - scale * middle], [0, scale, y * size - 0.5 - scale * middle]]
+    )
     return cv2.warpAffine(_template(shape, percent, size), matrix, (size, size), flags=cv2.INTER_LINEAR)
+
+
+def _opacity(layer_HW: np.ndarray) -> float:
+    """Share of the colour where there is most of it: a mean that edges, blurred or not, hardly lower."""
+    fourth_HW = np.square(np.square(layer_HW))
+    return float((fourth_HW * layer_HW).sum() / max(float(fourth_HW.sum()), 1e-9))
 
 
 def _find(layer_HW: np.ndarray) -> tuple[np.ndarray, float, np.ndarray] | None:
     """The actor in one frame of its layer: (layer without what lies elsewhere, opacity, mask), or None."""
     smooth_HW = cv2.blur(layer_HW, (3, 3))
-    opacity = float((smooth_HW**5).sum() / max(float((smooth_HW**4).sum()), 1e-9))
-    labels_HW, areas = _blobs(smooth_HW > max(FAINT, 0.35 * opacity))
+    labels_HW, areas = _blobs(smooth_HW > max(FAINT, 0.35 * _opacity(smooth_HW)))
     if areas.max() < LEAST:
         return None
     mask_HW = np.isin(labels_HW, np.flatnonzero(areas > 0.15 * areas.max())).astype(np.uint8)
     own_HW = layer_HW * cv2.dilate(mask_HW, np.ones((3, 3), np.uint8))
-    opacity = float((own_HW**5).sum() / (own_HW**4).sum())
+    opacity = _opacity(own_HW)
     return own_HW, 1.0 if opacity > OPAQUE else opacity, mask_HW
 
 
@@ -301,7 +347,9 @@ def _follow(layer_FHW: np.ndarray, seen_FHW: np.ndarray) -> tuple[str, np.ndarra
             fit_HW = opacity * _cover(shape, x, y, math.sqrt(moments_F4[f, 2] / world.AREA[shape]), size)
             scores_FS2[f, s] = np.minimum(own_HW, fit_HW).sum(), np.maximum(own_HW, fit_HW).sum()
     scores_FS2 *= np.where(clear_F, 1.0, 0.01)[:, None, None]
-    shape = world.SHAPES[int((scores_FS2[..., 0].sum(0) / np.maximum(scores_FS2[..., 1].sum(0), 1e-9)).argmax())]
+    shape = world.SHAPES[
+        int((scores_FS2[..., 0].sum(0) / np.maximum(scores_FS2[..., 1].sum(0), 1e-9)).argmax())
+    ]
     return shape, _track(layer_FHW, seen_FHW, moments_F4, clear_F, shape)
 
 
@@ -369,25 +417,23 @@ def _weighted_median(values_F: np.ndarray, weights_F: np.ndarray) -> float:
 
 
 @lru_cache(maxsize=64)
-def _laws(times_F: tuple[float, ...]) -> dict[Motion, np.ndarray]:
-    """For each motion of the table its track [F, 4] with the free parameters at the middle."""
-    laws = {}
-    for action, direction, duration in MOTIONS:
-        actor = world.Actor("red", "circle", action, direction, None, 0.15, 0.5, 0.5)
-        states = [world.state(actor, t, duration) for t in times_F]
-        laws[action, direction, duration] = np.asarray([(s.x, s.y, s.r, s.opacity) for s in states])
-    return laws
+def _laws(times_F: tuple[float, ...]) -> np.ndarray:
+    """Track of each of MOTIONS with the free parameters at the middle, float64 [M, F, 4]."""
+    actors = [world.Actor("red", "circle", action, way, None, 0.15, 0.5, 0.5) for action, way, _ in MOTIONS]
+    states = [[world.state(a, t, m[2]) for t in times_F] for a, m in zip(actors, MOTIONS, strict=True)]
+    return np.asarray([[(s.x, s.y, s.r, s.opacity) for s in row] for row in states])
 
 
-def _free_columns(action: str, direction: str | None) -> tuple[int, ...]:
-    """Which of x, y, r an action leaves free."""
+def _free(action: str, direction: str | None) -> tuple[bool, bool, bool, bool]:
+    """Which of x, y, r, opacity an action leaves free."""
     if action in ("move", "return"):
-        return (1, 2) if direction in ("left", "right") else (0, 2)
-    return {"circle": (2,), "grow": (0, 1), "shrink": (0, 1)}.get(action, (0, 1, 2))
+        return direction in ("up", "down"), direction in ("left", "right"), True, False
+    sizes = action in ("grow", "shrink")
+    return action != "circle", action != "circle", not sizes, False
 
 
 def motion_errors(track_F4: np.ndarray, times_F: Sequence[float]) -> dict[Motion, float]:
-    """How far a track lies from each motion of the action table, its free parameters fitted.
+    """How far a track lies from each of MOTIONS, its free parameters fitted.
 
     Args:
         track_F4: x, y, r, opacity of an actor, canvas units, [F, 4].
@@ -398,20 +444,19 @@ def motion_errors(track_F4: np.ndarray, times_F: Sequence[float]) -> dict[Motion
         the actor can be seen; an error of opacity counts by OPACITY_SCALE.
     """
     weight_F = np.clip(track_F4[:, 3] / 0.3, 0.0, 1.0) ** 2
-    total = max(float(weight_F.sum()), 1e-9)
-    errors = {}
-    for motion, law_F4 in _laws(tuple(float(t) for t in times_F)).items():
-        fit_F4 = law_F4.copy()
-        if motion[0] == "circle":
-            law_F, seen_F = (p[:, 0] - 0.5 + 1j * (p[:, 1] - 0.5) for p in (law_F4, track_F4))
-            turned_F = law_F * np.exp(1j * np.angle((weight_F * seen_F * law_F.conj()).sum()))
-            fit_F4[:, 0], fit_F4[:, 1] = 0.5 + turned_F.real, 0.5 + turned_F.imag
-        for column in _free_columns(*motion[:2]):
-            fit_F4[:, column] += weight_F @ (track_F4[:, column] - law_F4[:, column]) / total
-        miss_F4 = np.square(fit_F4 - track_F4)
-        miss_F = weight_F * miss_F4[:, :3].sum(1) + OPACITY_SCALE**2 * miss_F4[:, 3]
-        errors[motion] = math.sqrt(float(miss_F.mean()))
-    return errors
+    fit_MF4 = _laws(tuple(float(t) for t in times_F)).copy()
+    circles = [m for m, motion in enumerate(MOTIONS) if motion[0] == "circle"]
+    law_MF = (fit_MF4[circles, :, :2] - 0.5) @ np.asarray(
+        [1, 1j]
+    )  # the start angle is free: turn to fit best
+    turn_M = np.angle(law_MF.conj() @ (weight_F * ((track_F4[:, :2] - 0.5) @ np.asarray([1, 1j]))))
+    turned_MF = law_MF * np.exp(1j * turn_M)[:, None]
+    fit_MF4[circles, :, :2] = 0.5 + np.stack([turned_MF.real, turned_MF.imag], -1)
+    shift_M4 = np.einsum("f,mfk->mk", weight_F, track_F4 - fit_MF4) / max(float(weight_F.sum()), 1e-9)
+    fit_MF4 += np.where([_free(action, way) for action, way, _ in MOTIONS], shift_M4, 0.0)[:, None]
+    miss_MF4 = np.square(fit_MF4 - track_F4)
+    miss_MF = weight_F * miss_MF4[..., :3].sum(-1) + OPACITY_SCALE**2 * miss_MF4[..., 3]
+    return dict(zip(MOTIONS, np.sqrt(miss_MF.mean(1)).tolist(), strict=True))
 
 
 def best_motion(errors: dict[Motion, float]) -> Motion:

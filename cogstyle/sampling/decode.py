@@ -16,6 +16,9 @@ from cogstyle.sampling.logits import guide, sample
 from cogstyle.sampling.schedule import Schedule, sequential
 
 
+Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
+
+
 def owned_uniforms(seeds: list[tuple[int, ...]], places: int) -> Tensor:
     """[B, places, 2] numbers in [0, 1), each row from a generator of its own."""
     return torch.from_numpy(np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds]))
@@ -87,7 +90,7 @@ def decode(
     guides_BS: Tensor | None = None,
     labels_V: Tensor | None = None,
     schedule: Schedule | None = None,
-    progress: Callable[[int], None] = lambda tokens: None,
+    progress: Progress = lambda tokens: None,
 ) -> Tensor:
     """Fill the generated frames of `tokens_BFL` and return all tokens in memory order, [B, F, L].
 
@@ -98,7 +101,7 @@ def decode(
         guides_BS: left-padded guide texts; rides in the same batch when `config.guidance` is not 1.
         labels_V: cluster of every image id.
         schedule: order of filling; default: one place at a time.
-        progress: called with the number of tokens that each step drew for one sample.
+        progress: told about every step.
     """
     schedule = schedule or sequential(layout)
     guided = config.guidance != 1.0 and guides_BS is not None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,14 @@ def update_codebook(codebook: Codebook, features_PD: Tensor, ids_P: Tensor) -> N
     codebook.counts[dead] = 1.0
     codebook.sums[dead] = chosen
     codebook.vectors.copy_(codebook.sums / codebook.counts[:, None])
+
+
+def cluster_codes(vectors_VD: Tensor, clusters: int) -> Tensor:
+    """Cluster of every code, int32 [V], by k-means on the code vectors."""
+    cv2.setRNGSeed(0)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 100, 1e-4)
+    _, labels, _ = cv2.kmeans(vectors_VD.numpy(), clusters, None, stop, 4, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+    return torch.from_numpy(labels).flatten().to(torch.int32)
 
 
 def draw_pictures(rng: np.random.Generator, count: int, size: int, first_seed: int = 0) -> np.ndarray:
@@ -111,4 +120,6 @@ class TokenizerJob:
         return torch.cat(rows, 1).permute(1, 2, 0).numpy()
 
     def export(self) -> None:
-        update_bundle(self.bundle, {"tokenizer.safetensors": self.model.state_dict()}, tokenizer=self.config)
+        labels = cluster_codes(self.model.codebook.vectors, self.config.clusters)
+        files = {"tokenizer.safetensors": self.model.state_dict(), "clusters.safetensors": {"labels": labels}}
+        update_bundle(self.bundle, files, tokenizer=self.config)

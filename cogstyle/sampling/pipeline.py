@@ -1,0 +1,242 @@
+"""Text in, video out: prompt -> first frame -> keyframes -> refinement levels -> pixels.
+
+    pipe = cogstyle.load("shapes")
+    video = pipe("a red circle moves right", frame_rate=2, seed=0, levels=3)
+    video.save("circle.mp4")
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cogstyle.bundle import STAGES, Bundle
+from cogstyle.config import SamplingConfig, require
+from cogstyle.data.world import FRAME_RATES
+from cogstyle.errors import PromptError
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Transformer
+from cogstyle.sampling.decode import Progress
+from cogstyle.sampling.interpolate import refine
+from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.tokenizers.vqvae import VQVAE
+from cogstyle.video import Video, read_image
+
+LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to sample one video; None takes the bundle's default."""
+
+    frame_rate: float | None = None  # keyframes a second
+    seed: int = 0
+    levels: int = LEVELS  # refinement levels, 0 = keyframes only
+    guidance: float | None = None  # of keyframes
+    temperature: float | None = None  # of keyframes
+    clusters: int | None = None  # of every stage; likewise below
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
+        require(self.frame_rate is None or self.frame_rate in FRAME_RATES, f"frame_rate {self.frame_rate} must be one of {rates}")
+        require(0 <= self.levels <= LEVELS, f"levels {self.levels} must be 0 to {LEVELS}")
+        require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
+        require(
+            sum(x is not None for x in (self.clusters, self.top_k, self.top_p)) <= 1,
+            "clusters, top_k and top_p exclude each other; set one",
+        )
+
+    def stage(self, config: SamplingConfig, name: str) -> SamplingConfig:
+        """A stage's defaults with these options laid over them."""
+        changes: dict[str, Any] = {}
+        if any(x is not None for x in (self.clusters, self.top_k, self.top_p)):
+            changes |= {"clusters": self.clusters or 0, "top_k": self.top_k or 0, "top_p": self.top_p or 1.0}
+        if name == "keyframes":
+            given = {"guidance": self.guidance, "temperature": self.temperature}
+            changes |= {key: value for key, value in given.items() if value is not None}
+        return replace(config, **changes)
+
+
+@dataclass
+class Pipeline:
+    """A bundle ready to sample; weights are read when they are first needed.
+
+    Args:
+        bundle: where the weights come from.
+        device: torch device of the models.
+    """
+
+    bundle: Bundle
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @cached_property
+    def text(self) -> TextTokenizer:
+        return self.bundle.text()
+
+    @cached_property
+    def vqvae(self) -> VQVAE:
+        return self.bundle.vqvae().to(self.device)
+
+    @cached_property
+    def image_model(self) -> Transformer:
+        return self.bundle.image_model().to(self.device)
+
+    @cached_property
+    def adapters(self) -> dict[str, TemporalAdapter]:
+        return {stage: self.bundle.adapter(stage).to(self.device) for stage in STAGES[1:]}
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        return self.bundle.cluster_labels()
+
+    def check(self, prompt: str, options: Options) -> None:
+        """Raise what sampling this prompt would raise, before any work is done."""
+        if not prompt.strip():
+            raise PromptError("the prompt is empty")
+        self.text.image_text(prompt.strip())
+        for level in range(options.levels + 1):
+            self.text.video_text(prompt.strip(), (self.bundle.model_config.frames - 1) / (self.rate(options) * 2**level))
+        for stage in STAGES:
+            config = options.stage(self.bundle.sampling(stage), stage)
+            require(not config.clusters or self.labels is not None, f"bundle {self.bundle.folder} has no cluster labels; use top_k or top_p")
+
+    def rate(self, options: Options) -> float:
+        """Keyframe rate of these options."""
+        return options.frame_rate or self.bundle.frame_rate
+
+    def conditions(self, prompts: Sequence[str], seeds: Sequence[int]) -> Conditions:
+        return Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text)
+
+    # ---------------------------------------------------------------- one stage at a time
+
+    def encode_image(self, path: str | Path) -> Tensor:
+        """An image file as the tokens of one frame, [1, L]."""
+        pixels = torch.from_numpy(read_image(Path(path), self.bundle.tokenizer_config.image_size))
+        return self.vqvae.encode(pixels.permute(2, 0, 1)[None].to(self.device))
+
+    def keyframes(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        options: Options = Options(),  # noqa: B008  (frozen)
+        *,
+        first_BFL: Tensor | None = None,
+        progress: Progress = lambda tokens: None,
+    ) -> Tensor:
+        """Prompts -> keyframe tokens [B, F, L].
+
+        Args:
+            seeds: one a prompt.
+            first_BFL: tokens of known first keyframes [B, 1.., L]; default: the image model draws one.
+        """
+        given = self.conditions(prompts, seeds)
+        if first_BFL is None:
+            config = options.stage(self.bundle.sampling("image"), "image")
+            first_BFL = first_frames(self.image_model, given, config, self.labels, progress)
+        config = options.stage(self.bundle.sampling("keyframes"), "keyframes")
+        return keyframes(
+            *(self.image_model, self.adapters["keyframes"], first_BFL, given, config, self.labels, progress),
+            frame_rate=self.rate(options),
+        )
+
+    def interpolate(
+        self,
+        tokens_BFL: Tensor,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        options: Options = Options(),  # noqa: B008  (frozen)
+        *,
+        progress: Progress = lambda tokens: None,
+    ) -> Tensor:
+        """Tokens at the keyframe rate -> tokens after `options.levels` refinements, [B, (F - 1) 2^levels + 1, L]."""
+        given = self.conditions(prompts, seeds)
+        config = options.stage(self.bundle.sampling("interpolation"), "interpolation")
+        for level in range(1, options.levels + 1):
+            tokens_BFL = refine(
+                *(self.image_model, self.adapters["interpolation"], tokens_BFL, given, config, self.labels, progress),
+                frame_rate=self.rate(options) * 2**level,
+            )
+        return tokens_BFL
+
+    def decode(self, tokens_FL: Tensor) -> np.ndarray:
+        """Tokens of one video -> uint8 frames [F, height, width, 3]."""
+        frames = torch.cat([self.vqvae.decode(chunk) for chunk in tokens_FL.split(16)])
+        return frames.permute(0, 2, 3, 1).cpu().numpy()
+
+    # ---------------------------------------------------------------- all stages
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        options: Options = Options(),  # noqa: B008  (frozen)
+        *,
+        first_frame: str | Path | None = None,
+        progress: Progress = lambda tokens: None,
+    ) -> list[Video]:
+        """A video for each prompt; the same prompt, seed and options give the same tokens in any batch."""
+        for prompt in prompts:
+            self.check(prompt, options)
+        clock = [time.perf_counter()]
+        first = None if first_frame is None else self.encode_image(first_frame)[None].expand(len(prompts), -1, -1)
+        key_BFL = self.keyframes(prompts, seeds, options, first_BFL=first, progress=progress)
+        clock.append(time.perf_counter())
+        fine_BFL = self.interpolate(key_BFL, prompts, seeds, options, progress=progress)
+        clock.append(time.perf_counter())
+        pixels = [self.decode(tokens_FL) for tokens_FL in fine_BFL]
+        clock.append(time.perf_counter())
+        seconds = dict(zip(("keyframes", "interpolation", "decode"), np.diff(clock).round(3).tolist(), strict=True))
+        rate = self.rate(options)
+        shared = {
+            "bundle": self.bundle.manifest["name"],
+            "files": self.bundle.hashes(),
+            "batch": len(prompts),
+            "seconds": seconds,
+            "first_frame": None if first_frame is None else str(first_frame),
+            "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in STAGES},
+        }
+        videos = []
+        for frames, prompt, seed in zip(pixels, prompts, seeds, strict=True):
+            fps = rate * 2**options.levels
+            info = {"prompt": prompt, "options": {**asdict(options), "seed": seed, "frame_rate": rate}, "fps": fps}
+            videos.append(Video(frames, fps, {**info, **shared}))
+        return videos
+
+    def steps(self, options: Options, *, first_frame: bool = False) -> int:
+        """Tokens that sampling one video draws, one after the other."""
+        frames, length = self.bundle.model_config.frames, self.bundle.model_config.tokens
+        return length * (frames - first_frame + (frames // 2) * options.levels)
+
+    def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
+        """One prompt gives a Video, a list of prompts a list. Options are those of `Options`, and `first_frame`."""
+        first_frame = options.pop("first_frame", None)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        chosen = Options(seed=seed, **options)
+        videos = self.sample(prompts, [seed] * len(prompts), chosen, first_frame=first_frame)
+        return videos[0] if isinstance(prompt, str) else videos
+
+
+def load(name: str | Path = "shapes", *, device: str = "cpu") -> Pipeline:
+    """A pipeline over a bundle: the name of a shipped one, or a folder.
+
+    Raises:
+        BundleError: if the bundle is missing or damaged.
+        ConfigError: if the device is not there.
+    """
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        require(False, f"device {device!r} is not available: {str(error).splitlines()[0]}")
+    return Pipeline(Bundle(name), place)
+
+
