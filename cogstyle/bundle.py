@@ -173,7 +173,7 @@ class Bundle:
         with torch.device("meta"):
             model = VQVAE(self.tokenizer_config)
         self._load(model, "tokenizer.safetensors")
-        return model.to(memory_format=torch.channels_last)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def text(self) -> TextTokenizer:
         """The text tokenizer."""
@@ -225,10 +225,14 @@ def update_bundle(folder: Path, files: Mapping[str, bytes | Mapping[str, Tensor]
         if isinstance(content, bytes):
             write_bytes(folder / name, content)
         else:
-            base = {"base_sha256": hashes["image.safetensors"]} if name.removesuffix(".safetensors") in STAGES[1:] else {}
+            base = (
+                {"base_sha256": hashes["image.safetensors"]} if name.removesuffix(".safetensors") in STAGES[1:] else {}
+            )
             half = {key: value.half() if value.is_floating_point() else value for key, value in content.items()}
             write_tensors(folder / name, half, base)
         hashes[name] = sha256(folder / name)
     for key, value in tables.items():
-        manifest[key] = {f.name: asdict(value)[f.name] for f in fields(value)} if hasattr(value, "__dataclass_fields__") else value
+        manifest[key] = (
+            {f.name: asdict(value)[f.name] for f in fields(value)} if hasattr(value, "__dataclass_fields__") else value
+        )
     write_bytes(path, to_toml({**manifest, "files": hashes}).encode())

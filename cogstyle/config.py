@@ -7,6 +7,8 @@ from cogstyle.errors import ConfigError
 
 C = TypeVar("C")
 
+FRAME_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # keyframes a second that a prompt can ask for
+
 
 def require(condition: bool, message: str) -> None:
     """Raise ConfigError(message) unless `condition` holds."""
@@ -58,7 +60,13 @@ class TokenizerConfig:
 
 TOKENIZERS = {
     "debug": TokenizerConfig(
-        codes=32, code_width=8, clusters=4, encoder_channels=(8, 16), decoder_channels=(8, 16), decoder_blocks=1, image_size=32
+        codes=32,
+        code_width=8,
+        clusters=4,
+        encoder_channels=(8, 16),
+        decoder_channels=(8, 16),
+        decoder_blocks=1,
+        image_size=32,
     ),
     "shapes": TokenizerConfig(),
 }
@@ -132,12 +140,30 @@ def _small(codes: int, texts: int, **sizes: Any) -> ModelConfig:
 
 MODELS = {
     "debug": _small(
-        **dict(codes=32, texts=400, layers=2, width=32, heads=2, grid=(4, 4), window=2),
-        **dict(text_span=48, text_positions=48, positions=64, extra_positions=64),
+        codes=32,
+        texts=400,
+        layers=2,
+        width=32,
+        heads=2,
+        grid=(4, 4),
+        window=2,
+        text_span=48,
+        text_positions=48,
+        positions=64,
+        extra_positions=64,
     ),
     "shapes": _small(
-        **dict(codes=1024, texts=512, layers=6, width=160, heads=5, grid=(8, 8), window=4),
-        **dict(text_span=64, text_positions=64, positions=128, extra_positions=256),
+        codes=1024,
+        texts=512,
+        layers=6,
+        width=160,
+        heads=5,
+        grid=(8, 8),
+        window=4,
+        text_span=64,
+        text_positions=64,
+        positions=128,
+        extra_positions=256,
     ),
     "cogvideo-9b": ModelConfig(
         layers=48,

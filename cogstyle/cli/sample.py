@@ -19,13 +19,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     none = argparse.SUPPRESS
     parser.add_argument("prompt", nargs="?", default=none, help="what to show, in English or Chinese")
     parser.add_argument("--prompts", type=Path, default=none, help=f"JSONL file; keys of a line: {', '.join(KEYS)}")
-    parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .webp or a folder for PNG; with --prompts a folder")
-    parser.add_argument("--frame-rate", type=float, default=none, help="keyframes a second: 0.25, 0.5, 1, 2, 4 or 8 (default: the bundle's)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help=".mp4, .gif, .webp or a folder for PNG; with --prompts a folder"
+    )
+    parser.add_argument(
+        "--frame-rate",
+        type=float,
+        default=none,
+        help="keyframes a second: 0.25, 0.5, 1, 2, 4 or 8 (default: the bundle's)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="same prompt, options and seed: same video")
-    parser.add_argument("--guidance", type=float, default=none, help="guidance scale of the keyframes (default: the bundle's)")
-    parser.add_argument("--temperature", type=float, default=none, help="temperature of the keyframes (default: the bundle's)")
+    parser.add_argument(
+        "--guidance", type=float, default=none, help="guidance scale of the keyframes (default: the bundle's)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=none, help="temperature of the keyframes (default: the bundle's)"
+    )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--clusters", type=int, default=none, help="draw among this many best clusters (default: the bundle's)")
+    which.add_argument(
+        "--clusters", type=int, default=none, help="draw among this many best clusters (default: the bundle's)"
+    )
     which.add_argument("--top-k", type=int, default=none, help="draw among this many best tokens")
     which.add_argument("--top-p", type=float, default=none, help="draw among the best tokens that hold this share")
     parser.add_argument("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
@@ -74,7 +87,7 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
     if not isinstance(prompt, str):
         raise PromptError(f"prompt must be a text, not {prompt!r}")
     names = ("frame_rate", "seed", "guidance", "temperature", "clusters", "top_k", "top_p", "levels")
-    values = {name: line.get(name, given.get(name)) for name in names}
+    values: dict[str, Any] = {name: line.get(name, given.get(name)) for name in names}
     for name, value in values.items():
         kinds = int if name in ("seed", "levels", "clusters", "top_k") else (int, float)
         require(
@@ -83,7 +96,9 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
         )
     first = line.get("first_frame", given.get("first_frame"))
     require(first is None or isinstance(first, str | Path), f"first_frame must be a path, not {first!r}")
-    return Task(prompt, check_suffix(folder / str(line["out"])), Options(**values), None if first is None else Path(first))
+    return Task(
+        prompt, check_suffix(folder / str(line["out"])), Options(**values), None if first is None else Path(first)
+    )
 
 
 def make_video(pipe: Any, task: Task, *, sheet: bool, quiet: bool) -> None:
@@ -96,7 +111,9 @@ def make_video(pipe: Any, task: Task, *, sheet: bool, quiet: bool) -> None:
     total = pipe.steps(task.options, first_frame=task.first_frame is not None)
     with tqdm(total=total, unit="token", disable=quiet, desc=task.out.name) as bar:
         options = task.options
-        video = pipe.sample([task.prompt], [options.seed], options, first_frame=task.first_frame, progress=bar.update)[0]
+        video = pipe.sample([task.prompt], [options.seed], options, first_frame=task.first_frame, progress=bar.update)[
+            0
+        ]
     video.save(task.out)
     if sheet:
         Image.fromarray(video.contact_sheet()).save(task.out.with_name(task.out.name + ".png"))

@@ -21,8 +21,6 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.training.recipe import train
 
     torch.set_num_threads(arguments.threads)
-    folder = train(
-        arguments.recipe, runs=arguments.runs, encode_only=arguments.encode_only, quiet=arguments.quiet
-    )
+    folder = train(arguments.recipe, runs=arguments.runs, encode_only=arguments.encode_only, quiet=arguments.quiet)
     print(f"done: {folder}")
     return 0

@@ -14,7 +14,9 @@ EXAMPLE = "cogstyle world --count 100 --out clips"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, required=True, help="how many videos")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first scene; from 1000000 on: validation")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="seed of the first scene; from 1000000 on: validation"
+    )
     parser.add_argument("--size", type=int, default=64, help="side of the picture in pixels")
     parser.add_argument("--fps", type=float, default=8.0, help="frames a second")
 

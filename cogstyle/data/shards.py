@@ -46,7 +46,13 @@ def _encode_part(vqvae: VQVAE, rows: list[Row]) -> dict[str, Tensor]:
 
 
 def encode(
-    make_row: Callable[[int], Row], count: int, folder: Path, *, vqvae: VQVAE, tokenizer_sha256: str, quiet: bool = False
+    make_row: Callable[[int], Row],
+    count: int,
+    folder: Path,
+    *,
+    vqvae: VQVAE,
+    tokenizer_sha256: str,
+    quiet: bool = False,
 ) -> None:
     """Write rows `make_row(0)` .. `make_row(count - 1)` as parts in `folder`; parts that are there stay."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +85,7 @@ def load(folder: Path, count: int, *, tokenizer_sha256: str) -> Shards:
 def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:
     """Row numbers of a step's batch: every row once an epoch, each epoch in its own order."""
     first = step * batch
-    picks = []
+    picks: list[int] = []
     while len(picks) < batch:
         epoch, offset = divmod(first + len(picks), count)
         order = np.random.default_rng([seed, epoch]).permutation(count)

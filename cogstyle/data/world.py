@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from cogstyle.config import FRAME_RATES
+
 T = TypeVar("T")
 
 BACKGROUNDS = {"black": (16, 16, 20), "white": (244, 244, 240), "grey": (140, 140, 140)}
@@ -40,13 +42,10 @@ HELD_OUT = frozenset(
     ]
 )
 VALIDATION_SEED = 1_000_000
-FRAME_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 # Half extent in units of r: how far a shape reaches along an axis, and along any direction.
 AXIS_EXTENT = dict(circle=1.0, square=math.sqrt(math.pi) / 2, triangle=1.15, star=1.15, cross=1.0, ring=1.0)
-REACH = dict(
-    circle=1.0, square=math.sqrt(math.pi / 2), triangle=1.15, star=1.15, cross=math.hypot(1.0, 0.33), ring=1.0
-)
+REACH = dict(circle=1.0, square=math.sqrt(math.pi / 2), triangle=1.15, star=1.15, cross=math.hypot(1.0, 0.33), ring=1.0)
 AREA = dict(circle=math.pi, square=math.pi, triangle=1.718, star=1.788, cross=2.204, ring=2.191)
 
 MARGIN = 0.01

@@ -1,4 +1,4 @@
-"""Does a clip show what its caption says? The reading of a clip judged against the scene that was asked for."""
+"""Does a clip show what its caption says? A reading judged against the scene that was asked for."""
 
 import math
 from collections.abc import Sequence
@@ -48,16 +48,16 @@ def judge(frames_FHWC: np.ndarray, times_F: Sequence[float], scene: world.Scene)
 def judge_reading(reading: Reading, times_F: Sequence[float], scene: world.Scene) -> Verdict:
     """Judge what was read. Actors are matched by colour, and then so that the most holds.
 
-    A captioned actor with no match fails in every attribute that its caption names; a read actor too many fails `count`.
+    A captioned actor with no match fails in every attribute that its caption names; a read actor too many
+    fails `count`.
     """
-    nobody: list[ActorReading | None] = [None] * len(scene.actors)
     marks = {
         (i, j): _actor_marks(read, times_F, actor, scene)
         for i, actor in enumerate(scene.actors)
         for j, read in enumerate([*reading.actors, None])
     }
     none = len(reading.actors)
-    choices = permutations([*range(none), *(none for _ in nobody)], len(scene.actors))
+    choices = permutations([*range(none), *(none for _ in scene.actors)], len(scene.actors))
     rows = [[marks[i, j] for i, j in enumerate(choice)] for choice in choices]
     best = max(rows, key=lambda row: (sum(mark["colour"] for mark in row), sum(sum(m.values()) for m in row)))
     holds = {name: all(mark[name] for mark in best) for name in best[0]}
@@ -73,14 +73,14 @@ def _actor_marks(
 ) -> dict[str, bool]:
     """Which attributes of one captioned actor hold in one read actor."""
     action, direction, speed = _motion_marks(read, times_F, actor, scene.duration)
-    return dict(
-        colour=read is not None and read.colour == actor.colour,
-        shape=read is not None and read.shape == actor.shape,
-        size=actor.size is None or (read is not None and (read.r < SMALL_BELOW) == (actor.size == "small")),
-        action=action,
-        direction=direction,
-        speed=speed,
-    )
+    return {
+        "colour": read is not None and read.colour == actor.colour,
+        "shape": read is not None and read.shape == actor.shape,
+        "size": actor.size is None or (read is not None and (read.r < SMALL_BELOW) == (actor.size == "small")),
+        "action": action,
+        "direction": direction,
+        "speed": speed,
+    }
 
 
 def _motion_marks(
@@ -88,8 +88,9 @@ def _motion_marks(
 ) -> tuple[bool, bool, bool]:
     """Whether action, direction and speed hold together.
 
-    The motions that the frame times cannot tell from the best one are narrowed down by what the caption says: by
-    action, then direction, then speed, so that all three hold only if one and the same motion has them all.
+    The motions that the frame times cannot tell from the best one are narrowed down by what the caption says,
+    so that all three hold only if one and the same motion has them all. Speed comes first: at another speed
+    nearly every motion passes for another (bounces seen once a hop stay still).
     """
     still = actor.action == "still"
     if read is None:
@@ -99,14 +100,15 @@ def _motion_marks(
     motions = [motion for motion, error in errors.items() if error <= limit]
     marks = []
     for holds in (
+        lambda motion: still or 1 / SPEED_FACTOR < motion[2] / duration < SPEED_FACTOR,
         lambda motion: motion[0] == actor.action,
         lambda motion: actor.direction is None or motion[1] == actor.direction,
-        lambda motion: still or 1 / SPEED_FACTOR < motion[2] / duration < SPEED_FACTOR,
     ):
         narrowed = [motion for motion in motions if holds(motion)]
         marks.append(bool(narrowed))
         motions = narrowed or motions
-    return marks[0], marks[1], marks[2]
+    speed, action, direction = marks
+    return action, direction, speed
 
 
 # ---------------------------------------------------------------- many clips
@@ -123,12 +125,16 @@ def wilson(successes: int, n: int, *, z: float = 1.959964) -> tuple[float, float
 
 
 def summarise(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
-    """For each attribute, "action_and_direction" and "all": {"share", "n", "low", "high"} (95 % Wilson interval)."""
+    """Share of the clips in which each attribute, "action_and_direction" and "all" hold.
+
+    Returns:
+        {attribute: {"share", "n", "low", "high"}}; low and high are the 95 % Wilson interval.
+    """
     summary = {}
     for name in (*ATTRIBUTES, PAIRED, "all"):
         held = sum((v.action and v.direction) if name == PAIRED else getattr(v, name) for v in verdicts)
         low, high = wilson(held, len(verdicts))
-        summary[name] = dict(share=held / max(len(verdicts), 1), n=len(verdicts), low=low, high=high)
+        summary[name] = {"share": held / max(len(verdicts), 1), "n": len(verdicts), "low": low, "high": high}
     return summary
 
 
@@ -142,7 +148,7 @@ def to_markdown(summary: dict[str, dict[str, float]]) -> str:
 
 
 def displacement_per_frame(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> float:
-    """Mean distance (canvas units) that the most visible actor moves from frame to frame; NaN without an actor."""
+    """Mean distance (canvas units) that the most visible actor moves between frames; NaN without an actor."""
     actors = read_clip(frames_FHWC, times_F).actors
     if not actors or len(times_F) < 2:
         return math.nan

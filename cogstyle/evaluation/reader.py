@@ -1,51 +1,45 @@
 """An honest reader of frames: it says what a clip of the shapes world shows, and never sees the caption.
 
 Colours are found by unmixing: a pixel is a mix of the background with an actor's colour, so its share of the
-colour is its place on the line between the two (the nearest palette colour would misread every edge: half-mixed
-blue on white is nearest purple). Each actor is followed through the frames, and the motion of the action table
-that fits its track best is what it does. See WORLD.md, "What the reader of frames measures".
+colour is its place on the line between the two (the nearest palette colour would misread every edge:
+half-mixed blue on white is nearest purple). Each actor is followed through the frames, and the motion of the
+action table that fits its track best is what it does. See WORLD.md, "What the reader of frames measures".
 
-Suffixes: F frames, H height, W width, C the colours asked for, N pixels, 4 = (x, y, r, opacity).
+Suffixes: F frames, H height, W width, C colours asked for, M motions, N pixels, 4 = (x, y, r, opacity).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 
 import cv2
 import numpy as np
+from numpy import ndarray
 
 from cogstyle.data import world
 from cogstyle.errors import MediaError
 
 Motion = tuple[str, str | None, float]
+Pair = tuple[ndarray, ndarray]
 
-SIZE = 64  # frames are averaged down to about this size: mixing is linear, so the average of pixels unmixes as well
+SIZE = 64  # frames are averaged down to about this: mixing is linear, so averages unmix as pixels do
 NEAR = 40.0  # a pixel this close (RGB distance) to a background colour is background
 STRAY = 20.0  # a pixel this far from every line is looked at as a mix of two actors
 FOREIGN = 90.0  # a pixel this far from every line belongs to no actor
-PRESENT = 0.3  # share of a colour from which a pixel counts towards finding the colour
+PRESENT = 0.5  # share of a colour from which a pixel counts towards finding the colour
 FAINT = 0.15  # opacity below this is too faint to be placed
 LEAST = 0.0035  # smallest area (canvas units) of an actor; the smallest rendered one has 0.011
+OFTEN = 0.35  # share of the frames; a blinking actor is more than half there in 0.4 of them
+MUCH = 0.02  # area of an actor that is found though it always touches a larger one
 HALF_THERE = 0.4  # opacity from which two parts of one colour are two actors
 OPAQUE = 0.85  # measured opacity from here on is full: edges and blur lower it
 OPACITY_SCALE = 0.2  # an opacity error of 1 weighs as much as this distance
-BLURS = (
-    9,
-    9,
-    5,
-    5,
-    3,
-    3,
-)  # pixels: a hidden actor is fitted from coarse to fine, since an edge pulls only from near
-PIXEL_NOISE = 0.1  # error of a pixel's share
-HIDDEN_R = 0.3  # error (share of r) of a hidden actor's radius as its neighbours in time give it
-DURATIONS = (
-    *world.DURATIONS.values(),
-    8.0,
-    0.5,
-)  # the last two are no one's: slower and faster than any caption says
+TRUST = 0.3  # error of a pixel over relative error of a hidden radius guessed from its neighbours in time
+BLURS = (9, 9, 5, 5, 3, 3)  # pixels: hidden actors are fitted from coarse to fine
+# Seconds; the last two are in no caption: what is that slow or fast must not pass for the nearest that is.
+DURATIONS = (*world.DURATIONS.values(), 8.0, 0.5)
 MOTIONS: tuple[Motion, ...] = tuple(
     (action, direction, duration)
     for action in ("still", *(a for a in world.ACTIONS if a != "still"))  # the simplest wins a tie
@@ -56,7 +50,7 @@ MOTIONS: tuple[Motion, ...] = tuple(
 
 @dataclass(frozen=True)
 class ActorReading:
-    """One actor as read; `r` is its median radius, `track` float64 [F, 4]: x, y, r, opacity in canvas units."""
+    """One actor as read: `r` is its median radius, `track` [F, 4] its x, y, r, opacity in canvas units."""
 
     colour: str
     shape: str
@@ -64,7 +58,7 @@ class ActorReading:
     direction: str | None
     duration: float
     r: float
-    track: np.ndarray
+    track: ndarray
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ class Reading:
     actors: tuple[ActorReading, ...]
 
 
-def read_clip(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> Reading:
+def read_clip(frames_FHWC: ndarray, times_F: Sequence[float]) -> Reading:
     """Read a clip.
 
     Args:
@@ -85,57 +79,39 @@ def read_clip(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> Reading:
     Raises:
         MediaError: frames that are not uint8 [F, H, H, 3], or times that do not go with them.
     """
-    _check(frames_FHWC, times_F)
-    pixels_FHWC = _shrink(frames_FHWC)
+    pixels_FHWC = _pixels(frames_FHWC, times_F)
     background, base = find_background(pixels_FHWC)
     offsets_FHWC = pixels_FHWC - base
     colours = find_colours(offsets_FHWC, base)
+    if not colours:
+        return Reading(background, ())
     layers_CFHW = unmix(offsets_FHWC, base, colours)
-    named = [
-        (c, part)
-        for c, layer in zip(colours, layers_CFHW, strict=True)
-        for part in _split(layer, layers_CFHW)
-    ]
-    total_FHW = sum((layer for _, layer in named), np.zeros(pixels_FHWC.shape[:3], np.float32))
+    split = [_split(layer_FHW, layers_CFHW.sum(0)) for layer_FHW in layers_CFHW]
+    named = [(colour, part) for colour, parts in zip(colours, split, strict=True) for part in parts]
+    total_FHW = sum(part for _, part in named)
     actors = []
     for colour, layer_FHW in named:
-        seen_FHW = np.clip(1.0 - (total_FHW - layer_FHW), 0.0, 1.0)
-        shape, track_F4 = _follow(layer_FHW, seen_FHW)
-        action, direction, duration = best_motion(motion_errors(track_F4, times_F))
-        r = float(_weighted_median(track_F4[:, 2], track_F4[:, 3]))
-        actors.append(ActorReading(colour, shape, action, direction, duration, r, track_F4))
+        shape, track_F4 = _follow(layer_FHW, np.clip(1.0 - (total_FHW - layer_FHW), 0.0, 1.0))
+        r = float(np.median(track_F4[track_F4[:, 3] >= 0.5 * track_F4[:, 3].max(), 2]))
+        motion = best_motion(motion_errors(track_F4, times_F))
+        actors.append(ActorReading(colour, shape, *motion, r, track_F4))
     return Reading(background, tuple(actors))
 
 
-def _check(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> None:
-    shape = frames_FHWC.shape
-    if (
-        frames_FHWC.dtype != np.uint8
-        or len(shape) != 4
-        or shape[1] != shape[2]
-        or shape[3] != 3
-        or 0 in shape
-    ):
-        raise MediaError(f"frames must be uint8 [F, H, H, 3], not {frames_FHWC.dtype} {list(shape)}")
+def _pixels(frames_FHWC: ndarray, times_F: Sequence[float]) -> ndarray:
+    """Frames, checked, as float32 [F, H, W, 3]; whole blocks of pixels averaged down to about SIZE."""
+    kind, shape = frames_FHWC.dtype, frames_FHWC.shape
+    if kind != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or 0 in shape:
+        raise MediaError(f"frames must be uint8 [F, H, H, 3], not {kind} {list(shape)}")
     if len(times_F) != shape[0] or np.any(np.diff(times_F) <= 0) or min(times_F) < 0:
         raise MediaError(f"{shape[0]} frames need as many increasing times from 0 on, not {list(times_F)}")
-
-
-def _shrink(frames_FHWC: np.ndarray) -> np.ndarray:
-    """Average whole blocks of pixels so that frames are not much larger than SIZE: float32 [F, H, W, 3]."""
-    frames, height, width, _ = frames_FHWC.shape
-    by = max(1, height // SIZE)
-    if by == 1 or height % by:
-        return frames_FHWC.astype(np.float32)
-    blocks = frames_FHWC.reshape(frames, height // by, by, width // by, by, 3)
+    by = next(k for k in (max(1, shape[1] // SIZE), 1) if shape[1] % k == 0)
+    blocks = frames_FHWC.reshape(shape[0], shape[1] // by, by, shape[2] // by, by, 3)
     return blocks.mean((2, 4), dtype=np.float32)
 
 
-# ---------------------------------------------------------------- colours
-
-
-def find_background(pixels_FHWC: np.ndarray) -> tuple[str, np.ndarray]:
-    """The background's name and its colour as measured (float32 [3]): the palette colour most pixels are near."""
+def find_background(pixels_FHWC: ndarray) -> tuple[str, ndarray]:
+    """Name of the background colour that most pixels are near, and the background as measured [3]."""
     pixels_N3 = pixels_FHWC[:, ::2, ::2].reshape(-1, 3)  # a quarter of them is plenty
     names = tuple(world.BACKGROUNDS)
     palette = np.asarray([world.BACKGROUNDS[name] for name in names], np.float32)
@@ -145,9 +121,7 @@ def find_background(pixels_FHWC: np.ndarray) -> tuple[str, np.ndarray]:
     return names[best], np.median(near_N3, 0).astype(np.float32) if len(near_N3) else palette[best]
 
 
-def _project(
-    offsets_FHWC: np.ndarray, base: np.ndarray, colours: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _project(offsets_FHWC: ndarray, base: ndarray, colours: Sequence[str]) -> Pair:
     """Share of each colour and squared distance from its line, both float32 [C, F, H, W]."""
     toward_C3 = np.asarray([world.COLOURS[c] for c in colours], np.float32) - base
     length_C1 = np.square(toward_C3).sum(1)[:, None]
@@ -159,109 +133,111 @@ def _project(
     return share_CN.reshape(layout), np.maximum(far_CN, 0.0).reshape(layout)
 
 
-def _label(far_CFHW: np.ndarray) -> np.ndarray:
-    """Index of each pixel's line, uint8 [F, H, W]; neighbours have a say, since faint pixels fit every line."""
-    smooth_CFHW = np.stack([[cv2.blur(frame, (3, 3)) for frame in far_FHW] for far_FHW in far_CFHW])
-    return smooth_CFHW.argmin(0).astype(np.uint8)
+def _label(far_CFHW: ndarray) -> ndarray:
+    """Index of each pixel's line, [F, H, W]; neighbours have a say, since a faint pixel fits every line."""
+    return np.stack([[cv2.blur(frame, (3, 3)) for frame in far_FHW] for far_FHW in far_CFHW]).argmin(0)
 
 
-def _core_areas(mask_FHW: np.ndarray) -> np.ndarray:
+def _core_areas(mask_FHW: ndarray) -> ndarray:
     """Area of a mask in each frame (canvas units) without its thin parts, which edges between actors make."""
-    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    opened = [cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel) for mask in mask_FHW]
-    return np.asarray([frame.mean() for frame in opened])
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return np.asarray([cv2.morphologyEx(m.astype(np.uint8), cv2.MORPH_OPEN, cross).mean() for m in mask_FHW])
 
 
-def find_colours(offsets_FHWC: np.ndarray, base: np.ndarray) -> tuple[str, ...]:
-    """Colours of the actors, the largest first.
+def _own(mask_FHW: ndarray, any_FHW: ndarray) -> ndarray:
+    """A colour's mask, less its patches in blobs (of any colour) that are mostly of other colours."""
+    own_FHW = mask_FHW.copy()
+    for own_HW, any_HW in zip(own_FHW, any_FHW, strict=True):
+        parts_HW = _parts(any_HW)
+        share_P = np.bincount(parts_HW.ravel(), own_HW.ravel()) / np.bincount(parts_HW.ravel())
+        own_HW &= share_P[parts_HW] > 0.5
+    return own_FHW
 
-    Args:
-        offsets_FHWC: pixels less the background, float32 [F, H, W, 3].
-        base: the background, float32 [3].
 
-    Where two actors mix, a third colour may appear (half a red over yellow is orange); pixels that the first two
-    explain count as a third actor only if they are there in most of the frames.
+def find_colours(offsets_FHWC: ndarray, base: ndarray) -> tuple[str, ...]:
+    """Colours of the actors, the largest first, from pixels less the background (float32 [F, H, W, 3]).
+
+    A colour counts if it makes up most of a blob (a smeared orange ring has yellow patches; half a red over yellow
+    is orange, but explained by the two) in a tenth of the frames, or if there is much of it often.
     """
     names = tuple(world.COLOURS)
     share_CFHW, far_CFHW = _project(offsets_FHWC, base, names)
     label_FHW = _label(far_CFHW)
-    masks = [
-        (label_FHW == i) & (share_CFHW[i] > PRESENT) & (far_CFHW[i] < FOREIGN**2) for i in range(len(names))
-    ]
-    areas = [_core_areas(mask) for mask in masks]
-    found = [i for i in np.argsort([-area.sum() for area in areas]) if areas[i].max() > LEAST]
-    for i in found[2:]:
-        pair = [names[k] for k in found[:2]]
-        unexplained = masks[i] & (_mix(offsets_FHWC, base, pair)[1] > STRAY**2)
-        there_in_most = (areas[i] > LEAST).mean() > 0.5
-        if not there_in_most and _core_areas(unexplained).max() <= LEAST:
-            found = [k for k in found if k != i]
+    clear_CFHW = (share_CFHW > PRESENT) & (far_CFHW < FOREIGN**2)
+    masks_CFHW = clear_CFHW & (label_FHW == np.arange(len(names))[:, None, None, None])
+    any_FHW = masks_CFHW.any(0)
+    areas_CF = np.stack([_core_areas(mask_FHW) for mask_FHW in masks_CFHW])
+    found: list[int] = []
+    for i in np.argsort(-areas_CF.sum(1)):
+        own_FHW = _own(masks_CFHW[i], any_FHW)
+        if len(found) > 1:
+            own_FHW &= _mix(offsets_FHWC, base, [names[k] for k in found[:2]])[1] > STRAY**2
+        beside_F = (areas_CF[found] > LEAST).all(0)  # where another is missing, this may be that one misread
+        often = (areas_CF[i] > (MUCH if found else LEAST)).mean() > OFTEN
+        if often or (beside_F & (_core_areas(own_FHW) > LEAST)).sum() > len(label_FHW) // 10:
+            found.append(int(i))
     return tuple(names[i] for i in found)
 
 
-def _mix(offsets: np.ndarray, base: np.ndarray, pair: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of two colours that explain pixels [..., 3] best, [2, ...], and the squared distance left, [...]."""
+def _mix(offsets: ndarray, base: ndarray, pair: Sequence[str]) -> Pair:
+    """Shares of two colours that explain pixels [..., 3] best, [2, ...], and the squared distance left."""
     toward_23 = np.asarray([world.COLOURS[c] for c in pair], np.float32) - base
     shares = np.clip(offsets @ np.linalg.pinv(toward_23), 0.0, 1.0)
     shares /= np.maximum(shares.sum(-1, keepdims=True), 1.0)
     return np.moveaxis(shares, -1, 0), np.square(offsets - shares @ toward_23).sum(-1)
 
 
-def unmix(offsets_FHWC: np.ndarray, base: np.ndarray, colours: Sequence[str]) -> np.ndarray:
+def unmix(offsets_FHWC: ndarray, base: ndarray, colours: Sequence[str]) -> ndarray:
     """Share of each of `colours` in each pixel, float32 [C, F, H, W]; the rest is background.
 
     A pixel is a mix of the background and one colour, unless two colours explain it clearly better.
     """
-    if not colours:
-        return np.zeros((0, *offsets_FHWC.shape[:3]), np.float32)
     share_CFHW, far_CFHW = _project(offsets_FHWC, base, colours)
     label_FHW = _label(far_CFHW)
     layers_CFHW = np.where(label_FHW == np.arange(len(colours))[:, None, None, None], share_CFHW, 0.0)
-    left_FHW = np.take_along_axis(far_CFHW, label_FHW[None].astype(np.intp), 0)[0]
+    left_FHW = np.take_along_axis(far_CFHW, label_FHW[None], 0)[0]
     stray_FHW = left_FHW > STRAY**2
     stray_N3, left_N = offsets_FHWC[stray_FHW], left_FHW[stray_FHW].copy()
     mixed_CN = layers_CFHW[:, stray_FHW]
-    for a in range(len(colours)):
-        for b in range(a + 1, len(colours)):
-            shares_2N, rest_N = _mix(stray_N3, base, (colours[a], colours[b]))
-            better_N = rest_N < 0.5 * left_N
-            mixed_CN[:, better_N] = 0.0
-            mixed_CN[a, better_N], mixed_CN[b, better_N] = shares_2N[:, better_N]
-            left_N[better_N] = rest_N[better_N]
+    for a, b in combinations(range(len(colours)), 2):
+        shares_2N, rest_N = _mix(stray_N3, base, (colours[a], colours[b]))
+        better_N = rest_N < 0.5 * left_N
+        mixed_CN[:, better_N] = 0.0
+        mixed_CN[a, better_N], mixed_CN[b, better_N] = shares_2N[:, better_N]
+        left_N[better_N] = rest_N[better_N]
     mixed_CN[:, left_N > FOREIGN**2] = 0.0
     layers_CFHW[:, stray_FHW] = mixed_CN
     return layers_CFHW
 
 
-# ---------------------------------------------------------------- one layer a actor
+def _parts(mask_HW: ndarray) -> ndarray:
+    """Label each connected part of a mask with a number of its own, int32 [H, W]; 0 is outside."""
+    return cv2.connectedComponents(mask_HW.astype(np.uint8))[1]
 
 
-def _blobs(mask_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Connected parts of a mask: labels int32 [H, W] (0 is outside) and areas [parts + 1] in canvas units."""
-    _, labels_HW, stats, _ = cv2.connectedComponentsWithStats(mask_HW.astype(np.uint8), connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA] / mask_HW.size
+def _areas(labels_HW: ndarray) -> ndarray:
+    """Area of each label in canvas units; label 0 is outside and has none."""
+    areas = np.bincount(labels_HW.ravel(), minlength=2) / labels_HW.size
     areas[0] = 0.0
-    return labels_HW, areas
+    return areas
 
 
-def _split(layer_FHW: np.ndarray, layers_CFHW: np.ndarray) -> list[np.ndarray]:
+def _split(layer_FHW: ndarray, all_FHW: ndarray) -> list[ndarray]:
     """Tell apart two actors of one colour: the layer itself, or one layer for each.
 
-    Parts that another actor joins are one actor, partly hidden. With two separate parts in a frame, each goes to
-    the actor whose last place is nearest; a frame with a single part goes to the actor nearest to it.
+    Parts that another actor joins (in `all_FHW`, the sum of the layers) are one actor, partly hidden. The
+    largest part of a frame goes to the actor whose last place is nearest, another part to the other actor.
     """
-    parts_F: list[
-        list[tuple[np.ndarray, np.ndarray]]
-    ] = []  # for each frame (mask, centre), the largest first
-    for layer_HW, all_HW in zip(layer_FHW, layers_CFHW.sum(0), strict=True):
+    parts_F: list[list[Pair]] = []  # of each frame: (mask, centre) of its parts, the largest first
+    for layer_HW, all_HW in zip(layer_FHW, all_FHW, strict=True):
         smooth_HW = cv2.blur(layer_HW, (3, 3))
         opacity = _opacity(smooth_HW)
         limit = max(FAINT, 0.35 * opacity)
-        labels_HW, _ = _blobs(cv2.blur(all_HW, (3, 3)) > limit)
+        labels_HW = _parts(cv2.blur(all_HW, (3, 3)) > limit)
         own_HW = np.where(smooth_HW > limit, labels_HW, 0)
-        areas = np.bincount(own_HW.ravel(), minlength=2) / own_HW.size
+        areas = _areas(own_HW)
         most = 2 if opacity > HALF_THERE else 1  # what is nearly gone falls apart by noise
-        big = [k for k in np.argsort(-areas[1:]) + 1 if areas[k] > LEAST][:most]
+        big = [k for k in np.argsort(-areas)[:most] if areas[k] > LEAST]
         parts_F.append([(labels_HW == k, np.argwhere(own_HW == k).mean(0)) for k in big])
     first = next((f for f, parts in enumerate(parts_F) if len(parts) == 2), None)
     if first is None:
@@ -269,67 +245,51 @@ def _split(layer_FHW: np.ndarray, layers_CFHW: np.ndarray) -> list[np.ndarray]:
     split = np.zeros((2, *layer_FHW.shape), np.float32)
     last = [centre for _, centre in parts_F[first]]
     for f in [*range(first, len(parts_F)), *range(first)]:
-        straight, crossed = (
-            sum(
-                float(np.hypot(*(centre - last[owner])))
-                for (_, centre), owner in zip(parts_F[f], way, strict=False)
-            )
-            for way in ((0, 1), (1, 0))
-        )
-        owners = (0, 1) if straight <= crossed else (1, 0)
-        for (mask_HW, centre), owner in zip(parts_F[f], owners, strict=False):
+        far = [np.hypot(*(parts_F[f][0][1] - place)) if parts_F[f] else 0.0 for place in last]
+        for (mask_HW, centre), owner in zip(parts_F[f], np.argsort(far), strict=False):
             split[owner, f] = layer_FHW[f] * mask_HW
             last[owner] = centre
     return list(split)
 
 
-# ---------------------------------------------------------------- following an actor
-
-
 @lru_cache(maxsize=1024)
-def _template(shape: str, percent: int, size: int) -> np.ndarray:
+def _template(shape: str, percent: int, size: int) -> ndarray:
     """The shape in the middle of the canvas at r = percent / 100, float32 [size, size]."""
-    cover_HW = world.coverage(shape, world.State(0.5, 0.5, percent / 100), size)
-    cover_HW.setflags(write=False)
-    return cover_HW
+    return world.coverage(shape, world.State(0.5, 0.5, percent / 100), size)
 
 
-def _cover(shape: str, x: float, y: float, r: float, size: int) -> np.ndarray:
+def _cover(shape: str, x: float, y: float, r: float, size: int) -> ndarray:
     """world.coverage by moving and scaling a stored template: much faster, softer by less than a pixel."""
     percent = min(max(round(100 * r), 3), 40)
     scale = 100 * r / percent
     middle = size / 2 - 0.5
-    matrix = np.asarray(
-        [[scale, 0, x * size - 0.5 - scale * middle], [0, scale, y * size - 0.5 - scale * middle]]
-    )
-    return cv2.warpAffine(_template(shape, percent, size), matrix, (size, size), flags=cv2.INTER_LINEAR)
+    right, down = (place * size - 0.5 - scale * middle for place in (x, y))
+    matrix = np.asarray([[scale, 0.0, right], [0.0, scale, down]])
+    return cv2.warpAffine(_template(shape, percent, size), matrix, (size, size))
 
 
-def _opacity(layer_HW: np.ndarray) -> float:
+def _opacity(layer_HW: ndarray) -> float:
     """Share of the colour where there is most of it: a mean that edges, blurred or not, hardly lower."""
     fourth_HW = np.square(np.square(layer_HW))
     return float((fourth_HW * layer_HW).sum() / max(float(fourth_HW.sum()), 1e-9))
 
 
-def _find(layer_HW: np.ndarray) -> tuple[np.ndarray, float, np.ndarray] | None:
+def _find(layer_HW: ndarray) -> tuple[ndarray, float, ndarray] | None:
     """The actor in one frame of its layer: (layer without what lies elsewhere, opacity, mask), or None."""
     smooth_HW = cv2.blur(layer_HW, (3, 3))
-    labels_HW, areas = _blobs(smooth_HW > max(FAINT, 0.35 * _opacity(smooth_HW)))
+    labels_HW = _parts(smooth_HW > max(FAINT, 0.35 * _opacity(smooth_HW)))
+    areas = _areas(labels_HW)
     if areas.max() < LEAST:
         return None
-    mask_HW = np.isin(labels_HW, np.flatnonzero(areas > 0.15 * areas.max())).astype(np.uint8)
-    own_HW = layer_HW * cv2.dilate(mask_HW, np.ones((3, 3), np.uint8))
+    parts_HW = np.isin(labels_HW, np.flatnonzero(areas > 0.15 * areas.max()))
+    mask_HW = cv2.dilate(parts_HW.astype(np.uint8), np.ones((3, 3)))
+    own_HW = layer_HW * mask_HW
     opacity = _opacity(own_HW)
     return own_HW, 1.0 if opacity > OPAQUE else opacity, mask_HW
 
 
-def _follow(layer_FHW: np.ndarray, seen_FHW: np.ndarray) -> tuple[str, np.ndarray]:
-    """Shape and track (float64 [F, 4]) of the actor in a layer.
-
-    Args:
-        layer_FHW: the actor's share of each pixel.
-        seen_FHW: share of each pixel that no other actor takes.
-    """
+def _follow(layer_FHW: ndarray, seen_FHW: ndarray) -> tuple[str, ndarray]:
+    """Shape and track [F, 4] of the actor in a layer; `seen_FHW` is the share that no other actor takes."""
     size = layer_FHW.shape[-1]
     grid = (np.arange(size) + 0.5) / size
     moments_F4 = np.full((len(layer_FHW), 4), np.nan)  # x, y, area, opacity
@@ -342,21 +302,24 @@ def _follow(layer_FHW: np.ndarray, seen_FHW: np.ndarray) -> tuple[str, np.ndarra
         mass = float(own_HW.sum())
         x, y = float(own_HW.sum(0) @ grid) / mass, float(own_HW.sum(1) @ grid) / mass
         moments_F4[f] = x, y, mass / opacity / size**2, opacity
-        clear_F[f] = not ((seen_HW < 0.7) & (cv2.dilate(mask_HW, np.ones((3, 3), np.uint8)) > 0)).any()
+        clear_F[f] = not ((seen_HW < 0.7) & (mask_HW > 0)).any()
         for s, shape in enumerate(world.SHAPES):
             fit_HW = opacity * _cover(shape, x, y, math.sqrt(moments_F4[f, 2] / world.AREA[shape]), size)
             scores_FS2[f, s] = np.minimum(own_HW, fit_HW).sum(), np.maximum(own_HW, fit_HW).sum()
     scores_FS2 *= np.where(clear_F, 1.0, 0.01)[:, None, None]
-    shape = world.SHAPES[
-        int((scores_FS2[..., 0].sum(0) / np.maximum(scores_FS2[..., 1].sum(0), 1e-9)).argmax())
-    ]
+    shared_S, joined_S = np.moveaxis(scores_FS2.sum(0), -1, 0)
+    shape = world.SHAPES[int((shared_S / np.maximum(joined_S, 1e-9)).argmax())]
     return shape, _track(layer_FHW, seen_FHW, moments_F4, clear_F, shape)
 
 
-def _track(
-    layer_FHW: np.ndarray, seen_FHW: np.ndarray, moments_F4: np.ndarray, clear_F: np.ndarray, shape: str
-) -> np.ndarray:
-    """From moments to x, y, r, opacity: hidden frames are fitted, invisible ones lie between their neighbours."""
+def _between(track_F4: ndarray, known_F: ndarray) -> ndarray:
+    """The track with the frames that are not known put between those that are."""
+    frames = np.arange(len(track_F4))
+    return np.stack([np.interp(frames, frames[known_F], column[known_F]) for column in track_F4.T], 1)
+
+
+def _track(layer_FHW: ndarray, seen_FHW: ndarray, moments_F4: ndarray, clear_F: ndarray, shape: str) -> ndarray:
+    """From moments to x, y, r, opacity: hidden frames are fitted, invisible ones lie between the others."""
     size, frames = layer_FHW.shape[-1], np.arange(len(layer_FHW))
     track_F4 = moments_F4.copy()
     track_F4[:, 2] = np.sqrt(moments_F4[:, 2] / world.AREA[shape])
@@ -364,38 +327,34 @@ def _track(
     if not found_F.any():
         return np.tile([0.5, 0.5, 0.0, 0.0], (len(frames), 1))
     known_F = clear_F if clear_F.any() else found_F
-    guess_F4 = np.stack([np.interp(frames, frames[known_F], column[known_F]) for column in track_F4.T], 1)
+    guess_F4 = _between(track_F4, known_F)
     if known_F.sum() > 1:  # every radius of the action table changes evenly in time
         line = np.polyfit(frames[known_F], track_F4[known_F, 2], 1)
         guess_F4[:, 2] = np.clip(np.polyval(line, frames), world.SHRUNK_R, world.GROWN_R)
-    for f in frames:
-        if found_F[f] and not clear_F[f]:
-            starts = (track_F4[f, :3], guess_F4[f, :3])
-            track_F4[f, :3] = _fit_hidden(layer_FHW[f], seen_FHW[f], shape, starts, float(track_F4[f, 3]))
-    known_F = found_F
-    between_F4 = np.stack([np.interp(frames, frames[known_F], column[known_F]) for column in track_F4.T], 1)
-    for f in frames:
-        x, y, r, _ = between_F4[f]
-        fit_HW = _cover(shape, x, y, r, size) * seen_FHW[f]
-        opacity = float((layer_FHW[f] * fit_HW).sum() / max(float(np.square(fit_HW).sum()), 1e-6))
-        between_F4[f, 3] = 1.0 if opacity > OPAQUE else opacity
-    return between_F4
+    for f in frames[found_F & ~clear_F]:
+        starts, opacity = (track_F4[f, :3], guess_F4[f, :3]), float(track_F4[f, 3])
+        track_F4[f, :3] = _fit_hidden(layer_FHW[f], seen_FHW[f], shape, starts, opacity)
+    track_F4 = _between(track_F4, found_F)
+    for f, (x, y, r, _) in enumerate(track_F4):
+        whole_HW = _cover(shape, x, y, r, size)
+        fit_HW = whole_HW * seen_FHW[f]
+        if (weight := float(np.square(fit_HW).sum())) > 0.1 * float(np.square(whole_HW).sum()):
+            opacity = float((layer_FHW[f] * fit_HW).sum()) / weight
+            track_F4[f, 3] = 1.0 if opacity > OPAQUE else opacity
+    return track_F4
 
 
-def _fit_hidden(
-    layer_HW: np.ndarray, seen_HW: np.ndarray, shape: str, starts: Sequence[np.ndarray], opacity: float
-) -> np.ndarray:
-    """Place and radius (x, y, r) of a partly hidden actor: Gauss-Newton on its pixels from the best of the starts.
+def _fit_hidden(layer_HW: ndarray, seen_HW: ndarray, shape: str, starts: Sequence[ndarray], opacity: float) -> ndarray:
+    """Place and radius of a partly hidden actor: Gauss-Newton on its pixels from the better start, [3].
 
-    The radius is held near that of the last start (the neighbours in time), the place is free.
+    The radius is held loosely to that of the last start (from the neighbours in time), the place is free.
     """
     size, step = layer_HW.shape[0], 0.5 / layer_HW.shape[0]
     r0 = max(float(starts[-1][2]), 0.02)
-    trust = PIXEL_NOISE / (HIDDEN_R * r0)
 
-    def misfit(place: np.ndarray, blur: int) -> np.ndarray:
+    def misfit(place: ndarray, blur: int) -> ndarray:
         fit_HW = opacity * seen_HW * _cover(shape, place[0], place[1], max(float(place[2]), 0.02), size)
-        return np.append(cv2.blur(fit_HW - layer_HW, (blur, blur)).ravel(), (place[2] - r0) * trust)
+        return np.append(cv2.blur(fit_HW - layer_HW, (blur, blur)).ravel(), (place[2] / r0 - 1.0) * TRUST)
 
     place = min(starts, key=lambda start: float(np.square(misfit(start, BLURS[0])).sum()))
     for blur in BLURS:
@@ -407,17 +366,8 @@ def _fit_hidden(
     return place
 
 
-def _weighted_median(values_F: np.ndarray, weights_F: np.ndarray) -> float:
-    order = np.argsort(values_F)
-    total = np.cumsum(np.maximum(weights_F[order], 1e-9))
-    return values_F[order][np.searchsorted(total, total[-1] / 2)]
-
-
-# ---------------------------------------------------------------- motions
-
-
 @lru_cache(maxsize=64)
-def _laws(times_F: tuple[float, ...]) -> np.ndarray:
+def _laws(times_F: tuple[float, ...]) -> ndarray:
     """Track of each of MOTIONS with the free parameters at the middle, float64 [M, F, 4]."""
     actors = [world.Actor("red", "circle", action, way, None, 0.15, 0.5, 0.5) for action, way, _ in MOTIONS]
     states = [[world.state(a, t, m[2]) for t in times_F] for a, m in zip(actors, MOTIONS, strict=True)]
@@ -426,13 +376,11 @@ def _laws(times_F: tuple[float, ...]) -> np.ndarray:
 
 def _free(action: str, direction: str | None) -> tuple[bool, bool, bool, bool]:
     """Which of x, y, r, opacity an action leaves free."""
-    if action in ("move", "return"):
-        return direction in ("up", "down"), direction in ("left", "right"), True, False
-    sizes = action in ("grow", "shrink")
-    return action != "circle", action != "circle", not sizes, False
+    x, y = direction in (None, "up", "down"), direction in (None, "left", "right")  # a circle has neither
+    return x, y, action not in ("grow", "shrink"), False
 
 
-def motion_errors(track_F4: np.ndarray, times_F: Sequence[float]) -> dict[Motion, float]:
+def motion_errors(track_F4: ndarray, times_F: Sequence[float]) -> dict[Motion, float]:
     """How far a track lies from each of MOTIONS, its free parameters fitted.
 
     Args:
@@ -440,16 +388,14 @@ def motion_errors(track_F4: np.ndarray, times_F: Sequence[float]) -> dict[Motion
         times_F: seconds since the start of the action, one a frame.
 
     Returns:
-        {(action, direction, duration): root mean square distance in canvas units}. Place and radius count where
-        the actor can be seen; an error of opacity counts by OPACITY_SCALE.
+        {(action, direction, duration): root mean square distance in canvas units}. Place and radius count
+        where the actor can be seen; an error of opacity counts by OPACITY_SCALE.
     """
     weight_F = np.clip(track_F4[:, 3] / 0.3, 0.0, 1.0) ** 2
     fit_MF4 = _laws(tuple(float(t) for t in times_F)).copy()
     circles = [m for m, motion in enumerate(MOTIONS) if motion[0] == "circle"]
-    law_MF = (fit_MF4[circles, :, :2] - 0.5) @ np.asarray(
-        [1, 1j]
-    )  # the start angle is free: turn to fit best
-    turn_M = np.angle(law_MF.conj() @ (weight_F * ((track_F4[:, :2] - 0.5) @ np.asarray([1, 1j]))))
+    law_MF, seen_F = ((xy[..., :2] - 0.5) @ np.asarray([1, 1j]) for xy in (fit_MF4[circles], track_F4))
+    turn_M = np.angle(law_MF.conj() @ (weight_F * seen_F))  # the start angle is free: turn to fit best
     turned_MF = law_MF * np.exp(1j * turn_M)[:, None]
     fit_MF4[circles, :, :2] = 0.5 + np.stack([turned_MF.real, turned_MF.imag], -1)
     shift_M4 = np.einsum("f,mfk->mk", weight_F, track_F4 - fit_MF4) / max(float(weight_F.sum()), 1e-9)

@@ -7,9 +7,7 @@ from torch import Tensor
 class KeyValues:
     """The memory of one channel: [layers, B, N, text + slots, H] for keys and for values."""
 
-    def __init__(
-        self, layers: int, batch: int, heads: int, length: int, head_width: int, *, like: Tensor
-    ) -> None:
+    def __init__(self, layers: int, batch: int, heads: int, length: int, head_width: int, *, like: Tensor) -> None:
         """`length` is text + slots; dtype and device are those of `like`."""
         shape = (layers, batch, heads, length, head_width)
         self.keys, self.values = (torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(2))

@@ -15,15 +15,12 @@ class TemporalAttention(nn.Module):
     """Attention over frames and the gate that mixes it with the frozen spatial channel.
 
     Args:
-        window: None for full attention, else the windows of this layer.
         linear: class of the two projections, so that tensor-parallel ones can stand in.
     """
 
-    def __init__(
-        self, width: int, heads: int, *, window: Window | None = None, linear: type[nn.Module] = nn.Linear
-    ) -> None:
+    def __init__(self, width: int, heads: int, *, linear: type[nn.Module] = nn.Linear) -> None:
         super().__init__()
-        self.heads, self.window = heads, window
+        self.heads = heads
         self.qkv = linear(width, 3 * width)
         self.dense = linear(width, width)
         self.gate = nn.Parameter(torch.zeros(width))
@@ -42,25 +39,18 @@ class TemporalAdapter(nn.Module):
 
     Args:
         window: side of the attention windows in tokens, 0 for full attention; every second layer
-            moves its windows by half their side.
+            moves its windows by half their side. `windows` holds the window of each layer: it belongs to
+            the layer, so inserting layers does not change those that are there.
     """
 
     def __init__(self, config: ModelConfig, *, window: int = 0, linear: type[nn.Module] = nn.Linear) -> None:
         super().__init__()
         require(0 <= window <= min(config.grid), f"window {window} must be 0 (full) to {min(config.grid)}")
         self.config, self.window = config, window
+        self.windows = [
+            Window(window, shift=window // 2 * (layer % 2)) if window else None for layer in range(config.layers)
+        ]
         self.layers = nn.ModuleList(
-            TemporalAttention(
-                config.width,
-                config.heads,
-                window=Window(window, shift=window // 2 * (layer % 2)) if window else None,
-                linear=linear,
-            )
-            for layer in range(config.layers)
+            TemporalAttention(config.width, config.heads, linear=linear) for _ in range(config.layers)
         )
         self.positions = nn.Embedding(config.extra_positions, config.width)
-
-    @property
-    def windows(self) -> list[Window | None]:
-        """The window of each layer."""
-        return [layer.window for layer in self.layers]  # type: ignore[misc]

@@ -18,6 +18,7 @@ from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
+from cogstyle.shapes import expect_shape
 
 
 class Block(nn.Module):
@@ -101,7 +102,7 @@ class Transformer(nn.Module):
         """All layers and the last norm over embedded rows, the first `text` of which are text."""
         for index, layer in enumerate(self.layers):
             beside = adapter.layers[index] if adapter is not None else None
-            channel = temporal[beside.window] if beside is not None and temporal is not None else None
+            channel = temporal[adapter.windows[index]] if adapter is not None and temporal is not None else None
             x_BTD = layer(index, x_BTD, text, spatial, channel, beside)
         return self.norm(x_BTD)
 
@@ -139,16 +140,13 @@ class Transformer(nn.Module):
         Raises:
             LayoutError: if tensors and layout disagree, or several frames come without an adapter.
         """
-        if (layout.text, layout.frames, layout.tokens) != (text_BS.shape[1], *tokens_BFL.shape[1:]):
-            raise LayoutError(
-                f"text {tuple(text_BS.shape)} and tokens {tuple(tokens_BFL.shape)} do not fit a layout of "
-                f"{layout.text} text tokens and {layout.frames} frames of {layout.tokens}"
-            )
+        expect_shape(text_BS, "text_BS", None, layout.text)
+        expect_shape(tokens_BFL, "tokens_BFL", len(text_BS), layout.frames, layout.tokens)
         valid_BS = text_BS != self.config.pad
         positions_P = layout.image_positions().to(text_BS.device)
         image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter)
         x_BTD = torch.cat([self.embed_text(text_BS), image_BPD], 1)
-        spatial = spatial_blocks(layout, valid_BS, bias=spatial_bias, memory=memory and memory.spatial)
+        spatial = spatial_blocks(layout, valid_BS, bias=spatial_bias, memory=None if memory is None else memory.spatial)
         temporal: dict[Window | None, Channel] = {}
         for window in set(adapter.windows) if adapter is not None else ():
             temporal[window] = temporal_blocks(
@@ -156,7 +154,7 @@ class Transformer(nn.Module):
                 valid_BS,
                 window=window,
                 bias=temporal_bias,
-                memory=memory and memory.temporal,
+                memory=None if memory is None else memory.temporal,
                 pb_relax=pb_relax,
             )
         return self.run(x_BTD, layout.text, spatial, temporal, adapter)[:, layout.text :]

@@ -1,6 +1,6 @@
 """The one decode loop: prefill what is known, then fill the places of a schedule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,11 +15,10 @@ from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.logits import guide, sample
 from cogstyle.sampling.schedule import Schedule, sequential
 
-
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
 
 
-def owned_uniforms(seeds: list[tuple[int, ...]], places: int) -> Tensor:
+def owned_uniforms(seeds: Sequence[tuple[int, ...]], places: int) -> Tensor:
     """[B, places, 2] numbers in [0, 1), each row from a generator of its own."""
     return torch.from_numpy(np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds]))
 
@@ -125,7 +124,8 @@ def decode(
         x_RPD = model.embed_image(inputs_BP.repeat(copies, 1), positions[places_P], adapter)
         logits_RPV = model.logits(model.run(x_RPD, 0, *steps.channels(places_P), adapter))
         if guided:
-            logits_RPV = guide(*logits_RPV.chunk(2), config.guidance)
+            condition_BPV, guide_BPV = logits_RPV.chunk(2)
+            logits_RPV = guide(condition_BPV, guide_BPV, config.guidance)
         uniforms = uniforms_BP2[:, places_P].flatten(0, 1)
         drawn = sample(logits_RPV.flatten(0, 1), uniforms, config, labels_V)
         tokens_BP[:, places_P] = drawn.view(len(tokens_BP), -1)

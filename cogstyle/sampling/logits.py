@@ -41,12 +41,14 @@ def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
 def cluster_weights(probabilities_BV: Tensor, labels_V: Tensor) -> Tensor:
     """Probability of every cluster, [B, clusters]."""
     clusters = int(labels_V.max()) + 1
-    return torch.zeros(len(probabilities_BV), clusters, dtype=probabilities_BV.dtype, device=labels_V.device).index_add_(
-        1, labels_V, probabilities_BV
-    )
+    return torch.zeros(
+        len(probabilities_BV), clusters, dtype=probabilities_BV.dtype, device=labels_V.device
+    ).index_add_(1, labels_V, probabilities_BV)
 
 
-def draw_in_clusters(logits_BV: Tensor, uniforms_B2: Tensor, labels_V: Tensor, *, clusters: int, inner: float) -> Tensor:
+def draw_in_clusters(
+    logits_BV: Tensor, uniforms_B2: Tensor, labels_V: Tensor, *, clusters: int, inner: float
+) -> Tensor:
     """Draw one of the best `clusters` clusters, then a token inside it from softmax(logits / inner).
 
     Source: CogView2 / CogVideo sampling; `logits_BV` are tempered already.

@@ -1,8 +1,8 @@
 """Text in, video out: prompt -> first frame -> keyframes -> refinement levels -> pixels.
 
-    pipe = cogstyle.load("shapes")
-    video = pipe("a red circle moves right", frame_rate=2, seed=0, levels=3)
-    video.save("circle.mp4")
+pipe = cogstyle.load("shapes")
+video = pipe("a red circle moves right", frame_rate=2, seed=0, levels=3)
+video.save("circle.mp4")
 """
 
 import time
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from cogstyle.bundle import STAGES, Bundle
-from cogstyle.config import SamplingConfig, require
-from cogstyle.data.world import FRAME_RATES
+from cogstyle.config import FRAME_RATES, SamplingConfig, require
 from cogstyle.errors import PromptError
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -47,7 +46,10 @@ class Options:
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
-        require(self.frame_rate is None or self.frame_rate in FRAME_RATES, f"frame_rate {self.frame_rate} must be one of {rates}")
+        require(
+            self.frame_rate is None or self.frame_rate in FRAME_RATES,
+            f"frame_rate {self.frame_rate} must be one of {rates}",
+        )
         require(0 <= self.levels <= LEVELS, f"levels {self.levels} must be 0 to {LEVELS}")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
         require(
@@ -104,10 +106,15 @@ class Pipeline:
             raise PromptError("the prompt is empty")
         self.text.image_text(prompt.strip())
         for level in range(options.levels + 1):
-            self.text.video_text(prompt.strip(), (self.bundle.model_config.frames - 1) / (self.rate(options) * 2**level))
+            self.text.video_text(
+                prompt.strip(), (self.bundle.model_config.frames - 1) / (self.rate(options) * 2**level)
+            )
         for stage in STAGES:
             config = options.stage(self.bundle.sampling(stage), stage)
-            require(not config.clusters or self.labels is not None, f"bundle {self.bundle.folder} has no cluster labels; use top_k or top_p")
+            require(
+                not config.clusters or self.labels is not None,
+                f"bundle {self.bundle.folder} has no cluster labels; use top_k or top_p",
+            )
 
     def rate(self, options: Options) -> float:
         """Keyframe rate of these options."""
@@ -127,7 +134,7 @@ class Pipeline:
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        options: Options = Options(),  # noqa: B008  (frozen)
+        options: Options = Options(),
         *,
         first_BFL: Tensor | None = None,
         progress: Progress = lambda tokens: None,
@@ -153,7 +160,7 @@ class Pipeline:
         tokens_BFL: Tensor,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        options: Options = Options(),  # noqa: B008  (frozen)
+        options: Options = Options(),
         *,
         progress: Progress = lambda tokens: None,
     ) -> Tensor:
@@ -178,7 +185,7 @@ class Pipeline:
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        options: Options = Options(),  # noqa: B008  (frozen)
+        options: Options = Options(),
         *,
         first_frame: str | Path | None = None,
         progress: Progress = lambda tokens: None,
@@ -238,5 +245,3 @@ def load(name: str | Path = "shapes", *, device: str = "cpu") -> Pipeline:
     except (RuntimeError, AssertionError) as error:
         require(False, f"device {device!r} is not available: {str(error).splitlines()[0]}")
     return Pipeline(Bundle(name), place)
-
-

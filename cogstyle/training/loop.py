@@ -89,9 +89,7 @@ def run(job: Job, optim: OptimConfig, loop: LoopConfig, *, seed: int, folder: Pa
     """Train `job` to its last step, resuming from `folder` if a checkpoint is there, then export it."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
-    optimizer = torch.optim.AdamW(
-        list(job.trained()), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
-    )
+    optimizer = torch.optim.AdamW(list(job.trained()), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
     start, seconds = load_checkpoint(checkpoint, job, optimizer) if checkpoint.exists() else (0, 0.0)
     rows = read_log(log, start)
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))

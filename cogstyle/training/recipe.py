@@ -39,7 +39,7 @@ class Recipe:
     seed: int = 0
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     optim: OptimConfig | None = None
-    loop: LoopConfig = LoopConfig()
+    loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
 
     def __post_init__(self) -> None:

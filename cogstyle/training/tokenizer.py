@@ -42,7 +42,7 @@ def cluster_codes(vectors_VD: Tensor, clusters: int) -> Tensor:
 
 def draw_pictures(rng: np.random.Generator, count: int, size: int, first_seed: int = 0) -> np.ndarray:
     """uint8 [count, size, size, 3]: scenes at random moments, some of them close up around an actor."""
-    pictures = []
+    pictures: list[np.ndarray] = []
     while len(pictures) < count:
         scene = world.draw_scene(first_seed + int(rng.integers(world.VALIDATION_SEED)))
         for _ in range(2):
@@ -68,7 +68,7 @@ class TokenizerJob:
     def __init__(self, config: TokenizerConfig, *, batch: int, seed: int, bundle: Path) -> None:
         self.config, self.batch, self.seed, self.bundle = config, batch, seed, bundle
         torch.manual_seed(seed)
-        self.model = VQVAE(config).to(memory_format=torch.channels_last)
+        self.model: VQVAE = VQVAE(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = self.model
         held_back = draw_pictures(np.random.default_rng(seed), 128, config.image_size, world.VALIDATION_SEED)
         self.held_back_BCHW = to_tensor(held_back)

@@ -139,7 +139,7 @@ class TransformerJob:
         if len(losses_F) > 1:
             figures |= {f"validation_loss_frame_{k + 1}": loss for k, loss in enumerate(losses_F.tolist())}
         if self.adapter is not None:
-            gates = [layer.gate.sigmoid().mean().item() for layer in self.adapter.layers]  # type: ignore[union-attr,operator]
+            gates = [layer.gate.sigmoid().mean().item() for layer in self.adapter.layers]  # type: ignore[operator]
             figures["spatial_gate_mean"] = float(np.mean(gates))
         return figures
 
@@ -155,7 +155,11 @@ class TransformerJob:
         best_BFL[:, : layout.known] = tokens_BFL[:, : layout.known]
         order = torch.tensor(layout.times).argsort()
         rows = [self._strip(video[order]) for pair in zip(tokens_BFL, best_BFL, strict=True) for video in pair]
-        return np.concatenate(rows) if layout.frames > 1 else np.concatenate([np.concatenate(rows[k::2], 1) for k in (0, 1)])
+        return (
+            np.concatenate(rows)
+            if layout.frames > 1
+            else np.concatenate([np.concatenate(rows[k::2], 1) for k in (0, 1)])
+        )
 
     def _strip(self, tokens_FL: Tensor) -> np.ndarray:
         return np.concatenate(list(self.vqvae.decode(tokens_FL).permute(0, 2, 3, 1).numpy()), 1)

@@ -1,0 +1,116 @@
+"""`cogstyle sample` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+import cogstyle
+from cogstyle.cli.main import main
+
+
+@pytest.fixture
+def run(debug_bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        status = main(["sample", *arguments, "--adapter", str(debug_bundle), "--quiet"])
+        return status, capsys.readouterr().err
+
+    return call
+
+
+def frames_of(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.parametrize(("levels", "frames"), [(0, 5), (1, 9), (3, 33)])
+def test_levels_and_rates(run, levels, frames):
+    status, _ = run("a red circle", "--out", "v.mp4", "--levels", str(levels), "--frame-rate", "2", "--top-k", "5")
+    assert status == 0 and frames_of(Path("v.mp4")) == frames
+    info = json.loads(Path("v.mp4.json").read_text())
+    assert info["fps"] == 2 * 2**levels and info["frames"] == frames and info["prompt"] == "a red circle"
+    assert info["stages"]["keyframes"]["top_k"] == 5 and len(info["files"]["image.safetensors"]) == 64
+
+
+def test_same_seed_same_file_other_seed_other_file(run):
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert run("x", "--out", f"{name}.webp", "--levels", "0", "--seed", seed)[0] == 0
+    a, b, c = (Path(f"{name}.webp").read_bytes() for name in "abc")
+    assert a == b and a != c
+
+
+def test_first_frame_is_kept(run, debug_bundle):
+    assert run("x", "--out", "a", "--levels", "0")[0] == 0
+    assert run("x", "--out", "b", "--levels", "0", "--seed", "9", "--first-frame", "a/0000.png")[0] == 0
+    pipe = cogstyle.load(debug_bundle)
+    tokens = pipe.encode_image("a/0000.png")
+    kept = pipe.decode(tokens)[0]
+    assert (kept == __import__("numpy").asarray(Image.open("b/0000.png"))).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["", "--out", "v.mp4"], "the prompt is empty"),
+        (["x", "--out", "v.mp4", "--frame-rate", "3"], "frame_rate 3.0 must be one of 0.25, 0.5, 1, 2, 4, 8"),
+        (["word " * 60, "--out", "v.mp4"], "the text span holds 48"),
+        (["x", "--out", "v.avi"], "the suffix must be"),
+        (["x", "--out", "v.mp4", "--levels", "4"], "levels 4 must be 0 to 3"),
+        (["x", "--out", "v.mp4", "--first-frame", "no.png"], "cannot read image no.png"),
+        (["x", "--out", "v.mp4", "--temperature", "0"], "temperature 0.0 must be above 0"),
+        (["x", "--out", "v.mp4", "--seed", "-1"], "seed -1 must be 0 or more"),
+        (["x", "--out", "v.mp4", "--device", "nowhere"], "device 'nowhere' is not available"),
+        (["x", "--out", "v.mp4", "--upscale"], "does not have yet"),
+        (["--out", "v.mp4"], "give either a PROMPT or --prompts"),
+        (["--prompts", "none.jsonl", "--out", "d"], "cannot read none.jsonl"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(run, arguments, message):
+    status, error = run(*arguments)
+    assert status == 2 and message in error and error.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+def test_prompts_file(run):
+    lines = [
+        {"prompt": "a red circle", "levels": 0},
+        {"prompt": "一个红色圆形; rm -rf /", "out": "sub/b.gif", "levels": 0, "seed": 3},
+        "not json",
+        {"prompt": "x", "out": "../escape.mp4"},
+        {"prompt": "x", "out": "/tmp/escape.mp4"},
+        {"prompt": "x", "wrong": 1},
+        {"prompt": "x", "seed": "1"},
+        {"prompt": 5},
+        {"prompt": "x", "out": "sub/b.gif"},
+    ]
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    Path("p.jsonl").write_text(text)  # no newline at its end
+    status, error = run("--prompts", "p.jsonl", "--out", "d")
+    assert status == 1 and [line.split(":")[1].strip() for line in error.splitlines()] == [
+        f"line {n}" for n in range(3, 10)
+    ]
+    made = sorted(str(p.relative_to("d")) for p in Path("d").rglob("*") if p.is_file())
+    assert made == ["0001.mp4", "0001.mp4.json", "sub/b.gif", "sub/b.gif.json"]
+    stamps = [Path("d", name).stat().st_mtime_ns for name in made]
+    Path("d/sub/b.gif.json").unlink()  # as if stopped before the last write
+    run("--prompts", "p.jsonl", "--out", "d")
+    after = [Path("d", name).stat().st_mtime_ns for name in made]
+    assert after[:2] == stamps[:2] and after[2] != stamps[2]
+
+
+def test_python_side(debug_bundle, tmp_path):
+    pipe = cogstyle.load(debug_bundle)
+    video = pipe("a red circle moves right", frame_rate=2, seed=0, levels=1)
+    assert video.frames.shape == (9, 32, 32, 3) and video.frames.dtype == "uint8" and video.fps == 4
+    both = pipe(["a red circle moves right", "一个蓝色正方形在白色背景上"], frame_rate=2, seed=0, levels=1)
+    assert (both[0].frames == video.frames).all()
+    options = cogstyle.Options(frame_rate=2, levels=1)
+    keys = pipe.keyframes(["a red circle moves right"], [0], options)
+    fine = pipe.interpolate(keys, ["a red circle moves right"], [0], options)
+    assert (pipe.decode(fine[0]) == video.frames).all()
+    with pytest.raises(cogstyle.CogstyleError, match="exclude each other"):
+        pipe("x", top_k=3, top_p=0.5)

@@ -1,0 +1,80 @@
+"""Fixtures: one thread, fixed seeds, a random debug model, and a debug bundle that has been trained for a few steps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cogstyle.adapter import adapter_from_image
+from cogstyle.config import MODELS, ModelConfig
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Transformer
+from cogstyle.training.recipe import train
+from cogstyle.training.transformer import fresh_transformer
+
+TASKS = ("text", "tokenizer", "image", "keyframes", "interpolation")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_machine() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def config() -> ModelConfig:
+    return MODELS["debug"]
+
+
+def disturb(module: torch.nn.Module, scale: float = 0.2) -> None:
+    """Move every parameter away from its special starting value."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * scale)
+
+
+@pytest.fixture(scope="session")
+def model(config: ModelConfig) -> Transformer:
+    torch.manual_seed(1)
+    transformer = fresh_transformer(config)
+    disturb(transformer)
+    return transformer.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def adapters(model: Transformer) -> dict[str, TemporalAdapter]:
+    torch.manual_seed(2)
+    made = {"keyframes": adapter_from_image(model), "interpolation": adapter_from_image(model, window=2)}
+    for adapter in made.values():
+        disturb(adapter)
+        adapter.requires_grad_(False)
+    return made
+
+
+def debug_recipe(folder: Path, task: str, *, steps: int = 4, bundle: Path | None = None) -> Path:
+    """Write the debug recipe of a task and return its path."""
+    lines = [f'task = "{task}"', f'bundle = "{bundle or folder / "bundle"}"', 'preset = "debug"']
+    if task != "text":
+        lines += [
+            "[optim]",
+            f"steps = {steps}",
+            "batch = 4",
+            "warmup = 2",
+            "[loop]",
+            "sample_every = 4",
+            "log_every = 2",
+        ]
+    if task not in ("text", "tokenizer"):
+        lines += ["[data]", "rows = 24", "validation_rows = 8"]
+    path = folder / f"{task}.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def debug_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose weights went through the real recipes, all of them tiny."""
+    folder = tmp_path_factory.mktemp("debug")
+    for task in TASKS:
+        train(debug_recipe(folder, task), runs=folder / "runs", quiet=True)
+    return folder / "bundle"

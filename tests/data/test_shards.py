@@ -1,0 +1,51 @@
+"""Token shards: exact, resumable, bound to their tokenizer; batches that show every row once an epoch."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from cogstyle.bundle import Bundle
+from cogstyle.data import clips, shards
+from cogstyle.errors import BundleError
+
+
+def test_encode_and_load(debug_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "PART", 4)
+    vqvae = Bundle(debug_bundle).vqvae()
+    calls = []
+
+    def make(number):
+        calls.append(number)
+        return clips.keyframe_row(number, 32, 5)
+
+    encode = partial(shards.encode, make, folder=tmp_path, vqvae=vqvae, tokenizer_sha256="abc", quiet=True)
+    encode(count=10)
+    data = shards.load(tmp_path, 10, tokenizer_sha256="abc")
+    assert len(data) == 10 and data.tokens.shape == (10, 5, 16)
+    row = clips.keyframe_row(7, 32, 5)
+    assert data.captions[7] == row.caption and data.seconds[7] == row.seconds
+    frames = torch.from_numpy(row.frames).permute(0, 3, 1, 2)
+    assert torch.equal(data.tokens[7], vqvae.encode(frames).to(torch.int32))
+    calls.clear()
+    (tmp_path / "part-00001.safetensors").unlink()  # as if killed while it was written
+    encode(count=10)
+    assert calls == [4, 5, 6, 7]
+    assert torch.equal(shards.load(tmp_path, 10, tokenizer_sha256="abc").tokens, data.tokens)
+    with pytest.raises(BundleError, match="was encoded by another tokenizer"):
+        shards.load(tmp_path, 10, tokenizer_sha256="other")
+    with pytest.raises(BundleError, match="holds 10 rows, 11 are asked for"):
+        shards.load(tmp_path, 11, tokenizer_sha256="abc")
+
+
+def test_batches_show_every_row_once_an_epoch():
+    picks = np.concatenate([shards.shuffled(10, 4, step, seed=1) for step in range(5)])
+    assert sorted(picks[:10]) == list(range(10)) == sorted(picks[10:])
+    assert picks[:10].tolist() != picks[10:].tolist()
+    assert shards.shuffled(10, 4, 3, seed=1).tolist() == picks[12:16].tolist()
+    assert shards.shuffled(3, 8, 0, seed=1).size == 8  # a batch longer than the data
+
+
+def test_fingerprints_differ():
+    assert shards.fingerprint("a", 1) != shards.fingerprint("a", 2)

@@ -1,0 +1,90 @@
+"""Token-by-token sampling with caches equals one full forward, in any batch and any layout."""
+
+import pytest
+import torch
+
+from cogstyle.config import SamplingConfig
+from cogstyle.errors import LayoutError
+from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
+from cogstyle.sampling.decode import decode, owned_uniforms
+from cogstyle.sampling.interpolate import refine
+from cogstyle.sampling.keyframes import Conditions, keyframes
+from cogstyle.sampling.logits import guide, sample
+from tests.model.test_transformer import some_text, some_tokens
+
+LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_steps_equal_full_forward(model, adapters, config, kind, guidance):
+    texts, guides = some_text(config, [3, 6]), some_text(config, [2, 2], span=6)
+    layout, adapter = LAYOUTS[kind](config, 6), adapters.get(kind)
+    tokens = some_tokens(config, 2, layout.frames)
+    uniforms = owned_uniforms([(7,), (8,)], layout.frames * layout.tokens)
+    options = SamplingConfig(guidance=guidance, temperature=0.7)
+    drawn = decode(model, texts, tokens, layout, options, uniforms_BP2=uniforms, adapter=adapter, guides_BS=guides)
+    logits = model.logits(model(texts, drawn, layout, adapter))
+    if guidance != 1.0:
+        logits = guide(logits, model.logits(model(guides, drawn, layout, adapter)), guidance)
+    first = layout.known * layout.tokens
+    expected = torch.stack([sample(logits[:, p], uniforms[:, p], options) for p in range(first, logits.shape[1])], 1)
+    assert torch.equal(drawn.flatten(1)[:, first:], expected)
+    assert torch.equal(drawn[:, : layout.known], tokens[:, : layout.known])
+    assert drawn.flatten(1)[:, first:].unique().numel() > 3  # the model is not stuck on one token
+
+
+def test_text_bias_reaches_every_step(model, adapters, config):
+    """The bias of prefill and steps together equals a full forward with the bias in both channels."""
+    texts, layout = some_text(config, [5]), keyframe_layout(config, 5)
+    tokens, uniforms = some_tokens(config, 1, 5), owned_uniforms([(1,)], 5 * config.tokens)
+    options = SamplingConfig(text_bias=1.4)
+    drawn = decode(model, texts, tokens, layout, options, uniforms_BP2=uniforms, adapter=adapters["keyframes"])
+    h = model(texts, drawn, layout, adapters["keyframes"], spatial_bias=1.4, temporal_bias=1.4)
+    logits = model.logits(h)
+    expected = torch.stack(
+        [sample(logits[:, p], uniforms[:, p], options) for p in range(config.tokens, 5 * config.tokens)], 1
+    )
+    assert torch.equal(drawn.flatten(1)[:, config.tokens :], expected)
+
+
+class Words:
+    """A text tokenizer whose ids are the letters of the prompt."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def video_text(self, prompt, seconds):
+        return [self.config.codes + 1 + ord(letter) % 100 for letter in f"{seconds}{prompt or ''}"]
+
+    image_text = None
+
+    def pad(self, texts):
+        span = max(map(len, texts))
+        return torch.tensor([[self.config.pad] * (span - len(ids)) + ids for ids in texts])
+
+
+def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
+    words, options = Words(config), SamplingConfig(guidance=2.0)
+    first = some_tokens(config, 3, 1)
+
+    def run(prompts, seeds, first):
+        given = Conditions(prompts, seeds, words)
+        key = keyframes(model, adapters["keyframes"], first, given, options, None, lambda n: None, frame_rate=2.0)
+        return refine(model, adapters["interpolation"], key, given, options, None, lambda n: None, frame_rate=4.0)
+
+    together = run(["a", "bcde", "fg"], [5, 6, 7], first)
+    alone = run(["bcde"], [6], first[1:2])
+    assert together.shape == (3, 9, config.tokens)
+    assert torch.equal(together[1:2], alone)
+    assert not torch.equal(together[1:2], run(["bcde"], [8], first[1:2]))
+
+
+def test_refine_keeps_known_frames_and_refuses_odd_counts(model, adapters, config):
+    given, options = Conditions(["a"], [0], Words(config)), SamplingConfig()
+    coarse = some_tokens(config, 1, 5)
+    arguments = (given, options, None, lambda n: None)
+    fine = refine(model, adapters["interpolation"], coarse, *arguments, frame_rate=4.0)
+    assert torch.equal(fine[:, ::2], coarse)
+    with pytest.raises(LayoutError, match="4 frames cannot be interpolated"):
+        refine(model, adapters["interpolation"], coarse[:, :4], *arguments, frame_rate=4.0)

@@ -1,0 +1,53 @@
+"""Sampling filters against hand-made and counted distributions."""
+
+import torch
+
+from cogstyle.config import SamplingConfig
+from cogstyle.sampling.logits import draw, draw_in_clusters, guide, sample, top_k, top_p
+
+
+def test_guide_is_linear():
+    a, b = torch.randn(2, 3), torch.randn(2, 3)
+    torch.testing.assert_close(guide(a, b, 1.0), a)
+    torch.testing.assert_close(guide(a, b, 0.0), b)
+    torch.testing.assert_close(guide(a, b, 3.0), b + 3 * (a - b))
+
+
+def test_draw_inverts_the_cumulative():
+    weights = torch.tensor([[0.0, 2.0, 0.0, 1.0, 1.0, 0.0]]).expand(5, -1)
+    drawn = draw(weights, torch.tensor([0.0, 0.4999, 0.5, 0.7499, 0.9999999999]))
+    assert drawn.tolist() == [1, 1, 3, 3, 4]
+
+
+def test_top_k_and_top_p():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    assert top_k(logits, 2).isfinite().tolist() == [[True, True, False, False]]
+    assert top_p(logits, 0.79).isfinite().tolist() == [[True, True, False, False]]
+    assert top_p(logits, 0.81).isfinite().tolist() == [[True, True, True, False]]
+    assert top_p(logits, 1e-6).isfinite().tolist() == [[True, False, False, False]]
+
+
+def test_cluster_draw_has_the_right_distribution():
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3])
+    logits = torch.randn(8)
+    p = logits.softmax(0)
+    mass = torch.zeros(4).index_add_(0, labels, p)
+    best = mass.topk(2).indices
+    expected = torch.zeros(8)
+    for cluster in best:
+        members = labels == cluster
+        inside = (logits[members] / 0.89).softmax(0)
+        expected[members] = mass[cluster] / mass[best].sum() * inside
+    n = 200_000
+    drawn = draw_in_clusters(logits.expand(n, -1), torch.rand(n, 2), labels, clusters=2, inner=0.89)
+    found = torch.bincount(drawn, minlength=8) / n
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.005)
+    assert (found[expected == 0] == 0).all()
+
+
+def test_temperature_and_argmax_limits():
+    logits = torch.tensor([[0.0, 1.0, 0.5]])
+    assert sample(logits, torch.tensor([[0.1, 0.99]]), SamplingConfig(top_k=1)).item() == 1
+    cold = sample(logits.expand(100, -1), torch.rand(100, 2), SamplingConfig(temperature=1e-3))
+    assert (cold == 1).all()

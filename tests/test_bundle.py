@@ -1,0 +1,84 @@
+"""Bundles: written whole, verified when read, adapters bound to their base."""
+
+import shutil
+
+import pytest
+import torch
+
+from cogstyle.bundle import Bundle, read_tensors, sha256, to_toml, update_bundle, write_tensors
+from cogstyle.config import Prompts
+from cogstyle.errors import BundleError, ConfigError
+
+
+@pytest.fixture
+def copy(debug_bundle, tmp_path):
+    return shutil.copytree(debug_bundle, tmp_path / "copy")
+
+
+def test_everything_loads_and_is_frozen(debug_bundle):
+    bundle = Bundle(debug_bundle)
+    for module in (bundle.vqvae(), bundle.image_model(), bundle.adapter("keyframes"), bundle.adapter("interpolation")):
+        assert not any(p.requires_grad for p in module.parameters()) and not module.training
+    assert bundle.adapter("interpolation").window == bundle.model_config.window
+    assert bundle.cluster_labels().shape == (bundle.model_config.codes,)
+
+
+def test_a_damaged_file_is_refused(copy):
+    path = copy / "keyframes.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="is damaged: sha256 is"):
+        Bundle(copy).adapter("keyframes")
+
+
+def test_a_missing_file_is_named(copy):
+    (copy / "image.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"cannot read .*image\.safetensors"):
+        Bundle(copy).image_model()
+
+
+def test_an_adapter_refuses_another_base(copy):
+    tensors, _ = read_tensors(copy / "image.safetensors")
+    update_bundle(copy, {"image.safetensors": {k: v + 0.01 for k, v in tensors.items()}})
+    with pytest.raises(BundleError, match="was trained on another image model"):
+        Bundle(copy).adapter("keyframes")
+
+
+def test_no_such_bundle(tmp_path):
+    with pytest.raises(BundleError, match="no bundle 'nothing'"):
+        Bundle("nothing")
+    (tmp_path / "bundle.toml").write_text("not toml [")
+    with pytest.raises(BundleError, match="cannot read"):
+        Bundle(tmp_path)
+
+
+def test_unknown_keys_in_the_manifest_are_errors(copy):
+    path = copy / "bundle.toml"
+    path.write_text(path.read_text().replace("code_width", "code_wide"))
+    with pytest.raises(ConfigError, match="unknown key code_wide"):
+        Bundle(copy).vqvae()
+
+
+def test_writes_are_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, {"a": torch.ones(3)})
+    before = sha256(path)
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cogstyle.bundle.os.replace", full_disk)
+    with pytest.raises(BundleError, match="No space left"):
+        write_tensors(path, {"a": torch.zeros(3)})
+    assert sha256(path) == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_manifest_round_trip(tmp_path):
+    update_bundle(tmp_path, {"x.bin": b"1"}, prompts=Prompts(image='a "quoted" \\ {prompt}'), frame_rate=2.0)
+    update_bundle(tmp_path, {"y.bin": b"2"}, licence="Apache-2.0")
+    bundle = Bundle(tmp_path)
+    assert bundle.prompts.image == 'a "quoted" \\ {prompt}'
+    assert bundle.frame_rate == 2.0 and bundle.manifest["licence"] == "Apache-2.0"
+    assert set(bundle.hashes()) == {"x.bin", "y.bin"}
+    assert to_toml({"a": (1, 2), "b": {"c.d": True}}) == 'a = [1, 2]\n\n[b]\n"c.d" = true\n'

@@ -1,0 +1,49 @@
+"""Text <-> ids: both languages, any input, the seconds prefix, padding, limits."""
+
+import pytest
+
+from cogstyle.bundle import Bundle
+from cogstyle.data import world
+from cogstyle.errors import PromptError
+
+
+@pytest.fixture(scope="module")
+def text():
+    return Bundle("shapes").text()
+
+
+def test_captions_come_back(text):
+    for seed in range(200):
+        caption = world.caption(world.draw_scene(seed))
+        ids = text.encode(caption)
+        assert text.decode(ids) == caption.replace("，", ",")  # NFKC makes full-width commas plain
+        assert min(ids) >= text.config.codes and max(ids) < text.config.start_of_image
+
+
+def test_no_input_is_impossible(text):
+    for words in ("emoji 🦁", "Ünïcödé", "\x00\x01", "日本語", "<pad>", "a\tb\nc"):
+        assert text.pieces.unk_id() + text.config.codes not in text.encode(words)
+
+
+def test_words_of_the_world_are_single_pieces(text):
+    assert len(text.encode("一个红色圆形慢慢地向右移动再回来")) == 7
+    assert len(text.encode("a red circle moves right quickly")) == 6
+    assert text.encode("A Red CIRCLE") == text.encode("a red circle")
+
+
+def test_seconds_prefix(text):
+    ids = text.video_text("a red circle", 4)
+    assert text.decode(ids) == "4.0秒<n>a red circle"
+    assert ids[:2] == text.video_text(None, 4.0) == text.encode("4.0秒<n>")
+    assert text.video_text("a", 0.5) != text.video_text("a", 1.0)
+
+
+def test_padding_is_on_the_left(text):
+    padded = text.pad([[7, 8, 9], [7]])
+    assert padded.tolist() == [[7, 8, 9], [text.config.pad, text.config.pad, 7]]
+    assert text.decode(padded[1].tolist()) == text.decode([7])
+
+
+def test_a_long_prompt_names_the_limit(text):
+    with pytest.raises(PromptError, match=r"prompt has \d+ tokens, the text span holds 64"):
+        text.encode("a red circle " * 40)
