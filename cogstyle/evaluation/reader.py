@@ -46,6 +46,10 @@ MOTIONS: tuple[Motion, ...] = tuple(
     for direction in world.DIRECTIONS.get(action, (None,))
     for duration in DURATIONS
 )
+FREE_M4 = [  # which of x, y, r, opacity a motion leaves free; a circle's place is free by its start angle only
+    (way in (None, "up", "down"), way in (None, "left", "right"), action not in ("grow", "shrink"), False)
+    for action, way, _ in MOTIONS
+]
 
 
 @dataclass(frozen=True)
@@ -225,13 +229,12 @@ def _areas(labels_HW: ndarray) -> ndarray:
 def _split(layer_FHW: ndarray, all_FHW: ndarray) -> list[ndarray]:
     """Tell apart two actors of one colour: the layer itself, or one layer for each.
 
-    Parts that another actor joins (in `all_FHW`, the sum of the layers) are one actor, partly hidden. The
-    largest part of a frame goes to the actor whose last place is nearest, another part to the other actor.
+    Parts that another actor joins (in `all_FHW`, the sum of the layers) are one actor, partly hidden. The largest
+    part of a frame goes to the actor whose last place is nearest, another part to the other actor.
     """
     parts_F: list[list[Pair]] = []  # of each frame: (mask, centre) of its parts, the largest first
     for layer_HW, all_HW in zip(layer_FHW, all_FHW, strict=True):
-        smooth_HW = cv2.blur(layer_HW, (3, 3))
-        opacity = _opacity(smooth_HW)
+        opacity = _opacity(smooth_HW := cv2.blur(layer_HW, (3, 3)))
         limit = max(FAINT, 0.35 * opacity)
         labels_HW = _parts(cv2.blur(all_HW, (3, 3)) > limit)
         own_HW = np.where(smooth_HW > limit, labels_HW, 0)
@@ -270,19 +273,17 @@ def _cover(shape: str, x: float, y: float, r: float, size: int) -> ndarray:
 
 def _opacity(layer_HW: ndarray) -> float:
     """Share of the colour where there is most of it: a mean that edges, blurred or not, hardly lower."""
-    fourth_HW = np.square(np.square(layer_HW))
-    return float((fourth_HW * layer_HW).sum() / max(float(fourth_HW.sum()), 1e-9))
+    return float(np.average(layer_HW, weights=np.square(np.square(layer_HW)) + 1e-12))
 
 
 def _find(layer_HW: ndarray) -> tuple[ndarray, float, ndarray] | None:
     """The actor in one frame of its layer: (layer without what lies elsewhere, opacity, mask), or None."""
     smooth_HW = cv2.blur(layer_HW, (3, 3))
     labels_HW = _parts(smooth_HW > max(FAINT, 0.35 * _opacity(smooth_HW)))
-    areas = _areas(labels_HW)
-    if areas.max() < LEAST:
+    if (areas := _areas(labels_HW)).max() < LEAST:
         return None
-    parts_HW = np.isin(labels_HW, np.flatnonzero(areas > 0.15 * areas.max()))
-    mask_HW = cv2.dilate(parts_HW.astype(np.uint8), np.ones((3, 3)))
+    main_HW = (areas > 0.15 * areas.max())[labels_HW]
+    mask_HW = cv2.dilate(main_HW.astype(np.uint8), np.ones((3, 3)))
     own_HW = layer_HW * mask_HW
     opacity = _opacity(own_HW)
     return own_HW, 1.0 if opacity > OPAQUE else opacity, mask_HW
@@ -326,8 +327,7 @@ def _track(layer_FHW: ndarray, seen_FHW: ndarray, moments_F4: ndarray, clear_F: 
     found_F = ~np.isnan(track_F4[:, 0])
     if not found_F.any():
         return np.tile([0.5, 0.5, 0.0, 0.0], (len(frames), 1))
-    known_F = clear_F if clear_F.any() else found_F
-    guess_F4 = _between(track_F4, known_F)
+    guess_F4 = _between(track_F4, known_F := clear_F if clear_F.any() else found_F)
     if known_F.sum() > 1:  # every radius of the action table changes evenly in time
         line = np.polyfit(frames[known_F], track_F4[known_F, 2], 1)
         guess_F4[:, 2] = np.clip(np.polyval(line, frames), world.SHRUNK_R, world.GROWN_R)
@@ -345,10 +345,7 @@ def _track(layer_FHW: ndarray, seen_FHW: ndarray, moments_F4: ndarray, clear_F: 
 
 
 def _fit_hidden(layer_HW: ndarray, seen_HW: ndarray, shape: str, starts: Sequence[ndarray], opacity: float) -> ndarray:
-    """Place and radius of a partly hidden actor: Gauss-Newton on its pixels from the better start, [3].
-
-    The radius is held loosely to that of the last start (from the neighbours in time), the place is free.
-    """
+    """x, y, r of a partly hidden actor: Gauss-Newton from the better start, r held loosely to the last start's."""
     size, step = layer_HW.shape[0], 0.5 / layer_HW.shape[0]
     r0 = max(float(starts[-1][2]), 0.02)
 
@@ -374,12 +371,6 @@ def _laws(times_F: tuple[float, ...]) -> ndarray:
     return np.asarray([[(s.x, s.y, s.r, s.opacity) for s in row] for row in states])
 
 
-def _free(action: str, direction: str | None) -> tuple[bool, bool, bool, bool]:
-    """Which of x, y, r, opacity an action leaves free."""
-    x, y = direction in (None, "up", "down"), direction in (None, "left", "right")  # a circle has neither
-    return x, y, action not in ("grow", "shrink"), False
-
-
 def motion_errors(track_F4: ndarray, times_F: Sequence[float]) -> dict[Motion, float]:
     """How far a track lies from each of MOTIONS, its free parameters fitted.
 
@@ -388,8 +379,7 @@ def motion_errors(track_F4: ndarray, times_F: Sequence[float]) -> dict[Motion, f
         times_F: seconds since the start of the action, one a frame.
 
     Returns:
-        {(action, direction, duration): root mean square distance in canvas units}. Place and radius count
-        where the actor can be seen; an error of opacity counts by OPACITY_SCALE.
+        {motion: root mean square distance in canvas units}; place and radius count where the actor is seen.
     """
     weight_F = np.clip(track_F4[:, 3] / 0.3, 0.0, 1.0) ** 2
     fit_MF4 = _laws(tuple(float(t) for t in times_F)).copy()
@@ -399,7 +389,7 @@ def motion_errors(track_F4: ndarray, times_F: Sequence[float]) -> dict[Motion, f
     turned_MF = law_MF * np.exp(1j * turn_M)[:, None]
     fit_MF4[circles, :, :2] = 0.5 + np.stack([turned_MF.real, turned_MF.imag], -1)
     shift_M4 = np.einsum("f,mfk->mk", weight_F, track_F4 - fit_MF4) / max(float(weight_F.sum()), 1e-9)
-    fit_MF4 += np.where([_free(action, way) for action, way, _ in MOTIONS], shift_M4, 0.0)[:, None]
+    fit_MF4 += np.where(FREE_M4, shift_M4, 0.0)[:, None]
     miss_MF4 = np.square(fit_MF4 - track_F4)
     miss_MF = weight_F * miss_MF4[..., :3].sum(-1) + OPACITY_SCALE**2 * miss_MF4[..., 3]
     return dict(zip(MOTIONS, np.sqrt(miss_MF.mean(1)).tolist(), strict=True))

@@ -24,7 +24,7 @@ def true_track(actor: world.Actor, times: list[float], duration: float) -> np.nd
     return np.asarray([(s.x, s.y, s.r, s.opacity) for s in states])
 
 
-@pytest.mark.parametrize("opacity", [1.0, 0.75, 0.5])
+@pytest.mark.parametrize("opacity", [1.0, 0.75, 0.6])
 @pytest.mark.parametrize("colour", world.COLOURS)
 @pytest.mark.parametrize("background", world.BACKGROUNDS)
 def test_half_opaque_colours_are_unmixed(background: str, colour: str, opacity: float) -> None:
@@ -63,8 +63,30 @@ def test_mixed_edges_are_no_third_actor() -> None:
     ]
     base = np.asarray(world.BACKGROUNDS["grey"], np.float32)
     assert sorted(find_colours(np.stack(frames) - base, base)) == ["red", "yellow"]
-    frames[1] = world.paint("grey", [yellow, ("green", "square", world.State(0.8, 0.5, 0.15))], 64)
+    red, green = (("red", "square", world.State(0.8, 0.2, 0.12)), ("green", "square", world.State(0.8, 0.8, 0.12)))
+    frames[1] = world.paint("grey", [yellow, red, green], 64)
     assert sorted(find_colours(np.stack(frames) - base, base)) == ["green", "red", "yellow"]
+
+
+def test_patches_of_a_smeared_actor_are_no_second_actor() -> None:
+    """A tokenizer leaves yellow on a third of an orange ring; a yellow circle elsewhere is an actor."""
+    frames = [
+        world.paint("black", [("orange", "ring", world.State(0.35, y, 0.2)), ("yellow", "circle", place)], 64)
+        for y in (0.3, 0.4, 0.5, 0.6, 0.7)
+        for place in (world.State(0.49, y, 0.07),)
+    ]
+    assert [a.colour for a in read_clip(np.stack(frames), times_of(2.0)).actors] == ["orange"]
+    frames[4] = world.paint("black", [("orange", "ring", world.State(0.35, 0.7, 0.2))], 64)
+    frames[4][5:17, 45:57] = world.COLOURS["yellow"]
+    assert sorted(a.colour for a in read_clip(np.stack(frames), times_of(2.0)).actors) == ["orange", "yellow"]
+
+
+def test_one_misread_frame_is_no_second_actor() -> None:
+    frames = [
+        world.paint("black", [("yellow" if f else "orange", "star", world.State(0.5, 0.5, r))], 64)
+        for f, r in enumerate((0.08, 0.115, 0.15, 0.185, 0.22))
+    ]
+    assert [a.colour for a in read_clip(np.stack(frames), times_of(2.0)).actors] == ["yellow"]
 
 
 @pytest.mark.parametrize(("size", "tolerance"), [(64, 0.006), (192, 0.006)])

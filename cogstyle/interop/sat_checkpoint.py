@@ -1,0 +1,183 @@
+"""Reading SwissArmyTransformer checkpoint folders: the only place that knows their names.
+
+A folder holds `latest` (the name of a subfolder), `model_config.json`, and in that subfolder one pickle
+for each tensor-parallel rank. Pickles are read by an allow-list: whatever else they name is refused and
+never called. Tensors stay memory-mapped until they are used.
+"""
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cogstyle.config import ModelConfig
+from cogstyle.errors import BundleError
+
+# Globals that a checkpoint may name: tensors, and the bookkeeping that DeepSpeed and SAT write beside them.
+ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch", "Size"),
+    ("torch", "device"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("_codecs", "encode"),
+}
+
+LAYER_NAMES = {
+    "input_layernorm": "norm1",
+    "attention.query_key_value": "qkv",
+    "attention.dense": "dense",
+    "third_layernorm": "norm3",
+    "post_attention_layernorm": "norm2",
+    "mlp.dense_h_to_4h": "up",
+    "mlp.dense_4h_to_h": "down",
+    "fourth_layernorm": "norm4",
+}
+TOP_NAMES = {"word_embeddings": "embed", "position_embeddings": "positions", "final_layernorm": "norm"}
+
+
+class _AllowListUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED and not (module == "torch" and name.endswith("Storage")):
+            raise BundleError(f"the checkpoint asks for {module}.{name}, which no checkpoint of weights needs; refused")
+        return super().find_class(module, name)
+
+
+ALLOW_LIST = SimpleNamespace(Unpickler=_AllowListUnpickler, load=pickle.load, __name__="allow_list")
+
+
+def read_rank(path: Path) -> dict[str, Tensor]:
+    """The weights of one rank, memory-mapped.
+
+    Raises:
+        BundleError: if the file is missing, truncated, no checkpoint, or names anything but weights.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=ALLOW_LIST)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise BundleError(f"cannot read checkpoint {path}: {str(error).splitlines()[0]}") from None
+    weights = loaded.get("module") if isinstance(loaded, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise BundleError(f"{path} holds no weights under the key 'module'")
+    return weights
+
+
+@dataclass(frozen=True)
+class SatCheckpoint:
+    """A checkpoint folder, its tensor-parallel ranks merged: SAT's names, whole tensors."""
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+def read_checkpoint(folder: Path) -> SatCheckpoint:
+    """Read `folder`.
+
+    Raises:
+        BundleError: for missing files or ranks, damaged files, or shards that do not fit together.
+    """
+    try:
+        config = json.loads((folder / "model_config.json").read_text("utf-8"))
+        step = (folder / "latest").read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder} is no SAT checkpoint: {error}") from None
+    count = int(config.get("model_parallel_size", 1))
+    paths = [folder / step / f"mp_rank_{rank:02d}_model_states.pt" for rank in range(count)]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise BundleError(f"checkpoint of {count} ranks lacks {', '.join(missing)}")
+    ranks = [read_rank(path) for path in paths]
+    for path, rank in zip(paths, ranks, strict=True):
+        if rank.keys() != ranks[0].keys():
+            raise BundleError(f"{path} has other weights than rank 0: {sorted(rank.keys() ^ ranks[0].keys())[:3]}")
+    return SatCheckpoint(config, {name: merge(name, [rank[name] for rank in ranks]) for name in ranks[0]})
+
+
+def merge(name: str, shards: list[Tensor]) -> Tensor:
+    """One tensor from its shards: QKV interleaved in three, column-parallel by rows, row-parallel by columns."""
+    if len(shards) == 1:
+        return shards[0]
+    if "query_key_value" in name:
+        thirds = zip(*(shard.chunk(3) for shard in shards), strict=True)
+        return torch.cat([torch.cat(parts) for parts in thirds])
+    if "dense_h_to_4h" in name or name == "transformer.word_embeddings.weight":
+        return torch.cat(shards)
+    row_parallel = "dense_4h_to_h" in name or "attention.dense" in name or "attention_plus.dense" in name
+    if row_parallel and name.endswith("weight"):
+        return torch.cat(shards, 1)
+    return shards[0]
+
+
+def our_name(name: str) -> tuple[str, str]:
+    """SAT's name of a weight -> ("base" or "adapter", our name).
+
+    Raises:
+        BundleError: for a name that is neither.
+    """
+    parts = name.split(".")
+    if name.startswith("transformer.layers."):
+        _, _, layer, *path, kind = parts
+        if ".".join(path) in LAYER_NAMES:
+            return "base", f"layers.{layer}.{LAYER_NAMES['.'.join(path)]}.{kind}"
+    elif parts[0] == "transformer" and len(parts) == 3 and parts[1] in TOP_NAMES:
+        return "base", f"{TOP_NAMES[parts[1]]}.{parts[2]}"
+    elif name == "mixins.extra_position_embedding.position_embeddings.weight":
+        return "adapter", "positions.weight"
+    elif name.startswith("mixins.attention_plus.attn_distribution."):
+        return "adapter", f"layers.{parts[3]}.gate"
+    elif name.startswith(("mixins.attention_plus.query_key_value.", "mixins.attention_plus.dense.")):
+        ours = "qkv" if parts[2] == "query_key_value" else "dense"
+        return "adapter", f"layers.{parts[3]}.{ours}.{parts[4]}"
+    raise BundleError(f"unknown weight {name} in the checkpoint")
+
+
+def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """SAT weights -> (weights of the image model, weights of its adapter) under our names."""
+    sides: dict[str, dict[str, Tensor]] = {"base": {}, "adapter": {}}
+    for name, value in weights.items():
+        side, ours = our_name(name)
+        sides[side][ours] = value
+    return sides["base"], sides["adapter"]
+
+
+def model_config(
+    checkpoint: SatCheckpoint,
+    *,
+    codes: int = 20_000,
+    pad: int = 20_003,
+    start_of_image: int = 150_000,
+    text_positions: int = 512,
+) -> ModelConfig:
+    """Our config of a CogVideo checkpoint; token ids are icetk's and positions the release's unless given."""
+    given, weights = checkpoint.config, checkpoint.weights
+    span, first, whole = given["layout"]
+    tokens = first - span
+    side = round(tokens**0.5)
+    vocabulary, width = weights["transformer.word_embeddings.weight"].shape
+    return ModelConfig(
+        layers=given["num_layers"],
+        width=width,
+        heads=given["num_attention_heads"],
+        vocabulary=vocabulary,
+        codes=codes,
+        start_of_image=start_of_image,
+        pad=pad,
+        grid=(side, side),
+        frames=(whole - span) // tokens,
+        text_span=span,
+        text_positions=text_positions,
+        positions=weights["transformer.position_embeddings.weight"].shape[0],
+        extra_positions=weights["mixins.extra_position_embedding.position_embeddings.weight"].shape[0],
+        window=given["window_size"] if given.get("window_size", -1) > 0 else side // 2,
+    )
