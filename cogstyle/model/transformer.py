@@ -6,7 +6,7 @@ that prepared the channels. Without an adapter it is the image model, exactly.
 Source: CogView2 / CogVideo (arXiv 2204.14217, 2205.15868): sandwich LayerNorm, tied output embedding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +126,7 @@ class Transformer(nn.Module):
         spatial_bias: float = 0.0,
         temporal_bias: float = 0.0,
         pb_relax: bool = False,
+        wraps: bool = False,
     ) -> Tensor:
         """Hidden states [B, F * L, D] of the image places; the state of a place predicts its own token.
 
@@ -136,6 +137,8 @@ class Transformer(nn.Module):
             adapter: the temporal channel, or None for the image model.
             memory: filled with keys and values for later steps.
             spatial_bias, temporal_bias: added to the scores of text keys.
+            pb_relax: compute the temporal channel in the order that half precision survives.
+            wraps: let shifted windows see across the wrapped border, as the released sampler does.
 
         Raises:
             LayoutError: if tensors and layout disagree, or several frames come without an adapter.
@@ -152,7 +155,7 @@ class Transformer(nn.Module):
             temporal[window] = temporal_blocks(
                 layout,
                 valid_BS,
-                window=window,
+                window=replace(window, wraps=True) if window is not None and wraps else window,
                 bias=temporal_bias,
                 memory=None if memory is None else memory.temporal,
                 pb_relax=pb_relax,

@@ -18,9 +18,26 @@ from cogstyle.sampling.schedule import Schedule, sequential
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
 
 
-def owned_uniforms(seeds: Sequence[tuple[int, ...]], places: int) -> Tensor:
-    """[B, places, 2] numbers in [0, 1), each row from a generator of its own."""
-    return torch.from_numpy(np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds]))
+Pick = Callable[[Tensor, Tensor], Tensor]  # logits [B, P, V] at image places [P] -> tokens [B, P]
+
+
+def sampler(
+    config: SamplingConfig, seeds: Sequence[tuple[int, ...]], layout: FrameLayout, labels_V: Tensor | None
+) -> Pick:
+    """Draw as `config` says; every place of every sample owns its random numbers.
+
+    Args:
+        seeds: names the random stream of each sample.
+        labels_V: cluster of every image id, needed for cluster sampling.
+    """
+    places = layout.frames * layout.tokens
+    uniforms_BP2 = torch.from_numpy(np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds]))
+
+    def pick(logits_BPV: Tensor, places_P: Tensor) -> Tensor:
+        uniforms = uniforms_BP2[:, places_P].flatten(0, 1).to(logits_BPV.device)
+        return sample(logits_BPV.flatten(0, 1), uniforms, config, labels_V).view(logits_BPV.shape[:2])
+
+    return pick
 
 
 def new_memory(model: Transformer, rows: int, layout: FrameLayout, in_flight: int, *, temporal: bool) -> Memory:
@@ -82,30 +99,33 @@ def decode(
     texts_BS: Tensor,
     tokens_BFL: Tensor,
     layout: FrameLayout,
-    config: SamplingConfig,
+    pick: Pick,
     *,
-    uniforms_BP2: Tensor,
     adapter: TemporalAdapter | None = None,
     guides_BS: Tensor | None = None,
-    labels_V: Tensor | None = None,
+    guidance: float = 1.0,
+    text_bias: float = 0.0,
     schedule: Schedule | None = None,
     progress: Progress = lambda tokens: None,
+    released: bool = False,
 ) -> Tensor:
     """Fill the generated frames of `tokens_BFL` and return all tokens in memory order, [B, F, L].
 
     Args:
         texts_BS: left-padded text ids of the prompts.
         tokens_BFL: known frames filled in; the rest is overwritten.
-        uniforms_BP2: two random numbers for every image place of every sample.
-        guides_BS: left-padded guide texts; rides in the same batch when `config.guidance` is not 1.
-        labels_V: cluster of every image id.
+        pick: draws tokens from logits.
+        guides_BS: left-padded guide texts; they ride in the same batch when `guidance` is not 1.
+        text_bias: added to the scores of text keys where there is no guidance.
         schedule: order of filling; default: one place at a time.
         progress: told about every step.
+        released: prefill as the released sampler does: no text bias in the temporal channel, and shifted
+            windows that see across the wrapped border.
     """
     schedule = schedule or sequential(layout)
-    guided = config.guidance != 1.0 and guides_BS is not None
+    guided = guidance != 1.0 and guides_BS is not None
     texts_RS = torch.cat([texts_BS, guides_BS]) if guided and guides_BS is not None else texts_BS
-    copies, bias = (2, 0.0) if guided else (1, config.text_bias)
+    copies, bias = (2, 0.0) if guided else (1, text_bias)
     tokens_BP = tokens_BFL.flatten(1).clone()
     memory = new_memory(model, len(texts_RS), layout, schedule.in_flight, temporal=adapter is not None)
     known = layout.known
@@ -113,7 +133,8 @@ def decode(
         *(texts_RS, tokens_BFL[:, :known].repeat(copies, 1, 1), layout.first(known), adapter),
         memory=memory,
         spatial_bias=bias,
-        temporal_bias=bias,
+        temporal_bias=0.0 if released else bias,
+        wraps=released,
     )
     windows = set(adapter.windows) if adapter is not None else set()
     steps = Steps(layout, windows, texts_RS != model.config.pad, memory, schedule.in_flight, bias)
@@ -125,9 +146,7 @@ def decode(
         logits_RPV = model.logits(model.run(x_RPD, 0, *steps.channels(places_P), adapter))
         if guided:
             condition_BPV, guide_BPV = logits_RPV.chunk(2)
-            logits_RPV = guide(condition_BPV, guide_BPV, config.guidance)
-        uniforms = uniforms_BP2[:, places_P].flatten(0, 1)
-        drawn = sample(logits_RPV.flatten(0, 1), uniforms, config, labels_V)
-        tokens_BP[:, places_P] = drawn.view(len(tokens_BP), -1)
+            logits_RPV = guide(condition_BPV, guide_BPV, guidance)
+        tokens_BP[:, places_P] = pick(logits_RPV, places_P)
         progress(len(places_P))
     return tokens_BP.view_as(tokens_BFL)

@@ -8,7 +8,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import interpolation_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress, decode, owned_uniforms
+from cogstyle.sampling.decode import Progress, decode, sampler
 from cogstyle.sampling.keyframes import INTERPOLATION_STAGE, Conditions
 
 
@@ -43,11 +43,12 @@ def refine(
     blank = known.new_zeros(batch, groups, frames - given, length)
     seeds = [(INTERPOLATION_STAGE, seed, count, group) for seed in conditions.seeds for group in range(groups)]
     filled = decode(
-        *(model, texts_BS, torch.cat([known, blank], 2).flatten(0, 1), layout, config),
-        uniforms_BP2=owned_uniforms(seeds, frames * length),
+        *(model, texts_BS, torch.cat([known, blank], 2).flatten(0, 1), layout),
+        sampler(config, seeds, layout, labels_V),
         adapter=adapter,
         guides_BS=guides_BS,
-        labels_V=labels_V,
+        guidance=config.guidance,
+        text_bias=config.text_bias,
         progress=progress,
     )
     fine_BFL = coarse_BFL.new_zeros(batch, 2 * count - 1, length)

@@ -10,7 +10,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress, decode, owned_uniforms
+from cogstyle.sampling.decode import Progress, decode, sampler
 from cogstyle.tokenizers.text import TextTokenizer
 
 IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE = range(3)  # first number of every random stream
@@ -42,12 +42,12 @@ def first_frames(
     texts_BS, guides_BS = conditions.texts(None)
     layout = image_layout(model.config, texts_BS.shape[1])
     blank = torch.zeros(len(texts_BS), 1, layout.tokens, dtype=torch.long)
-    uniforms = owned_uniforms([(IMAGE_STAGE, seed) for seed in conditions.seeds], layout.tokens)
+    seeds = [(IMAGE_STAGE, seed) for seed in conditions.seeds]
     return decode(
-        *(model, texts_BS, blank, layout, config),
-        uniforms_BP2=uniforms,
+        *(model, texts_BS, blank, layout, sampler(config, seeds, layout, labels_V)),
         guides_BS=guides_BS,
-        labels_V=labels_V,
+        guidance=config.guidance,
+        text_bias=config.text_bias,
         progress=progress,
     )
 
@@ -71,12 +71,12 @@ def keyframes(
     texts_BS, guides_BS = conditions.texts((frames - 1) / frame_rate)
     layout = keyframe_layout(model.config, texts_BS.shape[1], known=known)
     blank = known_BFL.new_zeros(len(known_BFL), frames - known, layout.tokens)
-    uniforms = owned_uniforms([(KEYFRAME_STAGE, seed) for seed in conditions.seeds], frames * layout.tokens)
+    seeds = [(KEYFRAME_STAGE, seed) for seed in conditions.seeds]
     return decode(
-        *(model, texts_BS, torch.cat([known_BFL, blank], 1), layout, config),
-        uniforms_BP2=uniforms,
+        *(model, texts_BS, torch.cat([known_BFL, blank], 1), layout, sampler(config, seeds, layout, labels_V)),
         adapter=adapter,
         guides_BS=guides_BS,
-        labels_V=labels_V,
+        guidance=config.guidance,
+        text_bias=config.text_bias,
         progress=progress,
     )

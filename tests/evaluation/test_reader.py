@@ -55,11 +55,11 @@ def test_shares_where_two_actors_mix() -> None:
 
 
 def test_mixed_edges_are_no_third_actor() -> None:
-    """Half a red over yellow is orange, in one frame of three: two actors, not three."""
+    """A faint red over yellow is orange, in one frame of three: two actors, not three."""
     yellow = ("yellow", "square", world.State(0.35, 0.5, 0.15))
     frames = [
         world.paint("grey", [yellow, ("red", "square", world.State(x, 0.5, 0.15, opacity))], 64)
-        for x, opacity in ((0.8, 1.0), (0.45, 0.5), (0.8, 1.0))
+        for x, opacity in ((0.8, 1.0), (0.4, 0.6), (0.8, 1.0))
     ]
     base = np.asarray(world.BACKGROUNDS["grey"], np.float32)
     assert sorted(find_colours(np.stack(frames) - base, base)) == ["red", "yellow"]
@@ -130,6 +130,16 @@ def test_an_actor_cut_in_two_by_another_is_one() -> None:
     layers = [("red", "circle", world.State(0.5, 0.5, 0.2)), ("blue", "cross", world.State(0.5, 0.5, 0.22))]
     read = read_clip(world.paint("white", layers, 64)[None], [0.0]).actors
     assert sorted(a.colour for a in read) == ["blue", "red"]
+
+
+def test_a_wholly_hidden_actor_has_not_disappeared() -> None:
+    red = ("red", "circle", world.State(0.5, 0.5, 0.12))
+    frames = [
+        world.paint("white", [red, ("blue", "square", world.State(x, 0.5, 0.2))], 64)
+        for x in (0.25, 0.375, 0.5, 0.625, 0.75)
+    ]
+    read = read_clip(np.stack(frames), times_of(2.0)).actors
+    assert {a.colour: a.action for a in read} == {"red": "still", "blue": "move"}
 
 
 def test_an_empty_clip_has_no_actors() -> None:

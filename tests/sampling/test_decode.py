@@ -6,10 +6,10 @@ import torch
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import decode, owned_uniforms
+from cogstyle.sampling.decode import decode, sampler
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import Conditions, keyframes
-from cogstyle.sampling.logits import guide, sample
+from cogstyle.sampling.logits import guide
 from tests.model.test_transformer import some_text, some_tokens
 
 LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}
@@ -21,14 +21,13 @@ def test_steps_equal_full_forward(model, adapters, config, kind, guidance):
     texts, guides = some_text(config, [3, 6]), some_text(config, [2, 2], span=6)
     layout, adapter = LAYOUTS[kind](config, 6), adapters.get(kind)
     tokens = some_tokens(config, 2, layout.frames)
-    uniforms = owned_uniforms([(7,), (8,)], layout.frames * layout.tokens)
-    options = SamplingConfig(guidance=guidance, temperature=0.7)
-    drawn = decode(model, texts, tokens, layout, options, uniforms_BP2=uniforms, adapter=adapter, guides_BS=guides)
+    pick = sampler(SamplingConfig(temperature=0.7), [(7,), (8,)], layout, None)
+    drawn = decode(model, texts, tokens, layout, pick, adapter=adapter, guides_BS=guides, guidance=guidance)
     logits = model.logits(model(texts, drawn, layout, adapter))
     if guidance != 1.0:
         logits = guide(logits, model.logits(model(guides, drawn, layout, adapter)), guidance)
     first = layout.known * layout.tokens
-    expected = torch.stack([sample(logits[:, p], uniforms[:, p], options) for p in range(first, logits.shape[1])], 1)
+    expected = pick(logits[:, first:], torch.arange(first, logits.shape[1]))
     assert torch.equal(drawn.flatten(1)[:, first:], expected)
     assert torch.equal(drawn[:, : layout.known], tokens[:, : layout.known])
     assert drawn.flatten(1)[:, first:].unique().numel() > 3  # the model is not stuck on one token
@@ -37,15 +36,11 @@ def test_steps_equal_full_forward(model, adapters, config, kind, guidance):
 def test_text_bias_reaches_every_step(model, adapters, config):
     """The bias of prefill and steps together equals a full forward with the bias in both channels."""
     texts, layout = some_text(config, [5]), keyframe_layout(config, 5)
-    tokens, uniforms = some_tokens(config, 1, 5), owned_uniforms([(1,)], 5 * config.tokens)
-    options = SamplingConfig(text_bias=1.4)
-    drawn = decode(model, texts, tokens, layout, options, uniforms_BP2=uniforms, adapter=adapters["keyframes"])
+    tokens, pick = some_tokens(config, 1, 5), sampler(SamplingConfig(), [(1,)], layout, None)
+    drawn = decode(model, texts, tokens, layout, pick, adapter=adapters["keyframes"], text_bias=1.4)
     h = model(texts, drawn, layout, adapters["keyframes"], spatial_bias=1.4, temporal_bias=1.4)
-    logits = model.logits(h)
-    expected = torch.stack(
-        [sample(logits[:, p], uniforms[:, p], options) for p in range(config.tokens, 5 * config.tokens)], 1
-    )
-    assert torch.equal(drawn.flatten(1)[:, config.tokens :], expected)
+    places = torch.arange(config.tokens, 5 * config.tokens)
+    assert torch.equal(drawn.flatten(1)[:, places], pick(model.logits(h)[:, places], places))
 
 
 class Words:
