@@ -9,7 +9,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +214,8 @@ class Bundle:
 def update_bundle(folder: Path, files: Mapping[str, bytes | Mapping[str, Tensor]], **tables: Any) -> None:
     """Write files (bytes, or tensors as float16) into a bundle and note them, with `tables`, in its manifest.
 
-    Adapters are marked with the sha256 of the image model they were trained on. Tables may be
-    dataclasses or plain values; what the manifest held before stays.
+    Adapters are marked with the sha256 of the image model they were trained on. `tables` are dataclasses,
+    dicts (laid over what the manifest holds under that key) or plain values.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MANIFEST
@@ -232,7 +232,6 @@ def update_bundle(folder: Path, files: Mapping[str, bytes | Mapping[str, Tensor]
             write_tensors(folder / name, half, base)
         hashes[name] = sha256(folder / name)
     for key, value in tables.items():
-        manifest[key] = (
-            {f.name: asdict(value)[f.name] for f in fields(value)} if hasattr(value, "__dataclass_fields__") else value
-        )
+        table = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        manifest[key] = {**manifest.get(key, {}), **table} if isinstance(table, dict) else table
     write_bytes(path, to_toml({**manifest, "files": hashes}).encode())

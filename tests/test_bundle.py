@@ -1,12 +1,13 @@
 """Bundles: written whole, verified when read, adapters bound to their base."""
 
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from cogstyle.bundle import Bundle, read_tensors, sha256, to_toml, update_bundle, write_tensors
-from cogstyle.config import Prompts
+from cogstyle.config import Prompts, SamplingConfig
 from cogstyle.errors import BundleError, ConfigError
 
 
@@ -77,7 +78,10 @@ def test_writes_are_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_manifest_round_trip(tmp_path):
     update_bundle(tmp_path, {"x.bin": b"1"}, prompts=Prompts(image='a "quoted" \\ {prompt}'), frame_rate=2.0)
     update_bundle(tmp_path, {"y.bin": b"2"}, licence="Apache-2.0")
+    update_bundle(tmp_path, {}, sampling={"image": {"top_k": 3}})
+    update_bundle(tmp_path, {}, sampling={"keyframes": asdict(SamplingConfig(guidance=2.0))})
     bundle = Bundle(tmp_path)
+    assert bundle.sampling("image").top_k == 3 and bundle.sampling("keyframes").guidance == 2.0
     assert bundle.prompts.image == 'a "quoted" \\ {prompt}'
     assert bundle.frame_rate == 2.0 and bundle.manifest["licence"] == "Apache-2.0"
     assert set(bundle.hashes()) == {"x.bin", "y.bin"}

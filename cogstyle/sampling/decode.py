@@ -1,6 +1,7 @@
 """The one decode loop: prefill what is known, then fill the places of a schedule."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -130,7 +131,10 @@ def decode(
     memory = new_memory(model, len(texts_RS), layout, schedule.in_flight, temporal=adapter is not None)
     known = layout.known
     model(
-        *(texts_RS, tokens_BFL[:, :known].repeat(copies, 1, 1), layout.first(known), adapter),
+        texts_RS,
+        tokens_BFL[:, :known].repeat(copies, 1, 1),
+        layout.first(known),
+        adapter,
         memory=memory,
         spatial_bias=bias,
         temporal_bias=0.0 if released else bias,
@@ -150,3 +154,35 @@ def decode(
         tokens_BP[:, places_P] = pick(logits_RPV, places_P)
         progress(len(places_P))
     return tokens_BP.view_as(tokens_BFL)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the way from prompt to video: a model, maybe an adapter, and how to draw."""
+
+    model: Transformer
+    adapter: TemporalAdapter | None
+    config: SamplingConfig
+    labels_V: Tensor | None = None  # cluster of every image id
+    progress: Progress = lambda tokens: None
+
+    def fill(
+        self,
+        tokens_BFL: Tensor,
+        layout: FrameLayout,
+        texts: tuple[Tensor, Tensor],
+        seeds: Sequence[tuple[int, ...]],
+    ) -> Tensor:
+        """`decode` with this stage's weights and options; `texts` are prompts and guides, [B, S] each."""
+        return decode(
+            self.model,
+            texts[0],
+            tokens_BFL,
+            layout,
+            sampler(self.config, seeds, layout, self.labels_V),
+            adapter=self.adapter,
+            guides_BS=texts[1],
+            guidance=self.config.guidance,
+            text_bias=self.config.text_bias,
+            progress=self.progress,
+        )

@@ -3,26 +3,13 @@
 import torch
 from torch import Tensor
 
-from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import interpolation_layout
-from cogstyle.model.temporal import TemporalAdapter
-from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress, decode, sampler
+from cogstyle.sampling.decode import Stage
 from cogstyle.sampling.keyframes import INTERPOLATION_STAGE, Conditions
 
 
-def refine(
-    model: Transformer,
-    adapter: TemporalAdapter,
-    coarse_BFL: Tensor,
-    conditions: Conditions,
-    config: SamplingConfig,
-    labels_V: Tensor | None,
-    progress: Progress,
-    *,
-    frame_rate: float,
-) -> Tensor:
+def refine(stage: Stage, coarse_BFL: Tensor, conditions: Conditions, *, frame_rate: float) -> Tensor:
     """One level: [B, K, L] -> [B, 2 K - 1, L], the known frames kept and one new frame in every gap.
 
     Args:
@@ -31,26 +18,18 @@ def refine(
     Raises:
         LayoutError: if K is not 1 plus a multiple of the gaps that a group fills.
     """
-    frames = model.config.frames
+    frames = stage.model.config.frames
     given = frames // 2 + 1  # known frames of a group: 0, 2, 4
     batch, count, length = coarse_BFL.shape
     groups, rest = divmod(count - 1, given - 1)
     if rest or not groups:
         raise LayoutError(f"{count} frames cannot be interpolated: need 1 + a multiple of {given - 1}")
     known = coarse_BFL.unfold(1, given, given - 1).transpose(2, 3)  # [B, groups, given, L]
-    texts_BS, guides_BS = conditions.texts((frames - 1) / frame_rate, copies=groups)
-    layout = interpolation_layout(model.config, texts_BS.shape[1])
     blank = known.new_zeros(batch, groups, frames - given, length)
+    texts = conditions.texts((frames - 1) / frame_rate, copies=groups)
+    layout = interpolation_layout(stage.model.config, texts[0].shape[1])
     seeds = [(INTERPOLATION_STAGE, seed, count, group) for seed in conditions.seeds for group in range(groups)]
-    filled = decode(
-        *(model, texts_BS, torch.cat([known, blank], 2).flatten(0, 1), layout),
-        sampler(config, seeds, layout, labels_V),
-        adapter=adapter,
-        guides_BS=guides_BS,
-        guidance=config.guidance,
-        text_bias=config.text_bias,
-        progress=progress,
-    )
+    filled = stage.fill(torch.cat([known, blank], 2).flatten(0, 1), layout, texts, seeds)
     fine_BFL = coarse_BFL.new_zeros(batch, 2 * count - 1, length)
     fine_BFL[:, ::2] = coarse_BFL
     fine_BFL[:, 1::2] = filled[:, given:].reshape(batch, count - 1, length)

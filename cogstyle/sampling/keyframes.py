@@ -5,12 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cogstyle.config import SamplingConfig
-from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, keyframe_layout
-from cogstyle.model.temporal import TemporalAdapter
-from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress, decode, sampler
+from cogstyle.sampling.decode import Stage
 from cogstyle.tokenizers.text import TextTokenizer
 
 IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE = range(3)  # first number of every random stream
@@ -18,11 +14,12 @@ IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE = range(3)  # first number of e
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every stage needs of a batch: prompts and seeds (one a sample), and the text tokenizer."""
+    """What every stage needs of a batch: prompts and seeds (one a sample), the text tokenizer, the device."""
 
     prompts: list[str]
     seeds: list[int]
     text: TextTokenizer
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
 
     def texts(self, seconds: float | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
         """Left-padded texts and guides [B * copies, S]; seconds None is the image model's."""
@@ -31,52 +28,27 @@ class Conditions:
             return self.text.image_text(prompt) if seconds is None else self.text.video_text(prompt, seconds)
 
         rows = [ids(prompt) for prompt in self.prompts for _ in range(copies)]
-        both = self.text.pad(rows + [ids(None)] * len(rows))
+        both = self.text.pad(rows + [ids(None)] * len(rows)).to(self.device)
         return both[: len(rows)], both[len(rows) :]
 
 
-def first_frames(
-    model: Transformer, conditions: Conditions, config: SamplingConfig, labels_V: Tensor | None, progress: Progress
-) -> Tensor:
+def first_frames(stage: Stage, conditions: Conditions) -> Tensor:
     """Tokens [B, 1, L] of a first frame for each prompt, by the image model alone."""
-    texts_BS, guides_BS = conditions.texts(None)
-    layout = image_layout(model.config, texts_BS.shape[1])
-    blank = torch.zeros(len(texts_BS), 1, layout.tokens, dtype=torch.long)
-    seeds = [(IMAGE_STAGE, seed) for seed in conditions.seeds]
-    return decode(
-        *(model, texts_BS, blank, layout, sampler(config, seeds, layout, labels_V)),
-        guides_BS=guides_BS,
-        guidance=config.guidance,
-        text_bias=config.text_bias,
-        progress=progress,
-    )
+    texts = conditions.texts(None)
+    layout = image_layout(stage.model.config, texts[0].shape[1])
+    blank_BFL = texts[0].new_zeros(len(conditions.prompts), 1, layout.tokens)
+    return stage.fill(blank_BFL, layout, texts, [(IMAGE_STAGE, seed) for seed in conditions.seeds])
 
 
-def keyframes(
-    model: Transformer,
-    adapter: TemporalAdapter,
-    known_BFL: Tensor,
-    conditions: Conditions,
-    config: SamplingConfig,
-    labels_V: Tensor | None,
-    progress: Progress,
-    *,
-    frame_rate: float,
-) -> Tensor:
-    """Known first frames [B, 1.., L] -> all keyframes [B, F, L] at `frame_rate` frames a second."""
-    frames = model.config.frames
-    known = known_BFL.shape[1]
-    if not 1 <= known < frames:
-        raise LayoutError(f"{known} known keyframes, must be 1 to {frames - 1}")
-    texts_BS, guides_BS = conditions.texts((frames - 1) / frame_rate)
-    layout = keyframe_layout(model.config, texts_BS.shape[1], known=known)
-    blank = known_BFL.new_zeros(len(known_BFL), frames - known, layout.tokens)
-    seeds = [(KEYFRAME_STAGE, seed) for seed in conditions.seeds]
-    return decode(
-        *(model, texts_BS, torch.cat([known_BFL, blank], 1), layout, sampler(config, seeds, layout, labels_V)),
-        adapter=adapter,
-        guides_BS=guides_BS,
-        guidance=config.guidance,
-        text_bias=config.text_bias,
-        progress=progress,
-    )
+def keyframes(stage: Stage, known_BFL: Tensor, conditions: Conditions, *, frame_rate: float) -> Tensor:
+    """Known first keyframes [B, 1.., L] -> all keyframes [B, F, L] at `frame_rate` frames a second.
+
+    Raises:
+        LayoutError: if no keyframe is known, or all are.
+    """
+    batch, known, length = known_BFL.shape
+    frames = stage.model.config.frames
+    texts = conditions.texts((frames - 1) / frame_rate)
+    layout = keyframe_layout(stage.model.config, texts[0].shape[1], known=known)
+    tokens_BFL = torch.cat([known_BFL, known_BFL.new_zeros(batch, frames - known, length)], 1)
+    return stage.fill(tokens_BFL, layout, texts, [(KEYFRAME_STAGE, seed) for seed in conditions.seeds])

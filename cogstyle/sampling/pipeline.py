@@ -21,7 +21,7 @@ from cogstyle.config import FRAME_RATES, SamplingConfig, require
 from cogstyle.errors import PromptError
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress
+from cogstyle.sampling.decode import Progress, Stage
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
 from cogstyle.tokenizers.text import TextTokenizer
@@ -98,17 +98,17 @@ class Pipeline:
 
     @cached_property
     def labels(self) -> Tensor | None:
-        return self.bundle.cluster_labels()
+        labels = self.bundle.cluster_labels()
+        return None if labels is None else labels.to(self.device)
 
     def check(self, prompt: str, options: Options) -> None:
         """Raise what sampling this prompt would raise, before any work is done."""
         if not prompt.strip():
             raise PromptError("the prompt is empty")
         self.text.image_text(prompt.strip())
+        span = (self.bundle.model_config.frames - 1) / self.rate(options)
         for level in range(options.levels + 1):
-            self.text.video_text(
-                prompt.strip(), (self.bundle.model_config.frames - 1) / (self.rate(options) * 2**level)
-            )
+            self.text.video_text(prompt.strip(), span / 2**level)
         for stage in STAGES:
             config = options.stage(self.bundle.sampling(stage), stage)
             require(
@@ -121,7 +121,13 @@ class Pipeline:
         return options.frame_rate or self.bundle.frame_rate
 
     def conditions(self, prompts: Sequence[str], seeds: Sequence[int]) -> Conditions:
-        return Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text)
+        return Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
+
+    def stage(self, name: str, options: Options, progress: Progress) -> Stage:
+        """What "image", "keyframes" or "interpolation" samples with."""
+        adapter = None if name == "image" else self.adapters[name]
+        config = options.stage(self.bundle.sampling(name), name)
+        return Stage(self.image_model, adapter, config, self.labels, progress)
 
     # ---------------------------------------------------------------- one stage at a time
 
@@ -145,15 +151,11 @@ class Pipeline:
             seeds: one a prompt.
             first_BFL: tokens of known first keyframes [B, 1.., L]; default: the image model draws one.
         """
-        given = self.conditions(prompts, seeds)
+        conditions = self.conditions(prompts, seeds)
         if first_BFL is None:
-            config = options.stage(self.bundle.sampling("image"), "image")
-            first_BFL = first_frames(self.image_model, given, config, self.labels, progress)
-        config = options.stage(self.bundle.sampling("keyframes"), "keyframes")
-        return keyframes(
-            *(self.image_model, self.adapters["keyframes"], first_BFL, given, config, self.labels, progress),
-            frame_rate=self.rate(options),
-        )
+            first_BFL = first_frames(self.stage("image", options, progress), conditions)
+        stage = self.stage("keyframes", options, progress)
+        return keyframes(stage, first_BFL, conditions, frame_rate=self.rate(options))
 
     def interpolate(
         self,
@@ -165,13 +167,9 @@ class Pipeline:
         progress: Progress = lambda tokens: None,
     ) -> Tensor:
         """Tokens at the keyframe rate -> tokens after `options.levels` refinements, [B, (F - 1) 2^levels + 1, L]."""
-        given = self.conditions(prompts, seeds)
-        config = options.stage(self.bundle.sampling("interpolation"), "interpolation")
+        conditions, stage = self.conditions(prompts, seeds), self.stage("interpolation", options, progress)
         for level in range(1, options.levels + 1):
-            tokens_BFL = refine(
-                *(self.image_model, self.adapters["interpolation"], tokens_BFL, given, config, self.labels, progress),
-                frame_rate=self.rate(options) * 2**level,
-            )
+            tokens_BFL = refine(stage, tokens_BFL, conditions, frame_rate=self.rate(options) * 2**level)
         return tokens_BFL
 
     def decode(self, tokens_FL: Tensor) -> np.ndarray:

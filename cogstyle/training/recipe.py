@@ -1,12 +1,21 @@
 """A training recipe: one TOML file that says everything about one weight."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cogstyle.bundle import update_bundle
-from cogstyle.config import MODELS, TOKENIZERS, Prompts, from_dict, preset, require
+from cogstyle.config import (
+    FRAME_RATES,
+    MODELS,
+    TOKENIZERS,
+    Prompts,
+    SamplingConfig,
+    from_dict,
+    preset,
+    require,
+)
 from cogstyle.errors import ConfigError
 from cogstyle.training.loop import Job, LoopConfig, run
 from cogstyle.training.step import OptimConfig
@@ -38,6 +47,9 @@ class Recipe:
     preset: str = "shapes"  # architecture of a new tokenizer or image model
     seed: int = 0
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
+    licence: str = "Apache-2.0"  # of the weights
+    frame_rate: float | None = None  # keyframes: the rate that sampling uses unless it is told another
+    sampling: SamplingConfig | None = None  # image, keyframes, interpolation: how sampling draws by default
     optim: OptimConfig | None = None
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
@@ -48,6 +60,13 @@ class Recipe:
         require(self.task == "text" or self.optim is not None, f"a recipe for {self.task!r} needs an [optim] table")
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
         require(self.data is None or self.task in TASKS, f"[data] has no effect on the task {self.task!r}")
+        require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
+        only = self.frame_rate is None or self.task == "keyframes"
+        require(only, f"frame_rate has no effect on the task {self.task!r}")
+        require(
+            self.frame_rate is None or self.frame_rate in FRAME_RATES,
+            f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
+        )
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -60,7 +79,7 @@ def load_recipe(path: Path) -> Recipe:
         table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read recipe {path}: {error}") from None
-    for key, cls in (("optim", OptimConfig), ("loop", LoopConfig), ("data", DataConfig)):
+    for key, cls in (("optim", OptimConfig), ("loop", LoopConfig), ("data", DataConfig), ("sampling", SamplingConfig)):
         if key in table:
             table[key] = from_dict(cls, table[key], f"{path} [{key}]")
     return from_dict(Recipe, table, str(path))
@@ -104,4 +123,15 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
     if not encode_only:
         assert recipe.optim is not None
         run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, quiet=quiet)
+        update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe))
     return folder
+
+
+def bundle_tables(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says about its bundle beside the weights."""
+    tables: dict[str, Any] = {"licence": recipe.licence}
+    if recipe.frame_rate is not None:
+        tables["frame_rate"] = recipe.frame_rate
+    if recipe.sampling is not None:
+        tables["sampling"] = {recipe.task: asdict(recipe.sampling)}
+    return tables

@@ -90,7 +90,8 @@ class TransformerJob:
         folder = data / f"{self.task}-{shards.fingerprint(first_seed, size, frames, digest)}"
         shards.encode(
             lambda number: make(first_seed + number),
-            *(count, folder),
+            count,
+            folder,
             vqvae=self.vqvae,
             tokenizer_sha256=digest,
             quiet=quiet,

@@ -6,7 +6,7 @@ import torch
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import decode, sampler
+from cogstyle.sampling.decode import Stage, decode, sampler
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import Conditions, keyframes
 from cogstyle.sampling.logits import guide
@@ -61,12 +61,13 @@ class Words:
 
 def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
     words, options = Words(config), SamplingConfig(guidance=2.0)
+    stages = {name: Stage(model, adapter, options) for name, adapter in adapters.items()}
     first = some_tokens(config, 3, 1)
 
     def run(prompts, seeds, first):
-        given = Conditions(prompts, seeds, words)
-        key = keyframes(model, adapters["keyframes"], first, given, options, None, lambda n: None, frame_rate=2.0)
-        return refine(model, adapters["interpolation"], key, given, options, None, lambda n: None, frame_rate=4.0)
+        conditions = Conditions(prompts, seeds, words)
+        key = keyframes(stages["keyframes"], first, conditions, frame_rate=2.0)
+        return refine(stages["interpolation"], key, conditions, frame_rate=4.0)
 
     together = run(["a", "bcde", "fg"], [5, 6, 7], first)
     alone = run(["bcde"], [6], first[1:2])
@@ -76,10 +77,8 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
 
 
 def test_refine_keeps_known_frames_and_refuses_odd_counts(model, adapters, config):
-    given, options = Conditions(["a"], [0], Words(config)), SamplingConfig()
+    conditions, stage = Conditions(["a"], [0], Words(config)), Stage(model, adapters["interpolation"], SamplingConfig())
     coarse = some_tokens(config, 1, 5)
-    arguments = (given, options, None, lambda n: None)
-    fine = refine(model, adapters["interpolation"], coarse, *arguments, frame_rate=4.0)
-    assert torch.equal(fine[:, ::2], coarse)
+    assert torch.equal(refine(stage, coarse, conditions, frame_rate=4.0)[:, ::2], coarse)
     with pytest.raises(LayoutError, match="4 frames cannot be interpolated"):
-        refine(model, adapters["interpolation"], coarse[:, :4], *arguments, frame_rate=4.0)
+        refine(stage, coarse[:, :4], conditions, frame_rate=4.0)
