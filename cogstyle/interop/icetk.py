@@ -179,6 +179,9 @@ class Quantize(nn.Module):
 class HierarchicalVQVAE(nn.Module):
     """icetk's image tokenizer (CogView2, arXiv 2204.14217) at the sizes that its weights have."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, *, channels: int, width: int, codes: int) -> None:
         super().__init__()
         self.enc = Encoder(channels, width, multipliers=(1, 2, 4), blocks=2)

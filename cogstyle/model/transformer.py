@@ -48,7 +48,10 @@ class Block(nn.Module):
         a_BTD = self.dense(spatial(layer, q_BTNH, k_BTNH, v_BTNH).flatten(2))
         if adapter is not None and temporal is not None:
             a_BTD = adapter(layer, h_BTD, a_BTD, temporal, text)
-        x_BTD = x_BTD + self.norm3(a_BTD)
+        return self.mlp(x_BTD + self.norm3(a_BTD))
+
+    def mlp(self, x_BTD: Tensor) -> Tensor:
+        """The second half of the block, its residual included."""
         return x_BTD + self.norm4(self.down(F.gelu(self.up(self.norm2(x_BTD)), approximate="tanh")))
 
 

@@ -1,14 +1,17 @@
-"""icetk's image tokenizer: its names and shapes, and the numbers of the real package where they are at hand."""
+"""icetk's tokenizers: names and shapes, and the numbers of the real package where they are at hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from cogstyle.config import MODELS, Prompts
 from cogstyle.errors import BundleError, LayoutError
 from cogstyle.interop.icetk import RATES, HierarchicalVQVAE, read_image_tokenizer
+from cogstyle.tokenizers.text import TextTokenizer
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "parity" / "icetk"
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the numbers of icetk are not on this machine")
@@ -66,3 +69,13 @@ def test_numbers_of_the_real_package(rate):
     ids = golden[f"ids_rate{rate}"].flatten(1).long()
     assert torch.equal(model.encode(golden["images"], rate=rate), ids)
     torch.testing.assert_close(model.decode(ids, rate=rate), golden[f"decoded_rate{rate}"], rtol=0, atol=1e-4)
+
+
+@needs_goldens
+def test_text_ids_of_the_real_package():
+    golden = json.loads((GOLDENS / "ice_text.json").read_text())
+    ids = {"pad": golden["special"]["<pad>"], "start_of_image": golden["special"]["<start_of_image>"]}
+    config = replace(MODELS["cogvideo-9b"], layers=1, width=64, heads=1, vocabulary=golden["num_tokens"], **ids)
+    text = TextTokenizer((GOLDENS / "ice_text.model").read_bytes(), config, Prompts())
+    for case in golden["encode"]:
+        assert text.encode(case["text"]) == case["ids"], case["text"]

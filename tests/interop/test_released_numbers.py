@@ -1,9 +1,10 @@
-"""Training forward and token-by-token sampling against numbers that the released CogVideo code produced.
+"""Training, token-by-token sampling and super-resolution against numbers of the released CogVideo code.
 
 The numbers live outside the repository; without them these tests are skipped. Their twins always run: a
 float64 reference in tests/model/test_transformer.py, steps against full forward in tests/sampling/test_decode.py.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from cogstyle.interop import sat_checkpoint as sat
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
+from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import decode
@@ -94,3 +96,21 @@ def test_sampling_with_forced_tokens(name, make, beside):
 def left_padded(golden, span, pad):
     guides = golden["guider_seq"][:, : int(golden["guider_text_len"])].long()
     return torch.cat([guides.new_full((len(guides), span - guides.shape[1]), pad), guides], 1)
+
+
+@torch.no_grad()
+def test_super_resolution():
+    golden = load_file(GOLDENS / "dsr.safetensors")
+    weights = sat.read_checkpoint(GOLDENS / "dsr_ckpt").weights
+    config = replace(load(1)[0].config, text_span=96)
+    model, upscaler = Transformer(config), SuperResolution(config, coarse_offset=1)
+    for module, part in zip((model, upscaler), sat.split_weights(weights), strict=True):
+        module.load_state_dict(part)
+    h = upscaler(model, golden["text_tokens"].long(), golden["image_tokens"].long())
+    known = 96 + config.tokens  # rows before the fine ones
+    for places, found, expected, atol in (
+        ("sub_positions", h, golden["final_ln"], 5e-5),
+        ("full_positions", model.logits(h), golden["logits_full"], 2e-4),
+    ):
+        fine = golden[places] >= known
+        torch.testing.assert_close(found[:, golden[places][fine] - known], expected[:, fine], rtol=0, atol=atol)
