@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     lines = ["", "| keyframes a second | true displacement | found | spread | lost |", "|---:|---:|---:|---:|---:|"]
     for row in rates:
-        figures = " | ".join(f"{row[key]:.4f}" for key in ("true", "mean", "std"))
-        lines.append(f"| {row['frame_rate']:g} | {figures} | {row['lost']:.0f} |")
+        figures = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("true", "mean", "std")]
+        lines.append(f"| {row['frame_rate']:g} | {' | '.join(figures)} | {row['lost']} |")
     text = alignment.to_markdown(summary) + "\n".join(lines) + "\n"
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_bytes(arguments.out / "report.json", json.dumps(report, ensure_ascii=False, indent=1).encode())

@@ -150,7 +150,7 @@ def run_file(pipe: Any, arguments: argparse.Namespace) -> int:
             made += 1
         except CogstyleError as error:
             failures.append(f"line {number}: {error}")
-    print(f"{made} made, {skipped} there already, {len(failures)} failed")
+    print(f"{made} made, {skipped} there already, {len(failures)} failed; all in {arguments.out}")
     for failure in failures:
         print(f"cogstyle: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -57,9 +57,9 @@ def encode(
     """Write rows `make_row(0)` .. `make_row(count - 1)` as parts in `folder`; parts that are there stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for first in tqdm(range(0, count, PART), desc=f"encoding {folder.name}", disable=quiet):
-        path = folder / f"part-{first // PART:05d}.safetensors"
-        if not path.exists():
-            rows = [make_row(number) for number in range(first, min(first + PART, count))]
+        path, numbers = folder / f"part-{first // PART:05d}.safetensors", range(first, min(first + PART, count))
+        if not path.exists() or len(read_tensors(path)[0]["seconds"]) < len(numbers):
+            rows = [make_row(number) for number in numbers]
             write_tensors(path, _encode_part(vqvae, rows), {TOKENIZER_KEY: tokenizer_sha256})
 
 

@@ -7,7 +7,7 @@ The canvas is [0, 1] x [0, 1], x to the right and y down.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -314,11 +314,6 @@ def caption(scene: Scene, *, with_action: bool = True) -> str:
         return " and ".join(phrases) + tail
     head = f"{CHINESE[scene.background]}背景上，" if scene.says_background else ""
     return head + "，".join(phrases)
-
-
-def in_language(scene: Scene, language: str) -> Scene:
-    """The same scene, captioned in "en" or "zh"."""
-    return replace(scene, language=language)
 
 
 # ---------------------------------------------------------------- frame rates

@@ -70,24 +70,24 @@ def slow_movers(first_seed: int, count: int) -> list[tuple[int, world.Scene]]:
 
 def rate_control(
     pipe: Pipeline, scenes: Sequence[tuple[int, world.Scene]], *, batch: int = 10
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | None]]:
     """Displacement per keyframe (canvas units) of slow movers at several rates beside the true one.
 
-    Clips in which no actor was found count in `lost`, not in the mean.
+    Clips in which no actor was found count in `lost`, not in the mean (None if all are lost).
     """
     rows = []
     for rate in RATES:
         clips = sample_scenes(pipe, scenes, Options(levels=0), batch=batch, rate=rate)
-        found = np.array([displacement_per_frame(clip.video.frames, frame_times(clip.video)) for clip in clips])
-        true = world.PATH / scenes[0][1].duration / rate
+        read = [displacement_per_frame(clip.video.frames, frame_times(clip.video)) for clip in clips]
+        found = [distance for distance in read if not np.isnan(distance)]
         rows.append(
             {
                 "frame_rate": rate,
-                "true": true,
-                "mean": float(np.nanmean(found)),
-                "std": float(np.nanstd(found)),
-                "lost": float(np.isnan(found).sum()),
-                "clips": float(len(found)),
+                "true": world.PATH / scenes[0][1].duration / rate,
+                "mean": float(np.mean(found)) if found else None,
+                "std": float(np.std(found)) if found else None,
+                "lost": len(read) - len(found),
+                "clips": len(read),
             }
         )
     return rows

@@ -33,10 +33,13 @@ def test_encode_and_load(debug_bundle, tmp_path, monkeypatch):
     encode(count=10)
     assert calls == [4, 5, 6, 7]
     assert torch.equal(shards.load(tmp_path, 10, tokenizer_sha256="abc").tokens, data.tokens)
+    calls.clear()
+    encode(count=12)  # the last part was not full
+    assert calls == [8, 9, 10, 11]
     with pytest.raises(BundleError, match="was encoded by another tokenizer"):
         shards.load(tmp_path, 10, tokenizer_sha256="other")
-    with pytest.raises(BundleError, match="holds 10 rows, 11 are asked for"):
-        shards.load(tmp_path, 11, tokenizer_sha256="abc")
+    with pytest.raises(BundleError, match="holds 12 rows, 13 are asked for"):
+        shards.load(tmp_path, 13, tokenizer_sha256="abc")
 
 
 def test_batches_show_every_row_once_an_epoch():
