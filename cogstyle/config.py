@@ -36,6 +36,7 @@ class TokenizerConfig:
     clusters: int = 64  # groups of similar entries, for cluster sampling
     encoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first; a factor 2 between levels
     decoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first
+    encoder_kernel: int = 3  # side of the encoder's convolutions; 1: a code depends on its own patch of pixels only
     encoder_blocks: int = 1  # residual blocks a level
     decoder_blocks: int = 2  # residual blocks a level
     patch: int = 4  # pixels along the side of a patch that the finest level sees as one place
@@ -47,6 +48,7 @@ class TokenizerConfig:
             f"encoder has {len(self.encoder_channels)} levels, decoder {len(self.decoder_channels)}",
         )
         require(0 < self.clusters <= self.codes, f"clusters {self.clusters} must be 1 to {self.codes} codes")
+        require(self.encoder_kernel % 2 == 1, f"encoder_kernel {self.encoder_kernel} must be odd")
         require(
             self.image_size % self.rate == 0,
             f"image_size {self.image_size} is no multiple of the rate {self.rate}",

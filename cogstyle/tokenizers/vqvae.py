@@ -29,12 +29,12 @@ class PlaceNorm(nn.Module):
 class ResBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x))))))."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int = 3) -> None:
         super().__init__()
         self.norm1 = PlaceNorm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         self.norm2 = PlaceNorm(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         h_BCHW = self.conv1(F.silu(self.norm1(x_BCHW)))
@@ -48,7 +48,7 @@ def encoder(config: TokenizerConfig) -> nn.Sequential:
     for level, width in enumerate(widths):
         if level:
             layers.append(nn.Conv2d(widths[level - 1], width, 2, stride=2))
-        layers += [ResBlock(width) for _ in range(config.encoder_blocks)]
+        layers += [ResBlock(width, config.encoder_kernel) for _ in range(config.encoder_blocks)]
     return nn.Sequential(*layers, PlaceNorm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], config.code_width, 1))
 
 

@@ -10,7 +10,9 @@ from tests.conftest import debug_recipe
 def test_a_recipe_becomes_a_bundle(debug_bundle, tmp_path, capsys):
     bundle = shutil.copytree(debug_bundle, tmp_path / "bundle")
     recipe = debug_recipe(tmp_path, "keyframes", bundle=bundle)
-    recipe.write_text('seed = 1\nframe_rate = 4\nlicence = "MIT"\n' + recipe.read_text() + "\n[sampling]\nguidance = 2.5\n")
+    recipe.write_text(
+        'seed = 1\nframe_rate = 4\nlicence = "MIT"\n' + recipe.read_text() + "\n[sampling]\nguidance = 2.5\n"
+    )
     runs = tmp_path / "runs"
     before = Bundle(bundle).hashes()
     assert main(["train", str(recipe), "--runs", str(runs), "--encode-only", "--quiet"]) == 0
