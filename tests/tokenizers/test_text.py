@@ -26,7 +26,7 @@ def test_no_input_is_impossible(text):
 
 
 def test_words_of_the_world_are_single_pieces(text):
-    assert len(text.encode("一个红色圆形慢慢地向右移动再回来")) == 7
+    assert len(text.encode("一个红色圆形慢慢地向右移动再回来")) == 8
     assert len(text.encode("a red circle moves right quickly")) == 6
     assert text.encode("A Red CIRCLE") == text.encode("a red circle")
 
@@ -39,9 +39,10 @@ def test_seconds_prefix(text):
 
 
 def test_padding_is_on_the_left(text):
-    padded = text.pad([[7, 8, 9], [7]])
-    assert padded.tolist() == [[7, 8, 9], [text.config.pad, text.config.pad, 7]]
-    assert text.decode(padded[1].tolist()) == text.decode([7])
+    a, b, c = text.encode("a red circle")
+    padded = text.pad([[a, b, c], [b]])
+    assert padded.tolist() == [[a, b, c], [text.config.pad, text.config.pad, b]]
+    assert text.decode(padded[1].tolist()) == text.decode([b])
 
 
 def test_a_long_prompt_names_the_limit(text):
