@@ -1,8 +1,8 @@
 """The VQ image tokenizer: a convolutional encoder, a codebook, a convolutional decoder.
 
 Every layer is local (the norm is taken over the channels of one place), so the same weights code a
-64 px frame as 8 x 8 and a 192 px frame as 24 x 24, and a moving object cannot disturb a still
-background elsewhere in the picture.
+64 px frame as 8 x 8 and a 192 px frame as 24 x 24, and what changes in one
+corner of a picture changes codes and pixels only within reach of the convolutions.
 """
 
 import torch
