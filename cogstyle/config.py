@@ -70,7 +70,7 @@ TOKENIZERS = {
         decoder_blocks=1,
         image_size=32,
     ),
-    "shapes": TokenizerConfig(),
+    "shapes": TokenizerConfig(encoder_channels=(96, 192), encoder_kernel=1),
 }
 
 

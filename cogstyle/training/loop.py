@@ -22,7 +22,7 @@ from tqdm import tqdm
 from cogstyle.bundle import read_tensors, write_tensors
 from cogstyle.errors import BundleError
 from cogstyle.training.curves import draw_curves
-from cogstyle.training.step import Job, OptimConfig, seed_step, train_step
+from cogstyle.training.step import Job, OptimConfig, make_optimizer, seed_step, train_step
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def run(job: Job, optim: OptimConfig, loop: LoopConfig, *, seed: int, folder: Pa
     """Train `job` to its last step, resuming from `folder` if a checkpoint is there, then export it."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log = folder / "checkpoint.safetensors", folder / "log.jsonl"
-    optimizer = torch.optim.AdamW(list(job.trained()), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+    optimizer = make_optimizer(job, optim)
     start, seconds = load_checkpoint(checkpoint, job, optimizer) if checkpoint.exists() else (0, 0.0)
     rows = read_log(log, start)
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))

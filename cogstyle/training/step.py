@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.config import require
+from cogstyle.training.optim import Muon
+
+
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """AdamW or Muon with linear warm-up and cosine decay to zero."""
 
     steps: int  # optimiser steps of the whole run
     batch: int  # samples a step
+    optimizer: str = "adamw"  # or "muon"
     lr: float = 1e-3  # highest learning rate
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
@@ -26,6 +31,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require(self.steps > 0 and self.batch > 0, f"steps {self.steps} and batch {self.batch} must be positive")
+        require(self.optimizer in OPTIMIZERS, f"optimizer {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
         require(0 <= self.warmup < self.steps, f"warmup {self.warmup} must be below steps {self.steps}")
         require(self.lr > 0 and self.clip > 0, f"lr {self.lr} and clip {self.clip} must be positive")
 
@@ -55,6 +61,14 @@ class Job(Protocol):
 
     def export(self) -> None:
         """Write the weights where users find them."""
+
+
+def make_optimizer(job: Job, optim: OptimConfig) -> torch.optim.Optimizer:
+    """The recipe's optimiser over what `job` trains."""
+    options = {"lr": optim.lr, "betas": optim.betas, "weight_decay": optim.weight_decay}
+    if optim.optimizer == "muon":
+        return Muon(job.module, job.trained(), **options)  # type: ignore[arg-type]
+    return torch.optim.AdamW(job.trained(), **options)  # type: ignore[arg-type]
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -16,19 +16,26 @@ from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
 DECAY = 0.99  # of the running means that the codebook follows
 DEAD = 0.05  # an entry chosen by fewer places a step than this is moved onto a feature of the batch
+REVIVED = 0.25  # places a step that a moved entry is taken to have: what nothing chooses is soon moved again
 CLOSE_UP = 0.25  # share of the pictures that are cut out of a render at three times the size
 
 
 def update_codebook(codebook: Codebook, features_PD: Tensor, ids_P: Tensor) -> None:
-    """Move every entry towards the features that chose it; revive dead ones (arXiv 1711.00937, appendix A.1)."""
+    """Move every entry towards the features that chose it (arXiv 1711.00937, appendix A.1); revive dead ones.
+
+    A dead entry moves onto a feature of the batch, drawn by its squared distance to the entry it has: nearly
+    all places show plain background, which one entry serves.
+    """
     counts = torch.bincount(ids_P, minlength=len(codebook.counts)).float()
     sums = torch.zeros_like(codebook.sums).index_add_(0, ids_P, features_PD)
     codebook.counts.lerp_(counts, 1.0 - DECAY)
     codebook.sums.lerp_(sums, 1.0 - DECAY)
     dead = codebook.counts < DEAD
-    chosen = features_PD[torch.randint(len(features_PD), (int(dead.sum()),))]
-    codebook.counts[dead] = 1.0
-    codebook.sums[dead] = chosen
+    if dead.any():
+        distance_P = (features_PD - codebook.vectors[ids_P]).square().sum(1) + 1e-9
+        chosen = features_PD[distance_P.multinomial(int(dead.sum()), replacement=True)]
+        codebook.counts[dead] = REVIVED
+        codebook.sums[dead] = REVIVED * chosen
     codebook.vectors.copy_(codebook.sums / codebook.counts[:, None])
 
 
@@ -85,8 +92,8 @@ class TokenizerJob:
         with torch.no_grad():
             if step == 0:  # start from features of the data: no entry is far from all of them
                 codebook.vectors.copy_(flat_PD[torch.randperm(len(flat_PD))[: self.config.codes]])
-                codebook.counts.fill_(1.0)
-                codebook.sums.copy_(codebook.vectors)
+                codebook.counts.fill_(REVIVED)
+                codebook.sums.copy_(REVIVED * codebook.vectors)
             ids_P = codebook.nearest(flat_PD)
         quantised_PD = F.embedding(ids_P, codebook.vectors)
         commitment = F.mse_loss(flat_PD, quantised_PD)

@@ -14,12 +14,11 @@ from cogstyle.training.step import OptimConfig, seed_step, train_step
 from tests.conftest import TASKS, debug_recipe
 
 
-@pytest.mark.parametrize("task", TASKS[1:])
-def test_an_interrupted_run_equals_an_uninterrupted_one(task, debug_bundle, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("task", "optimizer"), [*((task, "adamw") for task in TASKS[1:]), ("keyframes", "muon")])
+def test_an_interrupted_run_equals_an_uninterrupted_one(task, optimizer, debug_bundle, tmp_path, monkeypatch):
     """Bit for bit: weights, optimiser state and every logged figure but the clock."""
-    recipes = [debug_recipe(tmp_path, task, steps=6, bundle=debug_bundle).read_text()]
-    path = tmp_path / f"{task}.toml"
-    path.write_text(recipes[0])
+    path = debug_recipe(tmp_path, task, steps=6, bundle=debug_bundle)
+    path.write_text(path.read_text().replace("[optim]", f'[optim]\noptimizer = "{optimizer}"'))
     recipe = load_recipe(path)
 
     def run(name):
