@@ -4,98 +4,42 @@
 safetensors; every write is whole or not at all.
 """
 
-import hashlib
-import os
+import shutil
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cogstyle.config import ModelConfig, Prompts, SamplingConfig, TokenizerConfig, from_dict
+from cogstyle.config import (
+    HierarchicalConfig,
+    ModelConfig,
+    Prompts,
+    SamplingConfig,
+    SuperResConfig,
+    TokenizerConfig,
+    from_dict,
+    require,
+)
 from cogstyle.errors import BundleError
+from cogstyle.files import read_tensors, sha256, to_toml, write_bytes, write_tensors
+from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.tokenizers.image import KINDS, ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
-from cogstyle.tokenizers.vqvae import VQVAE
 
 MANIFEST = "bundle.toml"
 STAGES = ("image", "keyframes", "interpolation")
+ADAPTERS = ("keyframes", "interpolation", "superres")
 SHELVES = (
     Path(__file__).parents[1] / "pretrained_adapters",
     Path(sys.prefix) / "share" / "cogstyle" / "pretrained_adapters",
 )
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    scratch = path.with_name(path.name + ".part")
-    try:
-        scratch.write_bytes(data)
-        os.replace(scratch, path)
-    except OSError as error:
-        raise BundleError(f"cannot write {path}: {error}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], meta: dict[str, str] | None = None) -> None:
-    """Write a safetensors file whole or not at all."""
-    scratch = path.with_name(path.name + ".part")
-    try:
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, scratch, meta)
-        scratch.chmod(0o644)  # safetensors makes its files private
-        os.replace(scratch, path)
-    except (OSError, SafetensorError) as error:
-        raise BundleError(f"cannot write {path}: {error}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a safetensors file.
-
-    Raises:
-        BundleError: if the file is missing or damaged.
-    """
-    try:
-        with safe_open(path, "pt", device) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise BundleError(f"cannot read {path}: {error}") from None
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {error}") from None
-
-
-def to_toml(table: Mapping[str, Any], path: str = "") -> str:
-    """Nested tables of strings, numbers, booleans and lists of numbers as TOML."""
-    lines, tables = [], []
-    for key, value in table.items():
-        name = key if key.replace("_", "").isalnum() else f'"{key}"'
-        if isinstance(value, Mapping):
-            inner = f"{path}{name}"
-            tables.append(f"\n[{inner}]\n{to_toml(value, inner + '.')}")
-        elif isinstance(value, bool):
-            lines.append(f"{name} = {str(value).lower()}\n")
-        elif isinstance(value, str):
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            lines.append(f'{name} = "{escaped}"\n')
-        else:
-            lines.append(f"{name} = {list(value) if isinstance(value, tuple) else value}\n")
-    return "".join(lines + tables)
 
 
 class Bundle:
@@ -103,12 +47,14 @@ class Bundle:
 
     Args:
         name: a folder, or the name of a shipped bundle.
+        dtype: of the transformer's weights once loaded; the image tokenizer is always float32.
 
     Raises:
         BundleError: if there is no such bundle or its manifest is damaged.
     """
 
-    def __init__(self, name: str | Path) -> None:
+    def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
         places = [Path(name), *(shelf / name for shelf in SHELVES)]
         found = next((place for place in places if (place / MANIFEST).is_file()), None)
         if found is None:
@@ -126,12 +72,21 @@ class Bundle:
         return from_dict(cls, table, f"{self.folder / MANIFEST} [{'.'.join(path)}]")
 
     @property
-    def tokenizer_config(self) -> TokenizerConfig:
-        return self._table(TokenizerConfig, "tokenizer")
+    def tokenizer_config(self) -> TokenizerConfig | HierarchicalConfig:
+        kind = self.manifest.get("tokenizer", {}).get("kind", "vqvae")
+        require(
+            kind in KINDS,
+            f"{self.folder / MANIFEST}: unknown tokenizer {kind!r}; known are {', '.join(KINDS)}",
+        )
+        return self._table(KINDS[kind][0], "tokenizer")
 
     @property
     def model_config(self) -> ModelConfig:
         return self._table(ModelConfig, "model")
+
+    @property
+    def superres_config(self) -> SuperResConfig:
+        return self._table(SuperResConfig, "superres")
 
     @property
     def prompts(self) -> Prompts:
@@ -158,22 +113,23 @@ class Bundle:
             raise BundleError(f"{path} is damaged: sha256 is {found[:12]}..., {MANIFEST} says {wanted[:12]}...")
         return path
 
-    def _load(self, module: torch.nn.Module, name: str) -> dict[str, str]:
+    def _load(self, module: torch.nn.Module, name: str, dtype: torch.dtype) -> dict[str, str]:
         path = self.file(name)
         tensors, meta = read_tensors(path)
         try:
-            module.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
+            module.load_state_dict({key: value.to(dtype) for key, value in tensors.items()}, assign=True)
         except RuntimeError as error:
             raise BundleError(f"{path} does not fit its config: {str(error).splitlines()[-1].strip()}") from None
         module.eval().requires_grad_(False)
         return meta
 
-    def vqvae(self) -> VQVAE:
+    def vqvae(self) -> ImageTokenizer:
         """The image tokenizer."""
+        config = self.tokenizer_config
         with torch.device("meta"):
-            model = VQVAE(self.tokenizer_config)
-        self._load(model, "tokenizer.safetensors")
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = KINDS[config.kind][1](config)
+        self._load(model, "tokenizer.safetensors", torch.float32)
+        return model.to(memory_format=torch.channels_last)
 
     def text(self) -> TextTokenizer:
         """The text tokenizer."""
@@ -183,7 +139,7 @@ class Bundle:
         """The frozen text-to-image transformer."""
         with torch.device("meta"):
             model = Transformer(self.model_config)
-        self._load(model, "image.safetensors")
+        self._load(model, "image.safetensors", self.dtype)
         return model
 
     def adapter(self, stage: str) -> TemporalAdapter:
@@ -192,13 +148,30 @@ class Bundle:
         Raises:
             BundleError: if it was trained on another image model.
         """
-        config, name = self.model_config, f"{stage}.safetensors"
+        config = self.model_config
         with torch.device("meta"):
             adapter = TemporalAdapter(config, window=config.window if stage == "interpolation" else 0)
-        base = self._load(adapter, name).get("base_sha256")
-        if base != self.manifest["files"]["image.safetensors"]:
-            raise BundleError(f"{self.folder / name} was trained on another image model (sha256 {str(base)[:12]}...)")
+        self._load_beside(adapter, stage)
         return adapter
+
+    def superres(self) -> SuperResolution:
+        """The super-resolution adapter.
+
+        Raises:
+            BundleError: if it was trained on another image model.
+        """
+        config = self.superres_config
+        with torch.device("meta"):
+            upscaler = SuperResolution(self.model_config, factor=config.factor, coarse_offset=config.coarse_offset)
+        self._load_beside(upscaler, "superres")
+        return upscaler
+
+    def _load_beside(self, module: torch.nn.Module, stage: str) -> None:
+        base = self._load(module, f"{stage}.safetensors", self.dtype).get("base_sha256")
+        if base != self.manifest["files"]["image.safetensors"]:
+            raise BundleError(
+                f"{self.folder / stage}.safetensors was trained on another image model (sha256 {str(base)[:12]}...)"
+            )
 
     def cluster_labels(self) -> Tensor | None:
         """Cluster of every image id, [V], or None if the bundle has no clusters."""
@@ -211,13 +184,41 @@ class Bundle:
         return dict(self.manifest.get("files", {}))
 
 
-def update_bundle(folder: Path, files: Mapping[str, bytes | Mapping[str, Tensor]], **tables: Any) -> None:
-    """Write files (bytes, or tensors as float16) into a bundle and note them, with `tables`, in its manifest.
+def update_bundle(
+    folder: Path,
+    files: Mapping[str, bytes | Mapping[str, Tensor]],
+    *,
+    half: bool = True,
+    progress: Callable[[int], None] = lambda size: None,
+    **tables: Any,
+) -> None:
+    """Write files into a bundle and note them, with `tables`, in its manifest; the manifest comes last.
 
-    Adapters are marked with the sha256 of the image model they were trained on. `tables` are dataclasses,
-    dicts (laid over what the manifest holds under that key) or plain values.
+    Adapters are marked with the sha256 of the image model they belong to. `tables` are dataclasses,
+    dicts (laid over what the manifest holds under that key) or plain values. A bundle that did not exist is
+    gone again if anything fails.
+
+    Args:
+        half: keep floating-point tensors as float16; otherwise as they are.
+        progress: told the bytes of every tensor that is written.
     """
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _update(folder, files, half, progress, tables)
+    except BaseException:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _update(
+    folder: Path,
+    files: Mapping[str, bytes | Mapping[str, Tensor]],
+    half: bool,
+    progress: Callable[[int], None],
+    tables: dict[str, Any],
+) -> None:
     path = folder / MANIFEST
     manifest: dict[str, Any] = tomllib.loads(path.read_text("utf-8")) if path.exists() else {"name": folder.name}
     hashes = manifest.pop("files", {})
@@ -225,11 +226,12 @@ def update_bundle(folder: Path, files: Mapping[str, bytes | Mapping[str, Tensor]
         if isinstance(content, bytes):
             write_bytes(folder / name, content)
         else:
-            base = (
-                {"base_sha256": hashes["image.safetensors"]} if name.removesuffix(".safetensors") in STAGES[1:] else {}
-            )
-            half = {key: value.half() if value.is_floating_point() else value for key, value in content.items()}
-            write_tensors(folder / name, half, base)
+            stage = name.removesuffix(".safetensors")
+            base = {"base_sha256": hashes["image.safetensors"]} if stage in ADAPTERS else {}
+            tensors = {
+                key: value.half() if half and value.is_floating_point() else value for key, value in content.items()
+            }
+            write_tensors(folder / name, tensors, base, progress=progress)
         hashes[name] = sha256(folder / name)
     for key, value in tables.items():
         table = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -31,6 +31,7 @@ def from_dict(cls: type[C], values: dict[str, Any], where: str) -> C:
 class TokenizerConfig:
     """A VQ-VAE: pixels [height, width] <-> codes [height / rate, width / rate]."""
 
+    kind: str = "vqvae"
     codes: int = 1024  # entries of the codebook
     code_width: int = 64  # width of one entry
     clusters: int = 64  # groups of similar entries, for cluster sampling
@@ -58,6 +59,18 @@ class TokenizerConfig:
     def rate(self) -> int:
         """Pixels along the side of one code."""
         return self.patch * 2 ** (len(self.encoder_channels) - 1)
+
+
+@dataclass(frozen=True)
+class HierarchicalConfig:
+    """icetk's image tokenizer at the sizes of its weights."""
+
+    kind: str = "hierarchical"
+    codes: int = 20_000  # entries of the codebook
+    code_width: int = 256  # width of one entry
+    channels: int = 128  # of the finest level
+    rate: int = 8  # pixels along the side of one code: 4, 8 or 16
+    image_size: int = 160  # pixels of a frame that the transformer reads
 
 
 TOKENIZERS = {
@@ -178,6 +191,15 @@ MODELS = {
         grid=(20, 20),
     ),
 }
+
+
+@dataclass(frozen=True)
+class SuperResConfig:
+    """How super-resolution of tokens sits on its image model."""
+
+    factor: int = 3  # fine tokens along the side of a coarse one
+    coarse_offset: int = 0  # position rows between the end of the text and the first coarse token
+    text_span: int = 64  # longest text, in tokens
 
 
 @dataclass(frozen=True)

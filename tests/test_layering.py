@@ -7,11 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cogstyle"
 LEVELS = {
-    "errors": -1, "shapes": 0, "config": 0,
+    "errors": -1, "shapes": 0, "config": 0, "files": 0,
     "layout": 1, "video": 1,
     "tokenizers": 2, "model": 2,
-    "adapter": 3, "bundle": 3, "interop": 3,
-    "data": 4, "sampling": 4,
+    "adapter": 3, "bundle": 3,
+    "interop": 4, "data": 4, "sampling": 4,
     "training": 5, "evaluation": 5,
     "cli": 6,
 }  # fmt: skip

@@ -13,10 +13,14 @@ from cogstyle.config import MODELS
 FLAGS = {
     "sample": {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
-        "--top-p", "--levels", "--first-frame", "--adapter", "--sheet", "--upscale", "--device", "--quiet",
+        "--top-p", "--levels", "--first-frame", "--adapter", "--sheet", "--upscale", "--device", "--dtype", "--compat",
+        "--quiet",
     },
     "train": {"--runs", "--encode-only", "--threads", "--quiet"},
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
+    "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
+    "export": {"--to", "--role"},
+    "inspect": {"--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {"--count", "--actors", "--held-out", "--first-seed", "--levels", "--batch", "--out", "--quiet"},
 }  # fmt: skip
 

@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     from PIL import Image
     from tqdm import tqdm
 
-    from cogstyle.bundle import write_bytes
     from cogstyle.data import world
     from cogstyle.evaluation import alignment, protocol
+    from cogstyle.files import write_bytes
     from cogstyle.sampling.pipeline import Options, load
 
     require(arguments.count > 0, f"count {arguments.count} must be positive")

@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 
-from cogstyle.cli import evaluate, sample, train, world
+from cogstyle.cli import evaluate, export, import_, inspect, sample, train, world
 from cogstyle.errors import CogstyleError
 
-SUBCOMMANDS = (sample, train, world, evaluate)
+SUBCOMMANDS = (sample, train, world, evaluate, import_, export, inspect)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -15,7 +15,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cogstyle", description="Text to video with autoregressive transformers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in SUBCOMMANDS:
-        name = module.__name__.rsplit(".", 1)[-1]
+        name = module.__name__.rsplit(".", 1)[-1].rstrip("_")
         command = commands.add_parser(
             name,
             help=module.HELP,

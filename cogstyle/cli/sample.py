@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", action="store_true", help="also write FILE.png, all frames side by side")
     parser.add_argument("--upscale", action="store_true", help="super-resolution (not built yet)")
     parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the transformer's weights"
+    )
+    parser.add_argument(
+        "--compat", choices=("released",), default=none, help="sample as the released code does, quirks included"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -66,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = vars(arguments)
     require(not arguments.upscale, "--upscale needs a super-resolution adapter, which this version does not have yet")
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
-    pipe = load(arguments.adapter, device=arguments.device)
+    pipe = load(arguments.adapter, device=arguments.device, dtype=arguments.dtype)
     if "prompt" in given:
         task = make_task({"prompt": arguments.prompt, "out": str(arguments.out)}, given, Path())
         pipe.check(task.prompt, task.options)
@@ -96,9 +102,8 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
         )
     first = line.get("first_frame", given.get("first_frame"))
     require(first is None or isinstance(first, str | Path), f"first_frame must be a path, not {first!r}")
-    return Task(
-        prompt, check_suffix(folder / str(line["out"])), Options(**values), None if first is None else Path(first)
-    )
+    options = Options(**values, compat=given.get("compat"))
+    return Task(prompt, check_suffix(folder / str(line["out"])), options, None if first is None else Path(first))
 
 
 def make_video(pipe: Any, task: Task, *, sheet: bool, quiet: bool) -> None:
@@ -106,7 +111,7 @@ def make_video(pipe: Any, task: Task, *, sheet: bool, quiet: bool) -> None:
     from PIL import Image
     from tqdm import tqdm
 
-    from cogstyle.bundle import write_bytes
+    from cogstyle.files import write_bytes
 
     total = pipe.steps(task.options, first_frame=task.first_frame is not None)
     with tqdm(total=total, unit="token", disable=quiet, desc=task.out.name) as bar:

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.bundle import write_bytes
     from cogstyle.data import world
+    from cogstyle.files import write_bytes
     from cogstyle.video import Video
 
     require(arguments.count > 0, f"count {arguments.count} must be positive")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cogstyle.bundle import read_tensors, write_tensors
 from cogstyle.data.clips import Row
 from cogstyle.errors import BundleError
-from cogstyle.tokenizers.vqvae import VQVAE
+from cogstyle.files import read_tensors, write_tensors
+from cogstyle.tokenizers.image import ImageTokenizer
 
 PART = 1000  # rows a file
 TOKENIZER_KEY = "tokenizer_sha256"
@@ -34,7 +34,7 @@ class Shards:
         return len(self.captions)
 
 
-def _encode_part(vqvae: VQVAE, rows: list[Row]) -> dict[str, Tensor]:
+def _encode_part(vqvae: ImageTokenizer, rows: list[Row]) -> dict[str, Tensor]:
     frames = np.concatenate([row.frames for row in rows])
     images_BCHW = torch.from_numpy(frames).permute(0, 3, 1, 2)
     ids_BL = torch.cat([vqvae.encode(chunk) for chunk in images_BCHW.split(64)])
@@ -50,7 +50,7 @@ def encode(
     count: int,
     folder: Path,
     *,
-    vqvae: VQVAE,
+    vqvae: ImageTokenizer,
     tokenizer_sha256: str,
     quiet: bool = False,
 ) -> None:

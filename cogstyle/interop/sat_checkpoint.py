@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cogstyle.config import ModelConfig
+from cogstyle.config import ModelConfig, SuperResConfig
 from cogstyle.errors import BundleError
+from cogstyle.model.superres import COARSE_WINDOW, FINE_WINDOW
 
 # Globals that a checkpoint may name: tensors, and the bookkeeping that DeepSpeed and SAT write beside them.
 ALLOWED = {
@@ -42,6 +43,9 @@ LAYER_NAMES = {
     "mlp.dense_4h_to_h": "down",
     "fourth_layernorm": "norm4",
 }
+ADAPTER_NAMES = {"query_key_value": "qkv", "dense": "dense"}
+WEIGHT_OF_A_GATE = "mixins.attention_plus.attn_distribution."
+EXTRA_POSITIONS = "mixins.extra_position_embedding.position_embeddings.weight"
 TOP_NAMES = {"word_embeddings": "embed", "position_embeddings": "positions", "final_layernorm": "norm"}
 
 
@@ -132,14 +136,29 @@ def our_name(name: str) -> tuple[str, str]:
             return "base", f"layers.{layer}.{LAYER_NAMES['.'.join(path)]}.{kind}"
     elif parts[0] == "transformer" and len(parts) == 3 and parts[1] in TOP_NAMES:
         return "base", f"{TOP_NAMES[parts[1]]}.{parts[2]}"
-    elif name == "mixins.extra_position_embedding.position_embeddings.weight":
+    elif name == EXTRA_POSITIONS:
         return "adapter", "positions.weight"
-    elif name.startswith("mixins.attention_plus.attn_distribution."):
+    elif name.startswith(WEIGHT_OF_A_GATE):
         return "adapter", f"layers.{parts[3]}.gate"
     elif name.startswith(("mixins.attention_plus.query_key_value.", "mixins.attention_plus.dense.")):
-        ours = "qkv" if parts[2] == "query_key_value" else "dense"
-        return "adapter", f"layers.{parts[3]}.{ours}.{parts[4]}"
+        return "adapter", f"layers.{parts[3]}.{ADAPTER_NAMES[parts[2]]}.{parts[4]}"
     raise BundleError(f"unknown weight {name} in the checkpoint")
+
+
+def sat_name(side: str, name: str) -> str:
+    """The inverse of `our_name`."""
+    parts = name.split(".")
+    known = LAYER_NAMES | TOP_NAMES if side == "base" else ADAPTER_NAMES
+    layer, theirs = parts[1], {ours: theirs for theirs, ours in known.items()}
+    if side == "base":
+        if parts[0] == "layers":
+            return f"transformer.layers.{layer}.{theirs[parts[2]]}.{parts[3]}"
+        return f"transformer.{theirs[parts[0]]}.{parts[1]}"
+    if parts[0] == "positions":
+        return EXTRA_POSITIONS
+    if parts[2] == "gate":
+        return f"{WEIGHT_OF_A_GATE}{layer}"
+    return f"mixins.attention_plus.{theirs[parts[2]]}.{layer}.{parts[3]}"
 
 
 def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -159,25 +178,74 @@ def model_config(
     start_of_image: int = 150_000,
     text_positions: int = 512,
 ) -> ModelConfig:
-    """Our config of a CogVideo checkpoint; token ids are icetk's and positions the release's unless given."""
+    """Our config of a checkpoint; token ids are icetk's and positions the release's unless given.
+
+    Raises:
+        BundleError: if the checkpoint does not say its sizes.
+        ConfigError: if they do not fit together.
+    """
     given, weights = checkpoint.config, checkpoint.weights
-    span, first, whole = given["layout"]
+    try:
+        span, first, whole = given["layout"]
+        layers, heads = given["num_layers"], given["num_attention_heads"]
+        vocabulary, width = weights["transformer.word_embeddings.weight"].shape
+        positions = weights["transformer.position_embeddings.weight"].shape[0]
+        extra = weights[EXTRA_POSITIONS].shape[0]
+    except (KeyError, ValueError, TypeError) as error:
+        raise BundleError(f"the checkpoint does not say its sizes: {error}") from None
     tokens = first - span
     side = round(tokens**0.5)
-    vocabulary, width = weights["transformer.word_embeddings.weight"].shape
+    several = f"{WEIGHT_OF_A_GATE}0" in weights  # super-resolution has one frame, and fine positions instead
+    temporal = {"frames": (whole - span) // tokens, "extra_positions": extra} if several else {}
     return ModelConfig(
-        layers=given["num_layers"],
+        layers=layers,
         width=width,
-        heads=given["num_attention_heads"],
+        heads=heads,
         vocabulary=vocabulary,
         codes=codes,
         start_of_image=start_of_image,
         pad=pad,
         grid=(side, side),
-        frames=(whole - span) // tokens,
         text_span=span,
         text_positions=text_positions,
-        positions=weights["transformer.position_embeddings.weight"].shape[0],
-        extra_positions=weights["mixins.extra_position_embedding.position_embeddings.weight"].shape[0],
+        positions=positions,
         window=given["window_size"] if given.get("window_size", -1) > 0 else side // 2,
+        **temporal,
     )
+
+
+def factor(checkpoint: SatCheckpoint) -> int:
+    """Fine tokens along the side of a coarse one, of a super-resolution checkpoint."""
+    span, first, whole = checkpoint.config["layout"]
+    return round(((whole - first) / (first - span)) ** 0.5)
+
+
+def describe(config: ModelConfig, role: str, superres: SuperResConfig) -> dict[str, Any]:
+    """`model_config.json` of one role."""
+    described: dict[str, Any] = {
+        "model_class": "DsrModel" if role == "superres" else "CogVideoModel",
+        "num_layers": config.layers,
+        "hidden_size": config.width,
+        "num_attention_heads": config.heads,
+        "vocab_size": config.vocabulary,
+        "hidden_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "layernorm_order": "sandwich",
+        "model_parallel_size": 1,
+        "max_sequence_length": config.positions,
+    }
+    if role == "superres":
+        span, fine = superres.text_span, config.tokens * superres.factor**2
+        return described | {
+            "kernel_size": COARSE_WINDOW[0],
+            "kernel_size2": FINE_WINDOW[1],
+            "layout": [span, span + config.tokens, span + config.tokens + fine],
+            "new_sequence_length": config.positions + fine,
+        }
+    span = config.text_span
+    return described | {
+        "layout": [span, span + config.tokens, span + config.frames * config.tokens],
+        "window_size": config.window if role == "interpolation" else -1,
+        "additional_seqlen": config.extra_positions,
+        "cogvideo_stage": 2 if role == "interpolation" else 1,
+    }

@@ -28,6 +28,7 @@ def attend(q_BNQH: Tensor, k_BNKH: Tensor, v_BNKH: Tensor, bias: Tensor, *, pb_r
 
     `pb_relax` computes the same in an order that half precision survives (CogView, arXiv 2105.13290).
     """
+    bias = bias.to(q_BNQH.dtype)
     if not pb_relax:
         return F.scaled_dot_product_attention(q_BNQH, k_BNKH, v_BNKH, attn_mask=bias)
     scores = (q_BNQH / (RELAX * q_BNQH.shape[-1] ** 0.5)) @ k_BNKH.transpose(-1, -2)

@@ -129,7 +129,7 @@ class Transformer(nn.Module):
         spatial_bias: float = 0.0,
         temporal_bias: float = 0.0,
         pb_relax: bool = False,
-        wraps: bool = False,
+        released: bool = False,
     ) -> Tensor:
         """Hidden states [B, F * L, D] of the image places; the state of a place predicts its own token.
 
@@ -141,7 +141,8 @@ class Transformer(nn.Module):
             memory: filled with keys and values for later steps.
             spatial_bias, temporal_bias: added to the scores of text keys.
             pb_relax: compute the temporal channel in the order that half precision survives.
-            wraps: let shifted windows see across the wrapped border, as the released sampler does.
+            released: as the released sampler does, let shifted windows see across the wrapped border, and take
+                an id of -1 for a place that was never written: its embedding is zero.
 
         Raises:
             LayoutError: if tensors and layout disagree, or several frames come without an adapter.
@@ -150,7 +151,10 @@ class Transformer(nn.Module):
         expect_shape(tokens_BFL, "tokens_BFL", len(text_BS), layout.frames, layout.tokens)
         valid_BS = text_BS != self.config.pad
         positions_P = layout.image_positions().to(text_BS.device)
-        image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter)
+        inputs_BP = self.shift(tokens_BFL)
+        image_BPD = self.embed_image(inputs_BP.clamp(min=0) if released else inputs_BP, positions_P, adapter)
+        if released:
+            image_BPD = image_BPD - self.embed.weight[0] * (inputs_BP < 0)[..., None]
         x_BTD = torch.cat([self.embed_text(text_BS), image_BPD], 1)
         spatial = spatial_blocks(layout, valid_BS, bias=spatial_bias, memory=None if memory is None else memory.spatial)
         temporal: dict[Window | None, Channel] = {}
@@ -158,7 +162,7 @@ class Transformer(nn.Module):
             temporal[window] = temporal_blocks(
                 layout,
                 valid_BS,
-                window=replace(window, wraps=True) if window is not None and wraps else window,
+                window=replace(window, wraps=True) if window is not None and released else window,
                 bias=temporal_bias,
                 memory=None if memory is None else memory.temporal,
                 pb_relax=pb_relax,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cogstyle.config import SamplingConfig
+from cogstyle.config import ModelConfig, SamplingConfig
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, StepChannel, hidden, text_bias
 from cogstyle.model.cache import KeyValues
@@ -23,34 +23,49 @@ Pick = Callable[[Tensor, Tensor], Tensor]  # logits [B, P, V] at image places [P
 
 
 def sampler(
-    config: SamplingConfig, seeds: Sequence[tuple[int, ...]], layout: FrameLayout, labels_V: Tensor | None
+    config: SamplingConfig,
+    seeds: Sequence[tuple[int, ...]],
+    layout: FrameLayout,
+    labels_V: Tensor | None,
+    *,
+    last: SamplingConfig | None = None,
 ) -> Pick:
     """Draw as `config` says; every place of every sample owns its random numbers.
 
     Args:
         seeds: names the random stream of each sample.
         labels_V: cluster of every image id, needed for cluster sampling.
+        last: how to draw the very last place, if otherwise.
     """
     places = layout.frames * layout.tokens
     uniforms_BP2 = torch.from_numpy(np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds]))
 
     def pick(logits_BPV: Tensor, places_P: Tensor) -> Tensor:
         uniforms = uniforms_BP2[:, places_P].flatten(0, 1).to(logits_BPV.device)
-        return sample(logits_BPV.flatten(0, 1), uniforms, config, labels_V).view(logits_BPV.shape[:2])
+        chosen = last if last is not None and int(places_P[0]) == places - 1 else config
+        return sample(logits_BPV.flatten(0, 1), uniforms, chosen, labels_V).view(logits_BPV.shape[:2])
 
     return pick
 
 
+def slots(layout: FrameLayout, in_flight: int) -> tuple[int, int]:
+    """Places that the spatial memory (text + frames in flight) and the temporal one (text + all frames) hold."""
+    return layout.text + in_flight * layout.tokens, layout.text + layout.frames * layout.tokens
+
+
+def memory_bytes(config: ModelConfig, layout: FrameLayout, rows: int, itemsize: int, *, in_flight: int = 1) -> int:
+    """Bytes of both memories for `rows` sequences."""
+    return 2 * config.layers * rows * sum(slots(layout, in_flight)) * config.width * itemsize
+
+
 def new_memory(model: Transformer, rows: int, layout: FrameLayout, in_flight: int, *, temporal: bool) -> Memory:
-    """Buffers for `rows` sequences: text + frames in flight, and text + all frames."""
+    """Buffers for `rows` sequences."""
     config, weight = model.config, model.embed.weight
-
-    def values(slots: int) -> KeyValues:
-        length = layout.text + slots
-        return KeyValues(config.layers, rows, config.heads, length, config.head_width, like=weight)
-
-    spatial = values(in_flight * layout.tokens)
-    return Memory(spatial, values(layout.frames * layout.tokens) if temporal else None)
+    spatial, whole = (
+        KeyValues(config.layers, rows, config.heads, length, config.head_width, like=weight)
+        for length in slots(layout, in_flight)
+    )
+    return Memory(spatial, whole if temporal else None)
 
 
 class Steps:
@@ -94,6 +109,18 @@ class Steps:
         return spatial, temporal
 
 
+def misplaced(tokens_BFL: Tensor, texts_BS: Tensor, guides_BS: Tensor, *, pad: int) -> Tensor:
+    """Known frames as the released sampler puts them behind the guide: where the longer prompt would end.
+
+    They come late by the difference in length; -1 where nothing was written.
+    """
+    late_B = ((texts_BS != pad).sum(1) - (guides_BS != pad).sum(1)).clamp(min=0)
+    flat_BP = tokens_BFL.flatten(1)
+    source_BP = torch.arange(flat_BP.shape[1], device=flat_BP.device) - late_B[:, None]
+    moved_BP = flat_BP.gather(1, source_BP.clamp(min=0)).masked_fill(source_BP < 0, -1)
+    return moved_BP.view_as(tokens_BFL)
+
+
 @torch.inference_mode()
 def decode(
     model: Transformer,
@@ -109,6 +136,7 @@ def decode(
     schedule: Schedule | None = None,
     progress: Progress = lambda tokens: None,
     released: bool = False,
+    guide_known_BFL: Tensor | None = None,
 ) -> Tensor:
     """Fill the generated frames of `tokens_BFL` and return all tokens in memory order, [B, F, L].
 
@@ -122,6 +150,7 @@ def decode(
         progress: told about every step.
         released: prefill as the released sampler does: no text bias in the temporal channel, and shifted
             windows that see across the wrapped border.
+        guide_known_BFL: the known frames as the guide's rows see them, if otherwise.
     """
     schedule = schedule or sequential(layout)
     guided = guidance != 1.0 and guides_BS is not None
@@ -130,15 +159,18 @@ def decode(
     tokens_BP = tokens_BFL.flatten(1).clone()
     memory = new_memory(model, len(texts_RS), layout, schedule.in_flight, temporal=adapter is not None)
     known = layout.known
+    known_RFL = tokens_BFL[:, :known].repeat(copies, 1, 1)
+    if guided and guide_known_BFL is not None:
+        known_RFL[len(texts_BS) :] = guide_known_BFL
     model(
         texts_RS,
-        tokens_BFL[:, :known].repeat(copies, 1, 1),
+        known_RFL,
         layout.first(known),
         adapter,
         memory=memory,
         spatial_bias=bias,
         temporal_bias=0.0 if released else bias,
-        wraps=released,
+        released=released,
     )
     windows = set(adapter.windows) if adapter is not None else set()
     steps = Steps(layout, windows, texts_RS != model.config.pad, memory, schedule.in_flight, bias)
@@ -147,7 +179,7 @@ def decode(
         before_BP = tokens_BP[:, (places_P - 1).clamp(min=0)]
         inputs_BP = before_BP.masked_fill(places_P % layout.tokens == 0, model.config.start_of_image)
         x_RPD = model.embed_image(inputs_BP.repeat(copies, 1), positions[places_P], adapter)
-        logits_RPV = model.logits(model.run(x_RPD, 0, *steps.channels(places_P), adapter))
+        logits_RPV = model.logits(model.run(x_RPD, 0, *steps.channels(places_P), adapter)).float()
         if guided:
             condition_BPV, guide_BPV = logits_RPV.chunk(2)
             logits_RPV = guide(condition_BPV, guide_BPV, guidance)
@@ -165,6 +197,8 @@ class Stage:
     config: SamplingConfig
     labels_V: Tensor | None = None  # cluster of every image id
     progress: Progress = lambda tokens: None
+    released: bool = False  # with the released sampler's quirks
+    last: SamplingConfig | None = None  # how to draw the last place, if otherwise
 
     def fill(
         self,
@@ -174,15 +208,18 @@ class Stage:
         seeds: Sequence[tuple[int, ...]],
     ) -> Tensor:
         """`decode` with this stage's weights and options; `texts` are prompts and guides, [B, S] each."""
+        known_BFL = tokens_BFL[:, : layout.known]
         return decode(
             self.model,
             texts[0],
             tokens_BFL,
             layout,
-            sampler(self.config, seeds, layout, self.labels_V),
+            sampler(self.config, seeds, layout, self.labels_V, last=self.last),
             adapter=self.adapter,
             guides_BS=texts[1],
             guidance=self.config.guidance,
             text_bias=self.config.text_bias,
             progress=self.progress,
+            released=self.released,
+            guide_known_BFL=misplaced(known_BFL, *texts, pad=self.model.config.pad) if self.released else None,
         )

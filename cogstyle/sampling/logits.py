@@ -46,6 +46,19 @@ def cluster_weights(probabilities_BV: Tensor, labels_V: Tensor) -> Tensor:
     ).index_add_(1, labels_V, probabilities_BV)
 
 
+def best_clusters(logits_BV: Tensor, labels_V: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
+    """Probabilities and numbers of the best `clusters` clusters, best first, [B, K] each."""
+    weights_BC = cluster_weights(logits_BV.softmax(-1), labels_V)
+    best = weights_BC.topk(min(clusters, weights_BC.shape[-1]), -1)
+    return best.values, best.indices
+
+
+def inside_cluster(logits_BV: Tensor, labels_V: Tensor, chosen_B: Tensor, inner: float) -> Tensor:
+    """softmax(logits / inner) over the chosen cluster, [B, V]; 0 elsewhere."""
+    inside_BV = logits_BV.masked_fill(labels_V != chosen_B[:, None], -torch.inf)
+    return (inside_BV / inner).softmax(-1)
+
+
 def draw_in_clusters(
     logits_BV: Tensor, uniforms_B2: Tensor, labels_V: Tensor, *, clusters: int, inner: float
 ) -> Tensor:
@@ -53,12 +66,10 @@ def draw_in_clusters(
 
     Source: CogView2 / CogVideo sampling; `logits_BV` are tempered already.
     """
-    weights_BC = cluster_weights(logits_BV.softmax(-1), labels_V)
-    best_BK = weights_BC.topk(min(clusters, weights_BC.shape[-1]), -1)
-    rank_B = draw(best_BK.values, uniforms_B2[:, 0])
-    chosen_B = best_BK.indices.gather(1, rank_B[:, None])
-    inside_BV = logits_BV.masked_fill(labels_V != chosen_B, -torch.inf)
-    return draw((inside_BV / inner).softmax(-1), uniforms_B2[:, 1])
+    weights_BK, numbers_BK = best_clusters(logits_BV, labels_V, clusters)
+    rank_B = draw(weights_BK, uniforms_B2[:, 0])
+    chosen_B = numbers_BK.gather(1, rank_B[:, None]).squeeze(1)
+    return draw(inside_cluster(logits_BV, labels_V, chosen_B, inner), uniforms_B2[:, 1])
 
 
 def sample(logits_BV: Tensor, uniforms_B2: Tensor, config: SamplingConfig, labels_V: Tensor | None = None) -> Tensor:

@@ -18,16 +18,17 @@ from torch import Tensor
 
 from cogstyle.bundle import STAGES, Bundle
 from cogstyle.config import FRAME_RATES, SamplingConfig, require
-from cogstyle.errors import PromptError
+from cogstyle.errors import ConfigError, PromptError
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Progress, Stage
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
-from cogstyle.tokenizers.vqvae import VQVAE
 from cogstyle.video import Video, read_image
 
+DTYPES = ("float32", "bfloat16", "float16")
 LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
 
 
@@ -43,6 +44,7 @@ class Options:
     clusters: int | None = None  # of every stage; likewise below
     top_k: int | None = None
     top_p: float | None = None
+    compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
@@ -51,6 +53,7 @@ class Options:
             f"frame_rate {self.frame_rate} must be one of {rates}",
         )
         require(0 <= self.levels <= LEVELS, f"levels {self.levels} must be 0 to {LEVELS}")
+        require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
         require(
             sum(x is not None for x in (self.clusters, self.top_k, self.top_p)) <= 1,
@@ -85,7 +88,7 @@ class Pipeline:
         return self.bundle.text()
 
     @cached_property
-    def vqvae(self) -> VQVAE:
+    def vqvae(self) -> ImageTokenizer:
         return self.bundle.vqvae().to(self.device)
 
     @cached_property
@@ -127,7 +130,10 @@ class Pipeline:
         """What "image", "keyframes" or "interpolation" samples with."""
         adapter = None if name == "image" else self.adapters[name]
         config = options.stage(self.bundle.sampling(name), name)
-        return Stage(self.image_model, adapter, config, self.labels, progress)
+        released = options.compat == "released"
+        # the released loop counts one place too far: it draws the first frame's last token as a keyframe's
+        last = options.stage(self.bundle.sampling("keyframes"), "keyframes") if released and name == "image" else None
+        return Stage(self.image_model, adapter, config, self.labels, progress, released, last)
 
     # ---------------------------------------------------------------- one stage at a time
 
@@ -230,16 +236,29 @@ class Pipeline:
         return videos[0] if isinstance(prompt, str) else videos
 
 
-def load(name: str | Path = "shapes", *, device: str = "cpu") -> Pipeline:
+def find_device(name: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        ConfigError: if it is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def load(name: str | Path = "shapes", *, device: str = "cpu", dtype: str = "float32") -> Pipeline:
     """A pipeline over a bundle: the name of a shipped one, or a folder.
+
+    Args:
+        dtype: of the transformer, "float32", "bfloat16" or "float16".
 
     Raises:
         BundleError: if the bundle is missing or damaged.
-        ConfigError: if the device is not there.
+        ConfigError: if the device is not there, or the dtype is unknown.
     """
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        require(False, f"device {device!r} is not available: {str(error).splitlines()[0]}")
-    return Pipeline(Bundle(name), place)
+    require(dtype in DTYPES, f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
+    return Pipeline(Bundle(name, dtype=getattr(torch, dtype)), find_device(device))

@@ -11,6 +11,20 @@ from cogstyle.config import ModelConfig, Prompts
 from cogstyle.errors import BundleError, PromptError
 
 
+def read_pieces(model: bytes, where: str) -> sentencepiece.SentencePieceProcessor:
+    """A sentencepiece model from its bytes.
+
+    Raises:
+        BundleError: naming `where`, if they are no such model.
+    """
+    try:
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        pieces.get_piece_size()
+    except (RuntimeError, TypeError, OSError):
+        raise BundleError(f"{where} is no sentencepiece model") from None
+    return pieces
+
+
 class TextTokenizer:
     """A sentencepiece model whose ids follow the image ids.
 
@@ -29,7 +43,7 @@ class TextTokenizer:
 
     @cached_property
     def pieces(self) -> sentencepiece.SentencePieceProcessor:
-        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+        return read_pieces(self.model, "the text model")
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, image ids excluded.

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from cogstyle.bundle import read_tensors, write_tensors
 from cogstyle.errors import BundleError
+from cogstyle.files import read_tensors, write_tensors
 from cogstyle.training.curves import draw_curves
 from cogstyle.training.step import Job, OptimConfig, make_optimizer, seed_step, train_step
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from cogstyle.config import require
 from cogstyle.training.optim import Muon
 
-
 OPTIMIZERS = ("adamw", "muon")
 
 

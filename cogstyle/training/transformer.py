@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,5 +167,5 @@ class TransformerJob:
         return np.concatenate(list(self.vqvae.decode(tokens_FL).permute(0, 2, 3, 1).numpy()), 1)
 
     def export(self) -> None:
-        tables = {"model": self.config} if self.task == "image" else {}
+        tables: dict[str, Any] = {"model": self.config} if self.task == "image" else {}
         update_bundle(self.bundle, {f"{self.task}.safetensors": self.module.state_dict()}, **tables)

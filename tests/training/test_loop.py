@@ -6,8 +6,9 @@ import signal
 import pytest
 import torch
 
-from cogstyle.bundle import Bundle, read_tensors
+from cogstyle.bundle import Bundle
 from cogstyle.errors import ConfigError
+from cogstyle.files import read_tensors
 from cogstyle.training import loop as loop_module
 from cogstyle.training.recipe import load_recipe, make_job, train
 from cogstyle.training.step import OptimConfig, seed_step, train_step

@@ -1,0 +1,106 @@
+"""What a bundle or a SAT checkpoint folder holds, and the memory that sampling with it takes."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from cogstyle.config import ModelConfig
+
+    Parts = dict[str, dict[str, torch.Tensor]]  # part -> its weights, memory-mapped
+
+HELP = "parameters, dtypes and memory of a bundle or checkpoint"
+EXAMPLE = "cogstyle inspect shapes --batch 4"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="BUNDLE|DIR", help="a bundle's name or folder, or a SAT checkpoint folder")
+    parser.add_argument("--batch", type=int, default=1, help="videos sampled at once")
+    parser.add_argument("--device", default="cpu", help="device whose memory is compared")
+    parser.add_argument("--start-of-image", type=int, default=150_000, help="id of <start_of_image> in a checkpoint")
+    parser.add_argument("--pad", type=int, default=20_003, help="id of <pad> in a checkpoint")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from cogstyle.config import require
+
+    require(arguments.batch > 0, f"batch {arguments.batch} must be positive")
+    room = capacity(arguments.device)
+    folder, config, parts = read(arguments)
+    print(f"{folder}: {config.layers} layers, width {config.width}, {config.heads} heads")
+    print(f"vocabulary {config.vocabulary:,}, of it {config.codes:,} image codes")
+    print(f"{config.frames} frames of {config.grid[0]} x {config.grid[1]} tokens, window {config.window}\n")
+    print(f"{'part':<16}{'parameters':>16}{'size':>12}  dtype")
+    for name, weights in parts.items():
+        values = weights.values()
+        dtypes = ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in values}))
+        number = sum(value.numel() for value in values)
+        print(f"{name:<16}{number:>16,}{human(sum(v.numel() * v.element_size() for v in values)):>12}  {dtypes}")
+    print(f"\nto sample {arguments.batch} at once, guided; {arguments.device} has {human(room)}")
+    print(f"{'':<36}{'float32':>12}{'bfloat16':>12}")
+    needs = {size: needed(config, parts, arguments.batch, size) for size in (4, 2)}
+    for row in needs[4]:
+        print(f"{row:<36}" + "".join(f"{human(needs[size][row]):>12}" for size in needs))
+    fits = ["yes" if sum(need.values()) <= room else "NO" for need in needs.values()]
+    print(f"{'fits':<36}{fits[0]:>12}{fits[1]:>12}")
+    return 0
+
+
+def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts]":
+    """The folder, the model's config and the weights of each part."""
+    folder = Path(arguments.source)
+    if (folder / "latest").is_file():
+        from cogstyle.interop import sat_bundle, sat_checkpoint
+
+        checkpoint = sat_checkpoint.read_checkpoint(folder)
+        config = sat_checkpoint.model_config(checkpoint, pad=arguments.pad, start_of_image=arguments.start_of_image)
+        names = ("image", sat_bundle.role_of(checkpoint))
+        return folder, config, dict(zip(names, sat_checkpoint.split_weights(checkpoint.weights), strict=True))
+    from cogstyle.bundle import Bundle
+    from cogstyle.files import read_tensors
+
+    bundle = Bundle(arguments.source)
+    files = [name for name in bundle.hashes() if name.endswith(".safetensors")]
+    parts = {name.removesuffix(".safetensors"): read_tensors(bundle.file(name))[0] for name in files}
+    return bundle.folder, bundle.model_config, parts
+
+
+def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> dict[str, int]:
+    """Bytes of weights and of keys and values, by name; activations are small beside them."""
+    from cogstyle.layout import interpolation_layout, keyframe_layout
+    from cogstyle.sampling.decode import memory_bytes
+    from cogstyle.sampling.pipeline import LEVELS
+
+    groups = 2 ** (LEVELS - 1) * (config.frames - 1) // (config.frames // 2)
+    text = config.text_span
+    return {
+        "weights": sum(value.numel() * itemsize for weights in parts.values() for value in weights.values()),
+        "keyframes: keys and values": memory_bytes(config, keyframe_layout(config, text), 2 * batch, itemsize),
+        f"interpolation: {groups} groups at once": memory_bytes(
+            config, interpolation_layout(config, text), groups * 2 * batch, itemsize
+        ),
+    }
+
+
+def capacity(device: str) -> int:
+    """Bytes of memory that a device has."""
+    import torch
+
+    from cogstyle.sampling.pipeline import find_device
+
+    place = find_device(device)
+    if place.type == "cuda":
+        return torch.cuda.get_device_properties(place).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def human(size: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

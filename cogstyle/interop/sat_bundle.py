@@ -1,0 +1,169 @@
+"""SAT checkpoint folders into bundles and back: one frozen base, any number of adapters on it."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cogstyle.bundle import MANIFEST, Bundle, update_bundle
+from cogstyle.config import ModelConfig, Prompts, SamplingConfig, SuperResConfig
+from cogstyle.errors import BundleError
+from cogstyle.files import read_tensors
+from cogstyle.interop import sat_checkpoint as sat
+from cogstyle.model.superres import SuperResolution
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Transformer
+
+ROLES = ("keyframes", "interpolation", "superres")
+TEMPORAL = ("window", "text_span", "frames", "extra_positions")  # what a temporal role says of the model, not the base
+PROMPTS = Prompts(
+    image="{prompt} 高清摄影",
+    image_guide="高清摄影",
+    video="{seconds}秒<n>{prompt} 视频",
+    video_guide="{seconds}秒<n>视频",
+)
+SAMPLING = {  # as the released scripts draw
+    "image": SamplingConfig(clusters=16, text_bias=1.4),
+    "keyframes": SamplingConfig(guidance=3.0, temperature=1.05, clusters=12, text_bias=1.4),
+    "interpolation": SamplingConfig(temperature=1.05, clusters=12, text_bias=1.4),
+    "superres": SamplingConfig(clusters=6, inner_temperature=0.6),
+}
+COARSE_OFFSET = 1  # CogView2's super-resolution counts its coarse positions from 513
+
+
+def role_of(checkpoint: sat.SatCheckpoint) -> str:
+    """What the checkpoint is, by the weights beside its base.
+
+    Raises:
+        BundleError: if there are none that we know.
+    """
+    if "mixins.attention_plus.query_key_value.0.weight" not in checkpoint.weights:
+        raise BundleError("the checkpoint has no mixins.attention_plus: it is no CogVideo or CogView2-dsr model")
+    if "mixins.attention_plus.attn_distribution.0" not in checkpoint.weights:
+        return "superres"
+    return "interpolation" if checkpoint.config.get("window_size", -1) > 0 else "keyframes"
+
+
+def new_module(role: str, config: ModelConfig, superres: SuperResConfig) -> nn.Module:
+    """An adapter without memory of its own, for names and shapes."""
+    with torch.device("meta"):
+        if role == "superres":
+            return SuperResolution(config, factor=superres.factor, coarse_offset=superres.coarse_offset)
+        return TemporalAdapter(config, window=config.window if role == "interpolation" else 0)
+
+
+def check_weights(found: Mapping[str, Tensor], module: nn.Module, what: str) -> None:
+    """Raise BundleError unless `found` has exactly the module's names and shapes."""
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    if names := sorted(wanted.keys() ^ found.keys()):
+        raise BundleError(f"{what}: {len(names)} weights too few or too many: {', '.join(names[:5])}")
+    for name, shape in wanted.items():
+        if tuple(found[name].shape) != shape:
+            raise BundleError(f"{what}: {name} is {tuple(found[name].shape)}, its config says {shape}")
+
+
+def import_sat(
+    folder: Path,
+    target: Path,
+    *,
+    role: str | None = None,
+    codes: int = 20_000,
+    pad: int = 20_003,
+    start_of_image: int = 150_000,
+    text_positions: int = 512,
+    progress: Callable[[int], None] = lambda size: None,
+) -> list[str]:
+    """Bring one checkpoint into the bundle `target`; returns the files made. Weights keep their dtype.
+
+    Args:
+        role: what the checkpoint must be; default: whatever it is.
+        codes, pad, start_of_image, text_positions: icetk's ids and the release's positions unless given.
+        progress: told the bytes of every tensor that is written.
+
+    Raises:
+        BundleError: if the checkpoint is damaged or of another role, or stands on another base than the
+            bundle's; the bundle is left as it was.
+    """
+    checkpoint = sat.read_checkpoint(folder)
+    found = role_of(checkpoint)
+    if role is not None and role != found:
+        raise BundleError(f"{folder} holds the {found} model, not {role}")
+    config = sat.model_config(
+        checkpoint, codes=codes, pad=pad, start_of_image=start_of_image, text_positions=text_positions
+    )
+    superres = SuperResConfig(coarse_offset=COARSE_OFFSET)
+    if found == "superres":
+        superres = replace(superres, factor=sat.factor(checkpoint), text_span=config.text_span)
+    base, beside = sat.split_weights(checkpoint.weights)
+    with torch.device("meta"):
+        check_weights(base, Transformer(config), f"{folder}, image model")
+    check_weights(beside, new_module(found, config, superres), f"{folder}, {found}")
+    files = {f"{found}.safetensors": beside}
+    tables: dict[str, Any] = {"sampling": {found: asdict(SAMPLING[found])}}
+    if (target / MANIFEST).is_file() and Bundle(target).has("image.safetensors"):
+        config = _merged(Bundle(target), config, base, found)
+    else:
+        files = {"image.safetensors": base, **files}
+        tables["sampling"]["image"] = asdict(SAMPLING["image"])
+        tables |= {"prompts": PROMPTS, "frame_rate": 1.0}
+    if found == "superres":
+        tables["superres"] = superres
+    update_bundle(target, files, half=False, progress=progress, model=config, **tables)
+    return list(files)
+
+
+def _merged(bundle: Bundle, config: ModelConfig, base: Mapping[str, Tensor], role: str) -> ModelConfig:
+    """The bundle's config with what the new role adds; the base must be the one that is there."""
+    old = bundle.model_config
+    added = {"keyframes": TEMPORAL[1:], "interpolation": TEMPORAL, "superres": ()}[role]
+    new = replace(old, **{name: getattr(config, name) for name in added})
+    differing = [k for k, v in asdict(config).items() if k not in TEMPORAL and v != getattr(old, k)]
+    if differing:
+        values = ", ".join(f"{k} {getattr(config, k)} (bundle: {getattr(old, k)})" for k in differing)
+        raise BundleError(f"the checkpoint does not fit the bundle {bundle.folder}: {values}")
+    kept, _ = read_tensors(bundle.file("image.safetensors"))
+    names = [n for n in sorted(base) if base[n].dtype != kept[n].dtype or not torch.equal(base[n], kept[n])]
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise BundleError(
+            f"the checkpoint's image model is another than that of {bundle.folder}: {len(names)} of {len(base)} "
+            f"weights differ ({shown}); import it into a bundle of its own"
+        )
+    return new
+
+
+def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes") -> None:
+    """Write the image model and one adapter of a bundle as a SAT checkpoint folder of one rank.
+
+    Raises:
+        BundleError: if the bundle has no such adapter, or `folder` exists.
+    """
+    if role not in ROLES:
+        raise BundleError(f"unknown role {role!r}; known are {', '.join(ROLES)}")
+    if folder.exists():
+        raise BundleError(f"{folder} exists; name a new folder")
+    sides = {"base": "image.safetensors", "adapter": f"{role}.safetensors"}
+    weights: dict[str, Tensor] = {}
+    for side, name in sides.items():
+        tensors, _ = read_tensors(source.file(name))
+        # cloned: torch.save would write the whole mapped file for each of its tensors
+        weights |= {sat.sat_name(side, ours): value.clone() for ours, value in tensors.items()}
+    scratch = folder.with_name(folder.name + ".part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        (scratch / "1").mkdir(parents=True)
+        (scratch / "latest").write_text("1")
+        described = sat.describe(source.model_config, role, source.superres_config)
+        (scratch / "model_config.json").write_text(json.dumps(described, indent=4))
+        torch.save({"module": weights, "iteration": 1}, scratch / "1" / "mp_rank_00_model_states.pt")
+        os.replace(scratch, folder)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(f"cannot write {folder}: {error}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

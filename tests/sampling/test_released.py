@@ -1,0 +1,80 @@
+"""`compat="released"`: each quirk of the released sampler on a small model, and only when it is asked for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import cogstyle
+from cogstyle.config import SamplingConfig
+from cogstyle.errors import ConfigError
+from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
+from cogstyle.sampling.decode import Stage, decode, misplaced, sampler
+
+
+def test_known_frames_come_late_behind_a_shorter_guide(config):
+    pad, tokens = config.pad, torch.arange(2 * 2 * 16).view(2, 2, 16)
+    texts = torch.tensor([[pad, 40, 41, 42], [40, 41, 42, 43]])
+    guides = torch.tensor([[pad, pad, pad, 40], [40, 41, 42, 43]])
+    moved = misplaced(tokens, texts, guides, pad=pad)
+    assert moved[0].flatten().tolist() == [-1, -1, *tokens[0].flatten()[:-2].tolist()]
+    assert torch.equal(moved[1], tokens[1])
+
+
+def test_an_unwritten_place_is_a_zero_vector(model):
+    layout = image_layout(model.config, 2)
+    text = torch.full((1, 2), model.config.pad + 3)
+    tokens = torch.randint(0, model.config.codes, (1, 1, layout.tokens))
+    missing = tokens.clone()
+    missing[0, 0, 3] = -1
+    seen = []
+    hook = model.layers[0].norm1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(text, tokens, layout, released=True)
+        model(text, missing, layout, released=True)
+    hook.remove()
+    whole, holed = seen
+    first = model.config.text_positions
+    torch.testing.assert_close(holed[0, 2 + 4], model.positions.weight[first + 4], rtol=0, atol=1e-6)
+    holed[0, 2 + 4] = whole[0, 2 + 4]
+    assert torch.equal(holed, whole)  # the input of the next place, and no other
+
+
+@pytest.mark.parametrize("role", ["keyframes", "interpolation"])
+def test_quirks_change_guided_sampling(model, adapters, role):
+    """The guide's late frames and the open border move the tokens; the corrected sampler is the default."""
+    config = model.config
+    layout = keyframe_layout(config, 3) if role == "keyframes" else interpolation_layout(config, 3)
+    pad = config.pad
+    texts, guides = torch.tensor([[pad + 2, pad + 3, pad + 4]]), torch.tensor([[pad, pad, pad + 2]])
+    tokens = torch.randint(0, config.codes, (1, config.frames, config.tokens))
+    stage = Stage(model, adapters[role], SamplingConfig(guidance=3.0))
+    plain = stage.fill(tokens, layout, (texts, guides), [(0,)])
+    released = replace(stage, released=True).fill(tokens, layout, (texts, guides), [(0,)])
+    assert not torch.equal(plain, released)
+    assert torch.equal(plain[:, : layout.known], released[:, : layout.known])
+    known = tokens[:, : layout.known]
+    given = {"guides_BS": guides, "guidance": 3.0, "adapter": adapters[role]}
+    pick = sampler(stage.config, [(0,)], layout, None)
+    assert torch.equal(decode(model, texts, tokens, layout, pick, **given), plain)
+    late = misplaced(known, texts, guides, pad=pad)
+    by_hand = decode(model, texts, tokens, layout, pick, **given, released=True, guide_known_BFL=late)
+    assert torch.equal(by_hand, released)
+
+
+def test_the_last_place_can_be_drawn_otherwise(model):
+    layout = image_layout(model.config, 1)
+    logits, places = torch.randn(1, 1, model.config.codes), torch.tensor([layout.tokens - 1])
+    pick = sampler(SamplingConfig(temperature=100.0), [(5,)], layout, None, last=SamplingConfig(top_k=1))
+    assert pick(logits, places).item() == logits.argmax().item()
+    drawn = [pick(logits, torch.tensor([place])).item() for place in range(layout.tokens - 1)]
+    assert len(set(drawn)) > 3
+
+
+def test_the_option(debug_bundle):
+    pipe = cogstyle.load(debug_bundle)
+    ours, theirs = (pipe("a red circle", levels=1, guidance=3.0, compat=compat) for compat in (None, "released"))
+    assert (ours.frames != theirs.frames).any()
+    assert theirs.info["options"]["compat"] == "released"
+    with pytest.raises(ConfigError, match="compat 'old' must be 'released'"):
+        cogstyle.Options(compat="old")
