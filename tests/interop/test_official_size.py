@@ -1,0 +1,10 @@
+"""A checkpoint of CogVideo's sizes but one layer: width 3072, 150,010 ids; it imports and samples in bfloat16."""
+
+from benchmarks.official_size import main
+
+
+def test_one_layer_of_the_official_model(tmp_path):
+    figures = main(1, 2, tmp_path)
+    assert figures["checkpoint, GB"] > 1.2
+    peak = figures["import, peak of anonymous memory, GB"]
+    assert peak < 0.7 * figures["checkpoint, GB"]  # it never holds a second copy
