@@ -51,19 +51,21 @@ def write_checkpoint(folder: Path, layers: int) -> int:
 
 
 class Peak:
-    """The largest anonymous memory of this process, seen every 10 ms: mapped files can be given back at any time."""
+    """The most anonymous memory that a block takes, seen every 10 ms; mapped files can be given back at any time."""
 
     def __enter__(self) -> "Peak":
-        self.largest, self.running = 0, True
+        self.start, self.largest, self.running = self._now(), 0, True
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
         return self
 
+    def _now(self) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
     def _watch(self) -> None:
         while self.running:
-            lines = Path("/proc/self/status").read_text().splitlines()
-            kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-            self.largest = max(self.largest, kilobytes * 1024)
+            self.largest = max(self.largest, self._now() - self.start)
             time.sleep(0.01)
 
     def __exit__(self, *_: object) -> None:

@@ -166,6 +166,24 @@ class TransformerJob:
     def _strip(self, tokens_FL: Tensor) -> np.ndarray:
         return np.concatenate(list(self.vqvae.decode(tokens_FL).permute(0, 2, 3, 1).numpy()), 1)
 
+    @torch.no_grad()
+    def _lengthen_unseen(self) -> None:
+        """Give text ids that no caption holds the mean length of the others.
+
+        The adapters' prompts bring such ids (the seconds): left as short as they started, they would drown in
+        the vectors of their positions.
+        """
+        captions = set(self.train.captions)
+        seen = torch.tensor(sorted({i for caption in captions for i in self.text.image_text(caption)}))
+        weight = self.transformer.embed.weight
+        unseen = torch.zeros(len(weight), dtype=torch.bool)
+        unseen[self.config.codes : self.config.start_of_image] = True
+        unseen[torch.cat([seen, torch.tensor(self.text.image_text(None))])] = False
+        lengths = weight[unseen].norm(dim=1, keepdim=True)
+        weight[unseen] *= weight[seen].norm(dim=1).mean() / lengths
+
     def export(self) -> None:
+        if self.task == "image":
+            self._lengthen_unseen()
         tables: dict[str, Any] = {"model": self.config} if self.task == "image" else {}
         update_bundle(self.bundle, {f"{self.task}.safetensors": self.module.state_dict()}, **tables)

@@ -7,4 +7,4 @@ def test_one_layer_of_the_official_model(tmp_path):
     figures = main(1, 2, tmp_path)
     assert figures["checkpoint, GB"] > 1.2
     peak = figures["import, peak of anonymous memory, GB"]
-    assert peak < 0.7 * figures["checkpoint, GB"]  # it never holds a second copy
+    assert peak < 0.5 * figures["checkpoint, GB"]  # it never holds a second copy

@@ -69,6 +69,16 @@ def test_the_loss_falls_and_the_base_stays(task, debug_bundle, tmp_path):
     assert same == (task != "image")
 
 
+def test_words_that_images_never_name_are_as_long_as_the_others(debug_bundle):
+    """The seconds come with the adapters; their vectors must not be shorter than those of trained words."""
+    bundle = Bundle(debug_bundle)
+    lengths = bundle.image_model().embed.weight.norm(dim=1)
+    text = bundle.text()
+    (seconds,) = text.encode("4.0秒")
+    words = torch.tensor(text.image_text("a red circle"))
+    torch.testing.assert_close(lengths[seconds], lengths[words].mean(), rtol=0.2, atol=0)
+
+
 def test_loss_is_on_generated_frames_only(debug_bundle, tmp_path):
     """Changing the last token of a given frame (never an input, and a target only of that frame) moves no loss."""
     recipe = load_recipe(debug_recipe(tmp_path, "interpolation", bundle=debug_bundle))
