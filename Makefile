@@ -3,13 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-icetk check format clean
 
 demo: $(READY)  ## sample three prompts with the shipped weights into demo/
 	$(BIN)/python sample/demo.py
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-icetk:  ## compare with the real icetk, in an environment of its own (it pins an old protobuf; gigabytes)
+	$(PYTHON) -m venv .venv-icetk
+	.venv-icetk/bin/python -m pip install --quiet torchvision icetk==0.0.7 pytest
+	.venv-icetk/bin/python -m pip install --quiet --editable .
+	.venv-icetk/bin/python -m pytest tests/interop/test_icetk_package.py tests/interop/test_icetk.py
 
 check: $(READY)  ## format, lint and types
 	$(BIN)/ruff format --check .
@@ -27,4 +33,4 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv build demo *.egg-info
+	rm -rf .venv .venv-icetk build demo *.egg-info

@@ -274,11 +274,16 @@ def icetk_config(golden: dict) -> ModelConfig:
 
 
 def check_texts(folder: Path, name: str) -> Iterator[Finding]:
-    """Ids of every text."""
+    """Ids of every text and back, special tokens."""
     golden = json.loads((folder / f"{name}.json").read_text("utf-8"))
     text = TextTokenizer((folder / "ice_text.model").read_bytes(), icetk_config(golden), Prompts())
     wrong = sum(text.encode(case["text"]) != case["ids"] for case in golden["encode"])
     yield Finding("texts with other ids", wrong, 0)
+    kept = golden["encode_keep_linebreak"]
+    yield Finding("texts with line breaks", sum(text.encode(c["text"], linebreaks=True) != c["ids"] for c in kept), 0)
+    yield Finding("decoded texts", sum(text.decode(case["ids"]) != case["text"] for case in golden["decode"]), 0)
+    yield Finding("special ids", sum(text.token_id(t) != index for t, index in golden["special"].items()), 0)
+    yield Finding("tokens of ids", sum(text.token(int(i)) != t for i, t in golden["id_to_token"].items()), 0)
 
 
 Check = Callable[[Path, str], Iterator[Finding]]

@@ -10,6 +10,9 @@ from torch import Tensor
 from cogstyle.config import ModelConfig, Prompts
 from cogstyle.errors import BundleError, PromptError
 
+LINEBREAK = "<n>"
+SPECIALS = ("<start_of_image>", "<start_of_english>", "<start_of_chinese>")  # icetk's, after the last piece
+
 
 def read_pieces(model: bytes, where: str) -> sentencepiece.SentencePieceProcessor:
     """A sentencepiece model from its bytes.
@@ -45,20 +48,42 @@ class TextTokenizer:
     def pieces(self) -> sentencepiece.SentencePieceProcessor:
         return read_pieces(self.model, "the text model")
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, linebreaks: bool = False) -> list[int]:
         """Ids of a text, image ids excluded.
+
+        Args:
+            linebreaks: keep line breaks, as `<n>`; otherwise they are spaces.
 
         Raises:
             PromptError: if it has more tokens than the text span holds.
         """
+        if linebreaks:
+            text = text.replace("\n", LINEBREAK)
         ids = [piece + self.config.codes for piece in self.pieces.encode(text)]
         if len(ids) > self.config.text_span:
             raise PromptError(f"prompt has {len(ids)} tokens, the text span holds {self.config.text_span}: {text!r}")
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; padding is left out."""
-        return self.pieces.decode([i - self.config.codes for i in ids if i != self.config.pad])
+        """Text of ids; padding is left out, `<n>` breaks the line."""
+        pieces = [i - self.config.codes for i in ids if i != self.config.pad]
+        return self.pieces.decode(pieces).replace(LINEBREAK, "\n")
+
+    def token(self, index: int) -> str:
+        """The piece of an id: `<image_17>` for image ids, then text pieces, then the special ones."""
+        if index < self.config.codes:
+            return f"<image_{index}>"
+        if index >= self.config.start_of_image:
+            return SPECIALS[index - self.config.start_of_image]
+        return self.pieces.id_to_piece(index - self.config.codes)
+
+    def token_id(self, token: str) -> int:
+        """The inverse of `token`; unknown pieces give the id of `<unk>`."""
+        if token.startswith("<image_") and token[7:-1].isdigit():
+            return int(token[7:-1])
+        if token in SPECIALS:
+            return self.config.start_of_image + SPECIALS.index(token)
+        return self.pieces.piece_to_id(token) + self.config.codes
 
     def image_text(self, prompt: str | None) -> list[int]:
         """Ids for the image model; None gives the guide."""

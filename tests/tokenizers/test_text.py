@@ -33,7 +33,7 @@ def test_words_of_the_world_are_single_pieces(text):
 
 def test_seconds_prefix(text):
     ids = text.video_text("a red circle", 4)
-    assert text.decode(ids) == "4.0秒<n>a red circle"
+    assert text.decode(ids) == "4.0秒\na red circle"  # as icetk does, <n> is a line break
     assert ids[:2] == text.video_text(None, 4.0) == text.encode("4.0秒<n>")
     assert text.video_text("a", 0.5) != text.video_text("a", 1.0)
 
@@ -48,3 +48,12 @@ def test_padding_is_on_the_left(text):
 def test_a_long_prompt_names_the_limit(text):
     with pytest.raises(PromptError, match=r"prompt has \d+ tokens, the text span holds 64"):
         text.encode("a red circle " * 40)
+
+
+def test_line_breaks_and_tokens(text):
+    assert text.encode("red\nblue") == text.encode("red blue")
+    kept = text.encode("red\nblue", linebreaks=True)
+    assert text.token_id("<n>") in kept and text.decode(kept) == "red\nblue"
+    for index in (0, 17, text.config.codes + 2, text.config.start_of_image, text.config.start_of_image + 2):
+        assert text.token_id(text.token(index)) == index
+    assert text.token(17) == "<image_17>" and text.token(text.config.start_of_image) == "<start_of_image>"
