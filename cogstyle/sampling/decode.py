@@ -1,7 +1,7 @@
 """The one decode loop: prefill what is known, then fill the places of a schedule."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from cogstyle.model.cache import KeyValues
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.logits import guide, sample
-from cogstyle.sampling.schedule import Schedule, sequential
+from cogstyle.sampling.schedule import Schedule, quickest
 
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
 
@@ -146,13 +146,14 @@ def decode(
         pick: draws tokens from logits.
         guides_BS: left-padded guide texts; they ride in the same batch when `guidance` is not 1.
         text_bias: added to the scores of text keys where there is no guidance.
-        schedule: order of filling; default: one place at a time.
+        schedule: order of filling; default: the quickest that gives the same tokens.
         progress: told about every step.
         released: prefill as the released sampler does: no text bias in the temporal channel, and shifted
             windows that see across the wrapped border.
         guide_known_BFL: the known frames as the guide's rows see them, if otherwise.
     """
-    schedule = schedule or sequential(layout)
+    windows = set(adapter.windows) if adapter is not None else set()
+    schedule = schedule or quickest(replace(layout, text=0), frozenset(windows))
     guided = guidance != 1.0 and guides_BS is not None
     texts_RS = torch.cat([texts_BS, guides_BS]) if guided and guides_BS is not None else texts_BS
     copies, bias = (2, 0.0) if guided else (1, text_bias)
@@ -172,7 +173,6 @@ def decode(
         temporal_bias=0.0 if released else bias,
         released=released,
     )
-    windows = set(adapter.windows) if adapter is not None else set()
     steps = Steps(layout, windows, texts_RS != model.config.pad, memory, schedule.in_flight, bias)
     positions = layout.image_positions().to(texts_RS.device)
     for places_P in schedule.steps:
