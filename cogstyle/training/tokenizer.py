@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from cogstyle.bundle import update_bundle
 from cogstyle.config import TokenizerConfig
-from cogstyle.data import world
+from cogstyle.data import clips, world
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
 
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
 DECAY = 0.99  # of the running means that the codebook follows
 DEAD = 0.05  # an entry chosen by fewer places a step than this is moved onto a feature of the batch
 REVIVED = 0.25  # places a step that a moved entry is taken to have: what nothing chooses is soon moved again
+CLIPS, CLIP = 24, 5  # held-back clips, and frames of each
 CLOSE_UP = 0.25  # share of the pictures that are cut out of a render at three times the size
 
 
@@ -79,6 +80,8 @@ class TokenizerJob:
         self.module: nn.Module = self.model
         held_back = draw_pictures(np.random.default_rng(seed), 128, config.image_size, world.VALIDATION_SEED)
         self.held_back_BCHW = to_tensor(held_back)
+        rows = [clips.keyframe_row(world.VALIDATION_SEED + n, config.image_size, CLIP) for n in range(CLIPS)]
+        self.clips_BCHW = to_tensor(np.concatenate([row.frames for row in rows]))
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.model.parameters())
@@ -119,7 +122,13 @@ class TokenizerJob:
             "psnr": float(10 * torch.log10(255.0**2 / squared)),
             "live_codes": float(live),
             "codes_in_held_back": float(len(ids_BL.unique())),
+            "steady": self.steady(),
         }
+
+    def steady(self) -> float:
+        """Share of the codes of held-back clips that equal the code at the same place one frame before."""
+        ids_BFL = self.model.encode(self.clips_BCHW).unflatten(0, (-1, CLIP))
+        return (ids_BFL[:, 1:] == ids_BFL[:, :-1]).float().mean().item()
 
     def picture(self) -> np.ndarray:
         _, decoded_BCHW = self.reconstruct()
