@@ -21,7 +21,7 @@ def test_local_attention_by_hand(upscaler, config):
     rows, columns = upscaler.grid
     fine = torch.randn(3, 1, 1, rows * columns, 4)
     coarse = torch.randn(2, 1, 1, config.tokens, 4)
-    found = upscaler._local(fine, tuple(coarse))[0, 0]
+    found = upscaler._local(fine, tuple(coarse), upscaler.window_bias(torch.device("cpu")))[0, 0]
     q, k, v = fine[:, 0, 0]
     for place in range(0, rows * columns, 5):
         y, x = divmod(place, columns)
