@@ -1,4 +1,4 @@
-"""Frames <-> files: mp4 (H.264), gif, webp, or a folder of PNG frames."""
+"""Frames <-> files: mp4 (H.264), gif, webp, or a folder of PNG frames; and what needs nothing but frames."""
 
 import os
 import shutil
@@ -115,3 +115,14 @@ def read_image(path: Path, size: int) -> np.ndarray:
     square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
     shrinks = side > size
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def enlarge(frames: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [F, height, width, 3] -> [F, size, size, 3], bicubic."""
+    return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_CUBIC) for frame in frames])
+
+
+def psnr(frames: np.ndarray, truth: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 frames, from the squared error over all of them."""
+    error = np.square(frames.astype(np.float32) - truth).mean()
+    return float(10 * np.log10(255.0**2 / max(float(error), 1e-9)))
