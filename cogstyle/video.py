@@ -18,11 +18,12 @@ SUFFIXES = (".mp4", ".gif", ".webp")
 
 @dataclass(frozen=True)
 class Video:
-    """uint8 frames [F, height, width, 3], frames a second, and how they were made."""
+    """uint8 frames [F, height, width, 3], frames a second, how they were made, and coarse tokens [F, L] if known."""
 
     frames: np.ndarray
     fps: float
     info: dict[str, Any] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write a .mp4, .gif or .webp file, or (no suffix) a folder 0000.png, 0001.png, ...; whole or not at all.

@@ -24,7 +24,7 @@ TOKENIZER_KEY = "tokenizer_sha256"
 
 @dataclass(frozen=True)
 class Shards:
-    """All rows of a data set in memory: tokens [rows, F, L], captions, seconds [rows]; fine tokens [rows, F, M] or none."""
+    """All rows in memory: tokens [rows, F, L], captions, seconds [rows], and fine tokens [rows, F, M] or none."""
 
     tokens: Tensor
     captions: list[str]
