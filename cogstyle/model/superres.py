@@ -62,30 +62,31 @@ class SuperResolution(nn.Module):
         Raises:
             LayoutError: if the coarse tokens do not fill the grid.
         """
-        config, (batch, text) = self.config, text_BS.shape
+        config, batch = self.config, len(text_BS)
         if coarse_BL.shape != (batch, config.tokens):
             raise LayoutError(f"coarse tokens {tuple(coarse_BL.shape)} must be {batch} x {config.tokens}")
         valid_BS = text_BS != config.pad
         coarse = base.embed(coarse_BL) + base.positions.weight[self.first : self.first + config.tokens]
         start = base.embed.weight[config.start_of_image]
         fine_BMD = (start + self.positions.weight).expand(batch, -1, -1)
-        x_BTD = torch.cat([base.embed_text(text_BS), coarse, fine_BMD], 1)
-        bias, window = _coarse_bias(valid_BS, config.tokens), self.window_bias(x_BTD.device)
+        x_BRD = torch.cat([base.embed_text(text_BS), coarse], 1)
+        bias, window = _coarse_bias(valid_BS, config.tokens), self.window_bias(x_BRD.device)
         for block, beside in zip(base.layers, self.layers, strict=True):
             assert isinstance(block, Block) and isinstance(beside, LocalAttention)
-            x_BTD = self._layer(x_BTD, block, beside, bias, window)
-        return base.norm(x_BTD[:, text + config.tokens :])
+            x_BRD, fine_BMD = self._layer(x_BRD, fine_BMD, block, beside, bias, window)
+        return base.norm(fine_BMD)
 
-    def _layer(self, x_BTD: Tensor, block: Block, beside: LocalAttention, bias: Tensor, window: Tensor) -> Tensor:
-        rows, heads = bias.shape[-1], self.config.heads
-        h_BTD = block.norm1(x_BTD)
-        q, k, v = block.qkv(h_BTD[:, :rows]).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    def _layer(
+        self, x_BRD: Tensor, fine_BMD: Tensor, block: Block, beside: LocalAttention, bias: Tensor, window: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Text and coarse rows, which nothing here trains, and fine rows, which read them."""
+        first, heads = x_BRD.shape[1] - self.config.tokens, self.config.heads
+        q, k, v = block.qkv(block.norm1(x_BRD)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
         frozen_BRD = block.dense(attend(q, k, v, bias).transpose(1, 2).flatten(2))
-        fine = beside.qkv(h_BTD[:, rows:]).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-        coarse = (k[:, :, -self.config.tokens :], v[:, :, -self.config.tokens :])
-        local_BMD = beside.dense(self._local(fine, coarse, window).transpose(1, 2).flatten(2))
-        x_BTD = x_BTD + block.norm3(torch.cat([frozen_BRD, local_BMD], 1))
-        return block.mlp(x_BTD)
+        fine = beside.qkv(block.norm1(fine_BMD)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        context = self._local(fine, (k[:, :, first:], v[:, :, first:]), window)
+        local_BMD = beside.dense(context.transpose(1, 2).flatten(2))
+        return block.mlp(x_BRD + block.norm3(frozen_BRD)), block.mlp(fine_BMD + block.norm3(local_BMD))
 
     def _local(self, fine: Tensor, coarse: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         """[3, B, N, M, H] queries, keys, values of the fine rows and coarse keys, values -> context [B, N, M, H].

@@ -24,9 +24,9 @@ DRAW_BYTES = 40  # of a logit while its token is drawn: float copies, cumulative
 def frame_bytes(upscaler: SuperResolution, text: int, itemsize: int) -> int:
     """Bytes that one frame takes beside the weights, at the largest moment of a layer.
 
-    In numbers of the model's width D for each of the T = S + L + M rows: the residual, its norm and the inner
-    layer of the MLP twice. In the local attention, for each of the M fine rows: query, key, value and context,
-    keys and values copied for every tile (`keys` for its `queries`), and a score a head and key.
+    Largest is either the MLP (residual, its norm and the inner layer twice, for each row) or the local attention:
+    for each fine row query, key, value and context, keys and values copied for every tile, and a score a head
+    and key. So it grows with the places, not with their square.
 
     Args:
         text: text tokens S.
