@@ -18,6 +18,7 @@ from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.logits import sample
 
 BUDGET = 2 * 10**9  # bytes that one pass may take beside the weights
+CPU_FRAMES = 4  # of one pass on a CPU: more leave its caches (shapes, 33 frames: 118 ms each, not 74)
 DRAW_BYTES = 40  # of a logit while its token is drawn: float copies, cumulative sums in double precision
 
 
@@ -66,7 +67,8 @@ def upscale(
     """
     need = frame_bytes(upscaler, texts_BS.shape[1], base.embed.weight.element_size())
     require(need <= budget, f"one frame takes {need / 1e6:.0f} MB, the budget is {budget / 1e6:.0f} MB")
-    together, fine = budget // need, upscaler.positions.num_embeddings
+    most = CPU_FRAMES if coarse_BL.device.type == "cpu" else len(coarse_BL)
+    together, fine = min(budget // need, most), upscaler.positions.num_embeddings
     uniforms_M2 = {seed: torch.from_numpy(np.random.default_rng(seed).random((fine, 2))) for seed in set(seeds)}
     places = max(1, budget // (DRAW_BYTES * base.config.codes))
     parts = []
