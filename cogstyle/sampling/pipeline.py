@@ -25,7 +25,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Progress, Stage
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
-from cogstyle.sampling.upscale import BUDGET, upscale
+from cogstyle.sampling.upscale import BUDGET, frames_of_a_pass, upscale
 from cogstyle.shapes import expect_shape
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
@@ -149,6 +149,7 @@ class Pipeline:
         if len(text) > span:
             raise PromptError(f"prompt has {len(text)} tokens, super-resolution reads {span}: {prompt!r}")
         self._check_clusters("superres", options)
+        frames_of_a_pass(self.upscaler, len(text), self.budget)
 
     def _upscale_text(self, prompt: str | None) -> list[int]:
         return self.text.image_text(None if prompt is None else prompt.strip())

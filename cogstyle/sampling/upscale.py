@@ -41,6 +41,18 @@ def frame_bytes(upscaler: SuperResolution, text: int, itemsize: int) -> int:
     return itemsize * max(mlp, attention)
 
 
+def frames_of_a_pass(upscaler: SuperResolution, text: int, budget: int) -> int:
+    """How many frames with `text` text tokens one forward pass takes.
+
+    Raises:
+        ConfigError: if the budget is too small for one.
+    """
+    weight = upscaler.positions.weight
+    need = frame_bytes(upscaler, text, weight.element_size())
+    require(need <= budget, f"one frame takes {need / 1e6:.1f} MB, the budget is {budget / 1e6:.1f} MB")
+    return min(budget // need, CPU_FRAMES) if weight.device.type == "cpu" else budget // need
+
+
 @torch.inference_mode()
 def upscale(
     base: Transformer,
@@ -65,10 +77,8 @@ def upscale(
     Raises:
         ConfigError: if the budget is too small for one frame.
     """
-    need = frame_bytes(upscaler, texts_BS.shape[1], base.embed.weight.element_size())
-    require(need <= budget, f"one frame takes {need / 1e6:.0f} MB, the budget is {budget / 1e6:.0f} MB")
-    most = CPU_FRAMES if coarse_BL.device.type == "cpu" else len(coarse_BL)
-    together, fine = min(budget // need, most), upscaler.positions.num_embeddings
+    together = frames_of_a_pass(upscaler, texts_BS.shape[1], budget)
+    fine = upscaler.positions.num_embeddings
     uniforms_M2 = {seed: torch.from_numpy(np.random.default_rng(seed).random((fine, 2))) for seed in set(seeds)}
     places = max(1, budget // (DRAW_BYTES * base.config.codes))
     parts = []

@@ -1,6 +1,7 @@
 """`cogstyle upscale` as a user meets it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 import cogstyle
 from cogstyle.bundle import Bundle
 from cogstyle.cli.main import main
-from cogstyle.files import read_tensors, write_tensors
+from cogstyle.files import read_tensors, sha256, write_tensors
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_bad_token_files(run, debug_bundle, damage, message):
         (["i.png", "--prompt", "word " * 60], "the text span holds 48"),
         (["i.png", "--seed", "-1"], "seed -1 must be 0 or more"),
         (["i.png", "--memory", "0"], "memory 0.0 must be positive"),
-        (["i.png", "--memory", "0.0001"], "one frame takes 1 MB, the budget is 0 MB"),
+        (["i.png", "--memory", "0.0001"], "the budget is 0.1 MB"),
     ],
 )
 def test_bad_input(run, arguments, message):
@@ -106,6 +107,18 @@ def test_an_input_is_never_written_over(run):
     before = Path("i.png").read_bytes()
     status, error = run("i.png", "--out", ".")
     assert status == 2 and "is an input" in error and Path("i.png").read_bytes() == before
+
+
+def test_an_adapter_of_another_image_model(run, debug_bundle, tmp_path, capsys):
+    other = shutil.copytree(debug_bundle, tmp_path / "other")
+    tensors, _ = read_tensors(debug_bundle / "superres.safetensors")
+    write_tensors(other / "superres.safetensors", tensors, {"base_sha256": "0" * 64})
+    manifest = (other / "bundle.toml").read_text()
+    hashes = [sha256(folder / "superres.safetensors") for folder in (debug_bundle, other)]
+    (other / "bundle.toml").write_text(manifest.replace(*hashes))
+    for command in (["upscale", "i.png"], ["sample", "a red circle", "--upscale"]):
+        assert main([*command, "--out", "large", "--adapter", str(other), "--quiet"]) == 2
+        assert "was trained on another image model" in capsys.readouterr().err and not Path("large").exists()
 
 
 def test_missing_adapter(run, debug_bundle, monkeypatch):
