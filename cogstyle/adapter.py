@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from cogstyle.model.superres import LocalAttention, SuperResolution
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 from cogstyle.model.transformer import Block, Transformer
 
@@ -23,13 +24,39 @@ def adapter_from_image(base: Transformer, *, window: int = 0, copy_output: bool 
     adapter = TemporalAdapter(config, window=window)
     for layer, block in zip(adapter.layers, base.layers, strict=True):
         assert isinstance(layer, TemporalAttention) and isinstance(block, Block)
-        layer.qkv.load_state_dict(block.qkv.state_dict())
-        if copy_output:
-            layer.dense.load_state_dict(block.dense.state_dict())
-        else:
-            nn.init.normal_(layer.dense.weight, std=0.02)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.dense.bias)  # type: ignore[arg-type]
+        _copy_attention(layer, block, copy_output)
     first = base.positions.weight[config.text_positions : config.text_positions + config.tokens]
     copies = -(-config.extra_positions // config.tokens)
     adapter.positions.weight.copy_(first.repeat(copies, 1)[: config.extra_positions])
     return adapter
+
+
+@torch.no_grad()
+def superres_from_image(
+    base: Transformer, *, factor: int, coarse_offset: int = 0, copy_output: bool = True
+) -> SuperResolution:
+    """Super-resolution that starts as a copy of the frozen attention, each fine place at its coarse one's position.
+
+    Args:
+        base: the image model; its gradients are switched off.
+        factor, coarse_offset: as `SuperResolution` takes them.
+        copy_output: copy the output projection too, as CogView2 does.
+    """
+    base.requires_grad_(False)
+    upscaler = SuperResolution(base.config, factor=factor, coarse_offset=coarse_offset)
+    for layer, block in zip(upscaler.layers, base.layers, strict=True):
+        assert isinstance(layer, LocalAttention) and isinstance(block, Block)
+        _copy_attention(layer, block, copy_output)
+    rows_YXD = base.positions.weight[upscaler.first :][: base.config.tokens].unflatten(0, base.config.grid)
+    fine_YXD = rows_YXD.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    upscaler.positions.weight.copy_(fine_YXD.flatten(0, 1))
+    return upscaler
+
+
+def _copy_attention(layer: TemporalAttention | LocalAttention, block: Block, copy_output: bool) -> None:
+    layer.qkv.load_state_dict(block.qkv.state_dict())
+    if copy_output:
+        layer.dense.load_state_dict(block.dense.state_dict())
+    else:
+        nn.init.normal_(layer.dense.weight, std=0.02)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.dense.bias)  # type: ignore[arg-type]

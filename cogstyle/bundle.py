@@ -98,7 +98,7 @@ class Bundle:
         return float(self.manifest.get("frame_rate", 1.0))
 
     def sampling(self, stage: str) -> SamplingConfig:
-        """Default sampling options of "image", "keyframes" or "interpolation"."""
+        """Default sampling options of "image", "keyframes", "interpolation" or "superres"."""
         return self._table(SamplingConfig, "sampling", stage)
 
     def has(self, file: str) -> bool:

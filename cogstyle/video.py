@@ -1,4 +1,4 @@
-"""Frames <-> files: mp4 (H.264), gif, webp, or a folder of PNG frames."""
+"""Frames <-> files: mp4 (H.264), gif, webp, or a folder of PNG frames; and what needs nothing but frames."""
 
 import os
 import shutil
@@ -18,11 +18,12 @@ SUFFIXES = (".mp4", ".gif", ".webp")
 
 @dataclass(frozen=True)
 class Video:
-    """uint8 frames [F, height, width, 3], frames a second, and how they were made."""
+    """uint8 frames [F, height, width, 3], frames a second, how they were made, and coarse tokens [F, L] if known."""
 
     frames: np.ndarray
     fps: float
     info: dict[str, Any] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write a .mp4, .gif or .webp file, or (no suffix) a folder 0000.png, 0001.png, ...; whole or not at all.
@@ -115,3 +116,14 @@ def read_image(path: Path, size: int) -> np.ndarray:
     square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
     shrinks = side > size
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def enlarge(frames: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [F, height, width, 3] -> [F, size, size, 3], bicubic."""
+    return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_CUBIC) for frame in frames])
+
+
+def psnr(frames: np.ndarray, truth: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 frames, from the squared error over all of them."""
+    error = np.square(frames.astype(np.float32) - truth).mean()
+    return float(10 * np.log10(255.0**2 / max(float(error), 1e-9)))

@@ -12,7 +12,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.training.recipe import train
 from cogstyle.training.transformer import fresh_transformer
 
-TASKS = ("text", "tokenizer", "image", "keyframes", "interpolation")
+TASKS = ("text", "tokenizer", "image", "keyframes", "interpolation", "superres")
 
 
 torch.set_num_threads(1)  # threads fight on small machines, and one is exactly repeatable

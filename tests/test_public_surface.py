@@ -14,8 +14,9 @@ FLAGS = {
     "sample": {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
         "--top-p", "--levels", "--first-frame", "--adapter", "--sheet", "--upscale", "--device", "--dtype", "--compat",
-        "--quiet",
+        "--tokens", "--quiet",
     },
+    "upscale": {"--out", "--prompt", "--seed", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "train": {"--runs", "--encode-only", "--threads", "--quiet"},
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cogstyle.errors import MediaError
-from cogstyle.video import Video, read_image
+from cogstyle.video import Video, enlarge, psnr, read_image
 
 
 @pytest.fixture
@@ -76,3 +76,13 @@ def test_read_image_crops_the_middle(tmp_path):
     for name in ("bad.png", "missing.png"):
         with pytest.raises(MediaError, match="cannot read image"):
             read_image(tmp_path / name, 32)
+
+
+def test_enlarge_and_psnr(video):
+    frames = video.frames[:, :, :32]
+    large = enlarge(frames, 96)
+    assert large.shape == (9, 96, 96, 3) and abs(large[:, 1::3, 1::3].astype(int) - frames).mean() < 1.0
+    assert psnr(frames, frames) > 100
+    assert psnr(np.full((1, 4, 4, 3), 10, np.uint8), np.full((1, 4, 4, 3), 15, np.uint8)) == pytest.approx(
+        34.15, abs=0.01
+    )

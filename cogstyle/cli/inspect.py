@@ -1,6 +1,7 @@
 """What a bundle or a SAT checkpoint folder holds, and the memory that sampling with it takes."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,11 +70,21 @@ def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts]":
 
 
 def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> dict[str, int]:
-    """Bytes of weights and of keys and values, by name; activations are small beside them."""
+    """Bytes of weights and of keys and values, by name; other activations are small beside them."""
+    import torch
+
     from cogstyle.layout import interpolation_layout, keyframe_layout
+    from cogstyle.model.superres import SuperResolution
     from cogstyle.sampling.decode import memory_bytes
     from cogstyle.sampling.pipeline import LEVELS
+    from cogstyle.sampling.upscale import frame_bytes
 
+    upscaling = {}
+    if "superres" in parts:
+        factor = math.isqrt(len(parts["superres"]["positions.weight"]) // config.tokens)
+        with torch.device("meta"):
+            upscaler = SuperResolution(config, factor=factor)
+        upscaling = {"super-resolution: one frame": frame_bytes(upscaler, config.text_span, itemsize)}
     groups = 2 ** (LEVELS - 1) * (config.frames - 1) // (config.frames // 2)
     text = config.text_span
     return {
@@ -82,6 +93,7 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
         f"interpolation: {groups} groups at once": memory_bytes(
             config, interpolation_layout(config, text), groups * 2 * batch, itemsize
         ),
+        **upscaling,
     }
 
 

@@ -45,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-frame", type=Path, default=none, help="image to start from")
     parser.add_argument("--adapter", default="shapes", metavar="BUNDLE", help="a bundle's name or folder")
     parser.add_argument("--sheet", action="store_true", help="also write FILE.png, all frames side by side")
-    parser.add_argument("--upscale", action="store_true", help="super-resolution (not built yet)")
+    parser.add_argument("--upscale", action="store_true", help="super-resolution of every frame")
+    parser.add_argument(
+        "--tokens", action="store_true", help="also write FILE.tokens.safetensors, for `cogstyle upscale`"
+    )
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the transformer's weights"
@@ -70,13 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.sampling.pipeline import load
 
     given = vars(arguments)
-    require(not arguments.upscale, "--upscale needs a super-resolution adapter, which this version does not have yet")
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
     pipe = load(arguments.adapter, device=arguments.device, dtype=arguments.dtype)
     if "prompt" in given:
         task = make_task({"prompt": arguments.prompt, "out": str(arguments.out)}, given, Path())
         pipe.check(task.prompt, task.options)
-        make_video(pipe, task, sheet=arguments.sheet, quiet=arguments.quiet)
+        make_video(pipe, task, arguments)
         print(task.out)
         return 0
     return run_file(pipe, arguments)
@@ -102,26 +104,30 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
         )
     first = line.get("first_frame", given.get("first_frame"))
     require(first is None or isinstance(first, str | Path), f"first_frame must be a path, not {first!r}")
-    options = Options(**values, compat=given.get("compat"))
+    options = Options(**values, upscale=given["upscale"], compat=given.get("compat"))
     return Task(prompt, check_suffix(folder / str(line["out"])), options, None if first is None else Path(first))
 
 
-def make_video(pipe: Any, task: Task, *, sheet: bool, quiet: bool) -> None:
-    """Sample one task and write its video, its contact sheet if asked for, and its json."""
+def make_video(pipe: Any, task: Task, arguments: argparse.Namespace) -> None:
+    """Sample one task and write its video, its contact sheet and tokens if asked for, and its json."""
     from PIL import Image
     from tqdm import tqdm
 
     from cogstyle.files import write_bytes
+    from cogstyle.sampling.token_file import SUFFIX, write_tokens
 
     total = pipe.steps(task.options, first_frame=task.first_frame is not None)
-    with tqdm(total=total, unit="token", disable=quiet, desc=task.out.name) as bar:
+    with tqdm(total=total, unit="token", disable=arguments.quiet, desc=task.out.name) as bar:
         options = task.options
         video = pipe.sample([task.prompt], [options.seed], options, first_frame=task.first_frame, progress=bar.update)[
             0
         ]
     video.save(task.out)
-    if sheet:
-        Image.fromarray(video.contact_sheet()).save(task.out.with_name(task.out.name + ".png"))
+    if arguments.sheet:
+        sheet = video.contact_sheet(scale=1 if options.upscale else 2)
+        Image.fromarray(sheet).save(task.out.with_name(task.out.name + ".png"))
+    if arguments.tokens:
+        write_tokens(task.out.with_name(task.out.name + SUFFIX), video)
     text = json.dumps({**video.info, "frames": len(video.frames)}, ensure_ascii=False, indent=1)
     write_bytes(sidecar(task.out), text.encode())
 
@@ -150,7 +156,7 @@ def run_file(pipe: Any, arguments: argparse.Namespace) -> int:
                 skipped += 1
                 continue
             pipe.check(task.prompt, task.options)
-            make_video(pipe, task, sheet=arguments.sheet, quiet=arguments.quiet)
+            make_video(pipe, task, arguments)
             print(task.out)
             made += 1
         except CogstyleError as error:

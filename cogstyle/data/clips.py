@@ -13,11 +13,15 @@ from cogstyle.data import world
 
 @dataclass(frozen=True)
 class Row:
-    """Frames uint8 [F, size, size, 3], the caption, and the seconds they span (0 for an image)."""
+    """Frames uint8 [F, size, size, 3], the caption, and the seconds they span (0 for an image).
+
+    `fine` are the same moments at a larger size, for super-resolution.
+    """
 
     frames: np.ndarray
     caption: str
     seconds: float
+    fine: np.ndarray | None = None
 
 
 def image_row(seed: int, size: int) -> Row:
@@ -51,3 +55,14 @@ def interpolation_row(seed: int, size: int, frames: int, levels: int = 3) -> Row
     start = group * (frames - 1) / fine_rate
     times = [start + k / fine_rate for k in range(frames)]
     return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / fine_rate)
+
+
+def superres_row(seed: int, size: int, factor: int) -> Row:
+    """One moment of a scene at `size` and at `factor` times that, with the full caption.
+
+    Any moment, half-faded actors too: sampling upscales every frame of a video with the text of the whole.
+    """
+    scene = world.draw_scene(seed)
+    times = [float(np.random.default_rng([seed, 4]).uniform(0.0, scene.duration))]
+    small, large = (world.render_clip(scene, times, pixels) for pixels in (size, factor * size))
+    return Row(small, world.caption(scene), 0.0, large)

@@ -24,22 +24,29 @@ TOKENIZER_KEY = "tokenizer_sha256"
 
 @dataclass(frozen=True)
 class Shards:
-    """All rows of a data set in memory: tokens [rows, F, L], captions, seconds [rows]."""
+    """All rows in memory: tokens [rows, F, L], captions, seconds [rows], and fine tokens [rows, F, M] or none."""
 
     tokens: Tensor
     captions: list[str]
     seconds: list[float]
+    fine: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
 
 
-def _encode_part(vqvae: ImageTokenizer, rows: list[Row]) -> dict[str, Tensor]:
-    frames = np.concatenate([row.frames for row in rows])
-    images_BCHW = torch.from_numpy(frames).permute(0, 3, 1, 2)
+def _ids(vqvae: ImageTokenizer, clips: list[np.ndarray]) -> Tensor:
+    """Clips of equal length -> ids int32 [clips, F, L]."""
+    images_BCHW = torch.from_numpy(np.concatenate(clips)).permute(0, 3, 1, 2)
     ids_BL = torch.cat([vqvae.encode(chunk) for chunk in images_BCHW.split(64)])
+    return ids_BL.view(len(clips), -1, ids_BL.shape[1]).to(torch.int32)
+
+
+def _encode_part(vqvae: ImageTokenizer, rows: list[Row]) -> dict[str, Tensor]:
+    fine = [row.fine for row in rows if row.fine is not None]
     return {
-        "tokens": ids_BL.view(len(rows), -1, ids_BL.shape[1]).to(torch.int32),
+        "tokens": _ids(vqvae, [row.frames for row in rows]),
+        **({"fine": _ids(vqvae, fine)} if fine else {}),
         "captions": torch.frombuffer(bytearray("\n".join(row.caption for row in rows).encode()), dtype=torch.uint8),
         "seconds": torch.tensor([row.seconds for row in rows]),
     }
@@ -69,17 +76,19 @@ def load(folder: Path, count: int, *, tokenizer_sha256: str) -> Shards:
     Raises:
         BundleError: if parts are missing or were encoded by another tokenizer.
     """
-    tokens, captions, seconds = [], [], []
+    tokens, captions, seconds, fine = [], [], [], []
     for path in sorted(folder.glob("part-*.safetensors"))[: -(-count // PART)]:
         part, meta = read_tensors(path)
         if meta.get(TOKENIZER_KEY) != tokenizer_sha256:
             raise BundleError(f"{path} was encoded by another tokenizer; remove {folder} to encode it again")
         tokens.append(part["tokens"])
+        fine += [part["fine"]] if "fine" in part else []
         captions += bytes(part["captions"].numpy()).decode().split("\n")
         seconds += part["seconds"].tolist()
     if len(captions) < count:
         raise BundleError(f"{folder} holds {len(captions)} rows, {count} are asked for")
-    return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count])
+    together = torch.cat(fine)[:count] if fine else None
+    return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together)
 
 
 def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ own token.
 Source: CogView2 (arXiv 2204.14217), "direct super-resolution".
 """
 
-from collections.abc import Iterator
+from math import gcd
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from cogstyle.model.attention import attend, hidden, text_bias
 from cogstyle.model.transformer import Block, Transformer
 
 FINE_WINDOW, COARSE_WINDOW = (9, 5), (5, 5)  # rows, columns that a fine place sees
+TILE = 2  # coarse tokens along the side of a tile; wider ones copy fewer keys and compute more hidden scores
 
 
 class LocalAttention(nn.Module):
@@ -61,70 +62,96 @@ class SuperResolution(nn.Module):
         Raises:
             LayoutError: if the coarse tokens do not fill the grid.
         """
-        config, (batch, text) = self.config, text_BS.shape
+        config, batch = self.config, len(text_BS)
         if coarse_BL.shape != (batch, config.tokens):
             raise LayoutError(f"coarse tokens {tuple(coarse_BL.shape)} must be {batch} x {config.tokens}")
         valid_BS = text_BS != config.pad
         coarse = base.embed(coarse_BL) + base.positions.weight[self.first : self.first + config.tokens]
         start = base.embed.weight[config.start_of_image]
         fine_BMD = (start + self.positions.weight).expand(batch, -1, -1)
-        x_BTD = torch.cat([base.embed_text(text_BS), coarse, fine_BMD], 1)
-        bias = _coarse_bias(valid_BS, config.tokens)
+        x_BRD = torch.cat([base.embed_text(text_BS), coarse], 1)
+        bias, window = _coarse_bias(valid_BS, config.tokens), self.window_bias(x_BRD.device)
         for block, beside in zip(base.layers, self.layers, strict=True):
             assert isinstance(block, Block) and isinstance(beside, LocalAttention)
-            x_BTD = self._layer(x_BTD, block, beside, bias, text)
-        return base.norm(x_BTD[:, text + config.tokens :])
+            x_BRD, fine_BMD = self._layer(x_BRD, fine_BMD, block, beside, bias, window)
+        return base.norm(fine_BMD)
 
-    def _layer(self, x_BTD: Tensor, block: Block, beside: LocalAttention, bias: Tensor, text: int) -> Tensor:
-        rows, heads = text + self.config.tokens, self.config.heads
-        h_BTD = block.norm1(x_BTD)
-        q, k, v = block.qkv(h_BTD[:, :rows]).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    def _layer(
+        self, x_BRD: Tensor, fine_BMD: Tensor, block: Block, beside: LocalAttention, bias: Tensor, window: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Text and coarse rows, which nothing here trains, and fine rows, which read them."""
+        first, heads = x_BRD.shape[1] - self.config.tokens, self.config.heads
+        q, k, v = block.qkv(block.norm1(x_BRD)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
         frozen_BRD = block.dense(attend(q, k, v, bias).transpose(1, 2).flatten(2))
-        fine = beside.qkv(h_BTD[:, rows:]).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-        coarse = (k[:, :, text:], v[:, :, text:])
-        local_BMD = beside.dense(self._local(fine, coarse).transpose(1, 2).flatten(2))
-        x_BTD = x_BTD + block.norm3(torch.cat([frozen_BRD, local_BMD], 1))
-        return block.mlp(x_BTD)
+        fine = beside.qkv(block.norm1(fine_BMD)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        context = self._local(fine, (k[:, :, first:], v[:, :, first:]), window)
+        local_BMD = beside.dense(context.transpose(1, 2).flatten(2))
+        return block.mlp(x_BRD + block.norm3(frozen_BRD)), block.mlp(fine_BMD + block.norm3(local_BMD))
 
-    def _local(self, fine: Tensor, coarse: tuple[Tensor, Tensor]) -> Tensor:
+    def _local(self, fine: Tensor, coarse: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         """[3, B, N, M, H] queries, keys, values of the fine rows and coarse keys, values -> context [B, N, M, H].
 
-        Neighbours are reached by shifting the whole grid, one product a neighbour: memory is one score a
-        neighbour and place, and no [M, M] matrix exists.
+        The picture is cut into tiles; all queries of a tile meet the same few keys, its own surroundings, in one
+        product, and `bias` hides what lies outside a query's window. No [M, M] matrix exists.
         """
         q, k, v = (x.unflatten(2, self.grid) for x in fine)
-        coarse_k, coarse_v = (x.unflatten(2, self.config.grid) for x in coarse)
-        scores = torch.stack([(q * key).sum(-1) for key in self._neighbours(coarse_k, k)], -1)
-        weights = (scores * q.shape[-1] ** -0.5 + self._outside(q.device)).softmax(-1)
-        context = torch.zeros_like(q)
-        for index, value in enumerate(self._neighbours(coarse_v, v)):
-            context = context + weights[..., index, None] * value
-        return context.flatten(2, 3)
+        keys, values = (
+            torch.cat([_tiles(x.unflatten(2, self.config.grid), self.tile, COARSE_WINDOW),
+                       _tiles(y, self._fine_tile, FINE_WINDOW)], 2)
+            for x, y in zip(coarse, (k, v), strict=True)
+        )  # fmt: skip
+        context = attend(_tiles(q, self._fine_tile, (1, 1)), keys, values, bias)
+        rows, columns = (side // size for side, size in zip(self.config.grid, self.tile, strict=True))
+        context = context.unflatten(2, self._fine_tile).unflatten(1, (rows, columns)).transpose(2, 3)
+        return context.reshape(q.flatten(2, 3).shape)
 
-    def _neighbours(self, coarse: Tensor, fine: Tensor) -> Iterator[Tensor]:
-        """The fine grid as each neighbour of a place sees it: coarse neighbours first, then fine ones."""
-        for view in _shifted(coarse, COARSE_WINDOW):
-            yield self._enlarge(view)
-        yield from _shifted(fine, FINE_WINDOW)
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Coarse tokens that one tile covers: rows, columns."""
+        rows, columns = (gcd(side, TILE) for side in self.config.grid)
+        return rows, columns
 
-    def _enlarge(self, x_BNYXH: Tensor) -> Tensor:
-        """Repeat every coarse place for the fine places it covers."""
-        return x_BNYXH.repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
+    @property
+    def _fine_tile(self) -> tuple[int, int]:
+        return self.tile[0] * self.factor, self.tile[1] * self.factor
 
-    def _outside(self, device: torch.device) -> Tensor:
-        """[rows, columns, neighbours] bias: -inf where a neighbour lies outside the picture."""
-        coarse, fine = (torch.ones(1, 1, *grid, 1, device=device) for grid in (self.config.grid, self.grid))
-        return hidden(torch.cat(list(self._neighbours(coarse, fine)), -1)[0, 0] > 0)
+    @property
+    def keys(self) -> int:
+        """Coarse and fine keys that all queries of a tile meet."""
+        return sum(
+            (rows + window[0] - 1) * (columns + window[1] - 1)
+            for (rows, columns), window in ((self.tile, COARSE_WINDOW), (self._fine_tile, FINE_WINDOW))
+        )
+
+    def window_bias(self, device: torch.device) -> Tensor:
+        """[1, tiles, queries, keys] bias: -inf where a key lies outside the picture or the query's window."""
+        parts = []
+        for grid, tile, window, step in (
+            (self.config.grid, self.tile, COARSE_WINDOW, self.factor),
+            (self.grid, self._fine_tile, FINE_WINDOW, 1),
+        ):
+            near = [
+                _near(queries, keys + reach - 1, reach, step)
+                for queries, keys, reach in zip(self._fine_tile, tile, window, strict=True)
+            ]
+            near_QK = (near[0][:, None, :, None] & near[1][None, :, None, :]).flatten(2).flatten(0, 1)
+            inside_GK = _tiles(torch.ones(1, 1, *grid, 1), tile, window)[0, :, :, 0] > 0
+            parts.append(near_QK & inside_GK[:, None])
+        return hidden(torch.cat(parts, -1)[None]).to(device)
 
 
-def _shifted(x_BNYXH: Tensor, window: tuple[int, int]) -> Iterator[Tensor]:
-    """The grid moved to each place of a window, raster order; zero outside."""
-    rows, columns = x_BNYXH.shape[2:4]
+def _near(queries: int, keys: int, reach: int, step: int) -> Tensor:
+    """[queries, keys] of one axis: whether a key, counted from the margin's edge, lies in the query's window."""
+    ahead = torch.arange(keys) - torch.arange(queries)[:, None] // step
+    return (ahead >= 0) & (ahead < reach)
+
+
+def _tiles(x_BNYXH: Tensor, tile: tuple[int, int], window: tuple[int, int]) -> Tensor:
+    """[B * N, tiles, places, H]: each tile with the margin that windows around its places reach; zero outside."""
     down, right = window[0] // 2, window[1] // 2
     padded = F.pad(x_BNYXH, (0, 0, right, right, down, down))
-    for y in range(window[0]):
-        for x in range(window[1]):
-            yield padded[:, :, y : y + rows, x : x + columns]
+    cut = padded.unfold(2, tile[0] + 2 * down, tile[0]).unfold(3, tile[1] + 2 * right, tile[1])
+    return cut.permute(0, 1, 2, 3, 5, 6, 4).flatten(4, 5).flatten(2, 3).flatten(0, 1)
 
 
 def _coarse_bias(valid_BS: Tensor, tokens: int) -> Tensor:

@@ -9,7 +9,7 @@ from cogstyle.layout import image_layout, keyframe_layout
 from cogstyle.sampling.decode import Stage
 from cogstyle.tokenizers.text import TextTokenizer
 
-IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE = range(3)  # first number of every random stream
+IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE, SUPERRES_STAGE = range(4)  # first number of every random stream
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ def sample(logits_BV: Tensor, uniforms_B2: Tensor, config: SamplingConfig, label
         return draw_in_clusters(
             logits_BV, uniforms_B2, labels_V, clusters=config.clusters, inner=config.inner_temperature
         )
+    if config.top_k == 1:
+        return logits_BV.argmax(-1)
     if config.top_k:
         logits_BV = top_k(logits_BV, config.top_k)
     if config.top_p < 1.0:

@@ -1,4 +1,4 @@
-"""Text in, video out: prompt -> first frame -> keyframes -> refinement levels -> pixels.
+"""Text in, video out: prompt -> first frame -> keyframes -> refinement levels (-> super-resolution) -> pixels.
 
 pipe = cogstyle.load("shapes")
 video = pipe("a red circle moves right", frame_rate=2, seed=0, levels=3)
@@ -18,12 +18,15 @@ from torch import Tensor
 
 from cogstyle.bundle import STAGES, Bundle
 from cogstyle.config import FRAME_RATES, SamplingConfig, require
-from cogstyle.errors import ConfigError, PromptError
+from cogstyle.errors import BundleError, ConfigError, PromptError
+from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Progress, Stage
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
+from cogstyle.sampling.upscale import BUDGET, frames_of_a_pass, upscale
+from cogstyle.shapes import expect_shape
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.video import Video, read_image
@@ -44,6 +47,7 @@ class Options:
     clusters: int | None = None  # of every stage; likewise below
     top_k: int | None = None
     top_p: float | None = None
+    upscale: bool = False  # super-resolution of every frame
     compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
 
     def __post_init__(self) -> None:
@@ -59,6 +63,11 @@ class Options:
             sum(x is not None for x in (self.clusters, self.top_k, self.top_p)) <= 1,
             "clusters, top_k and top_p exclude each other; set one",
         )
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that these options go through."""
+        return (*STAGES, "superres") if self.upscale else STAGES
 
     def stage(self, config: SamplingConfig, name: str) -> SamplingConfig:
         """A stage's defaults with these options laid over them."""
@@ -78,10 +87,12 @@ class Pipeline:
     Args:
         bundle: where the weights come from.
         device: torch device of the models.
+        budget: bytes that one pass of super-resolution may take beside the weights.
     """
 
     bundle: Bundle
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    budget: int = BUDGET
 
     @cached_property
     def text(self) -> TextTokenizer:
@@ -100,6 +111,10 @@ class Pipeline:
         return {stage: self.bundle.adapter(stage).to(self.device) for stage in STAGES[1:]}
 
     @cached_property
+    def upscaler(self) -> SuperResolution:
+        return self.bundle.superres().to(self.device)
+
+    @cached_property
     def labels(self) -> Tensor | None:
         labels = self.bundle.cluster_labels()
         return None if labels is None else labels.to(self.device)
@@ -112,12 +127,32 @@ class Pipeline:
         span = (self.bundle.model_config.frames - 1) / self.rate(options)
         for level in range(options.levels + 1):
             self.text.video_text(prompt.strip(), span / 2**level)
-        for stage in STAGES:
-            config = options.stage(self.bundle.sampling(stage), stage)
-            require(
-                not config.clusters or self.labels is not None,
-                f"bundle {self.bundle.folder} has no cluster labels; use top_k or top_p",
-            )
+        for stage in options.stages:
+            self._check_clusters(stage, options)
+        if options.upscale:
+            self.check_upscale(prompt, options)
+
+    def _check_clusters(self, stage: str, options: Options) -> None:
+        config = options.stage(self.bundle.sampling(stage), stage)
+        require(
+            not config.clusters or self.labels is not None,
+            f"bundle {self.bundle.folder} has no cluster labels; use top_k or top_p",
+        )
+
+    def check_upscale(self, prompt: str | None, options: Options) -> None:
+        """Raise what super-resolution with this prompt would raise; None is no prompt."""
+        if not self.bundle.has("superres.safetensors"):
+            raise BundleError(f"bundle {self.bundle.folder} has no superres.safetensors, which super-resolution needs")
+        if prompt is not None and not prompt.strip():
+            raise PromptError("the prompt is empty")
+        text, span = self._upscale_text(prompt), self.bundle.superres_config.text_span
+        if len(text) > span:
+            raise PromptError(f"prompt has {len(text)} tokens, super-resolution reads {span}: {prompt!r}")
+        self._check_clusters("superres", options)
+        frames_of_a_pass(self.upscaler, len(text), self.budget)
+
+    def _upscale_text(self, prompt: str | None) -> list[int]:
+        return self.text.image_text(None if prompt is None else prompt.strip())
 
     def rate(self, options: Options) -> float:
         """Keyframe rate of these options."""
@@ -178,6 +213,42 @@ class Pipeline:
             tokens_BFL = refine(stage, tokens_BFL, conditions, frame_rate=self.rate(options) * 2**level)
         return tokens_BFL
 
+    def upscale(
+        self,
+        tokens_BFL: Tensor,
+        prompts: Sequence[str | None],
+        seeds: Sequence[int],
+        options: Options = Options(),
+        *,
+        progress: Progress = lambda frames: None,
+    ) -> Tensor:
+        """Coarse tokens -> fine tokens [B, F, M], all frames side by side as far as `budget` allows.
+
+        A place draws with the same random numbers in every frame of a video, so chance adds no flicker.
+
+        Args:
+            prompts: one a video; None: without text.
+            progress: told the number of frames of every pass.
+
+        Raises:
+            LayoutError: if the tokens do not fill the model's grid.
+        """
+        expect_shape(tokens_BFL, "tokens_BFL", len(prompts), None, self.bundle.model_config.tokens)
+        frames = tokens_BFL.shape[1]
+        texts_BS = self.text.pad([self._upscale_text(prompt) for prompt in prompts]).to(self.device)
+        fine_RM = upscale(
+            self.image_model,
+            self.upscaler,
+            texts_BS.repeat_interleave(frames, 0),
+            tokens_BFL.flatten(0, 1).to(self.device),
+            [(SUPERRES_STAGE, seed) for seed in seeds for _ in range(frames)],
+            options.stage(self.bundle.sampling("superres"), "superres"),
+            self.labels,
+            budget=self.budget,
+            progress=progress,
+        )
+        return fine_RM.unflatten(0, (-1, frames))
+
     def decode(self, tokens_FL: Tensor) -> np.ndarray:
         """Tokens of one video -> uint8 frames [F, height, width, 3]."""
         frames = torch.cat([self.vqvae.decode(chunk) for chunk in tokens_FL.split(16)])
@@ -203,9 +274,12 @@ class Pipeline:
         clock.append(time.perf_counter())
         fine_BFL = self.interpolate(key_BFL, prompts, seeds, options, progress=progress)
         clock.append(time.perf_counter())
-        pixels = [self.decode(tokens_FL) for tokens_FL in fine_BFL]
+        shown = self.upscale(fine_BFL, prompts, seeds, options, progress=progress) if options.upscale else fine_BFL
         clock.append(time.perf_counter())
-        seconds = dict(zip(("keyframes", "interpolation", "decode"), np.diff(clock).round(3).tolist(), strict=True))
+        pixels = [self.decode(tokens) for tokens in shown]
+        clock.append(time.perf_counter())
+        names = ("keyframes", "interpolation", "superres", "decode")
+        seconds = dict(zip(names, np.diff(clock).round(3).tolist(), strict=True))
         rate = self.rate(options)
         shared = {
             "bundle": self.bundle.manifest["name"],
@@ -213,19 +287,20 @@ class Pipeline:
             "batch": len(prompts),
             "seconds": seconds,
             "first_frame": None if first_frame is None else str(first_frame),
-            "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in STAGES},
+            "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in options.stages},
         }
         videos = []
-        for frames, prompt, seed in zip(pixels, prompts, seeds, strict=True):
+        for frames, tokens, prompt, seed in zip(pixels, fine_BFL.cpu().numpy(), prompts, seeds, strict=True):
             fps = rate * 2**options.levels
             info = {"prompt": prompt, "options": {**asdict(options), "seed": seed, "frame_rate": rate}, "fps": fps}
-            videos.append(Video(frames, fps, {**info, **shared}))
+            videos.append(Video(frames, fps, {**info, **shared}, tokens))
         return videos
 
     def steps(self, options: Options, *, first_frame: bool = False) -> int:
-        """Tokens that sampling one video draws, one after the other."""
+        """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one."""
         frames, length = self.bundle.model_config.frames, self.bundle.model_config.tokens
-        return length * (frames - first_frame + (frames // 2) * options.levels)
+        upscaled = ((frames - 1) * 2**options.levels + 1) * options.upscale
+        return length * (frames - first_frame + (frames // 2) * options.levels) + upscaled
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
         """One prompt gives a Video, a list of prompts a list. Options are those of `Options`, and `first_frame`."""

@@ -19,9 +19,13 @@ from cogstyle.config import (
 from cogstyle.errors import ConfigError
 from cogstyle.training.loop import Job, LoopConfig, run
 from cogstyle.training.step import OptimConfig
+from cogstyle.training.superres import SuperResolutionJob
 from cogstyle.training.text import train_text_model
 from cogstyle.training.tokenizer import TokenizerJob
-from cogstyle.training.transformer import TASKS, TransformerJob
+from cogstyle.training.transformer import TASKS as SEQUENCE_TASKS
+from cogstyle.training.transformer import TransformerJob
+
+TASKS = (*SEQUENCE_TASKS, "superres")  # what trains on token shards
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,14 @@ class DataConfig:
 class Recipe:
     """What to train, on what, how long, and into which bundle it goes."""
 
-    task: str  # "text", "tokenizer", "image", "keyframes" or "interpolation"
+    task: str  # "text", "tokenizer", "image", "keyframes", "interpolation" or "superres"
     bundle: str  # folder of the bundle: read for what the task stands on, written at the end
     preset: str = "shapes"  # architecture of a new tokenizer or image model
     seed: int = 0
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     licence: str = "Apache-2.0"  # of the weights
     frame_rate: float | None = None  # keyframes: the rate that sampling uses unless it is told another
-    sampling: SamplingConfig | None = None  # image, keyframes, interpolation: how sampling draws by default
+    sampling: SamplingConfig | None = None  # how sampling draws by default
     optim: OptimConfig | None = None
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
@@ -93,19 +97,18 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
         config = preset(TOKENIZERS, recipe.preset)
         return TokenizerJob(config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle)
     assert recipe.data is not None
-    return TransformerJob(
-        recipe.task,
-        preset(MODELS, recipe.preset),
-        bundle=bundle,
-        data=runs / "data",
-        rows=recipe.data.rows,
-        validation_rows=recipe.data.validation_rows,
-        batch=recipe.optim.batch,
-        seed=recipe.seed,
-        caption_dropout=recipe.data.caption_dropout,
-        copy_output=recipe.copy_output,
-        quiet=quiet,
-    )
+    options: dict[str, Any] = {
+        **asdict(recipe.data),
+        "bundle": bundle,
+        "data": runs / "data",
+        "batch": recipe.optim.batch,
+        "seed": recipe.seed,
+        "copy_output": recipe.copy_output,
+        "quiet": quiet,
+    }
+    if recipe.task == "superres":
+        return SuperResolutionJob(**options)
+    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), **options)
 
 
 def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:

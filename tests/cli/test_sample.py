@@ -1,6 +1,7 @@
 """`cogstyle sample` as a user meets it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -15,8 +16,8 @@ from cogstyle.cli.main import main
 def run(debug_bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str) -> tuple[int, str]:
-        status = main(["sample", *arguments, "--adapter", str(debug_bundle), "--quiet"])
+    def call(*arguments: str, bundle: Path = debug_bundle) -> tuple[int, str]:
+        status = main(["sample", *arguments, "--adapter", str(bundle), "--quiet"])
         return status, capsys.readouterr().err
 
     return call
@@ -64,7 +65,6 @@ def test_first_frame_is_kept(run, debug_bundle):
         (["x", "--out", "v.mp4", "--temperature", "0"], "temperature 0.0 must be above 0"),
         (["x", "--out", "v.mp4", "--seed", "-1"], "seed -1 must be 0 or more"),
         (["x", "--out", "v.mp4", "--device", "nowhere"], "device 'nowhere' is not available"),
-        (["x", "--out", "v.mp4", "--upscale"], "does not have yet"),
         (["--out", "v.mp4"], "give either a PROMPT or --prompts"),
         (["--prompts", "none.jsonl", "--out", "d"], "cannot read none.jsonl"),
     ],
@@ -73,6 +73,28 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, arguments, message):
     status, error = run(*arguments)
     assert status == 2 and message in error and error.count("\n") == 1
     assert not list(Path().iterdir())
+
+
+def test_upscale_and_tokens(run, debug_bundle):
+    assert run("a red circle", "--out", "small", "--levels", "0", "--tokens")[0] == 0
+    assert run("a red circle", "--out", "large", "--levels", "0", "--upscale", "--tokens", "--sheet")[0] == 0
+    small, large = (Path(f"{name}.tokens.safetensors").read_bytes() for name in ("small", "large"))
+    assert small == large  # the coarse tokens
+    for name, side in (("small", 32), ("large", 96)):
+        with Image.open(f"{name}/0004.png") as image:
+            assert image.size == (side, side)
+    info = json.loads(Path("large.json").read_text())
+    assert info["options"]["upscale"] and "superres" in info["stages"] and info["seconds"]["superres"] > 0
+    assert not json.loads(Path("small.json").read_text())["options"]["upscale"]
+
+
+def test_upscale_without_its_adapter(run, debug_bundle, tmp_path):
+    bare = shutil.copytree(debug_bundle, tmp_path / "bare")
+    manifest = (bare / "bundle.toml").read_text().splitlines()
+    (bare / "bundle.toml").write_text("\n".join(line for line in manifest if "superres.safetensors" not in line))
+    status, error = run("x", "--out", "v.mp4", "--upscale", bundle=bare)
+    assert status == 2 and error.count("\n") == 1 and "bare has no superres.safetensors" in error
+    assert not Path("v.mp4").exists()
 
 
 def test_prompts_file(run):

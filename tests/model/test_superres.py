@@ -1,5 +1,7 @@
 """Super-resolution: local attention against a loop over neighbours, and what each row may see."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,11 +19,14 @@ def upscaler(config):
     return module.requires_grad_(False)
 
 
-def test_local_attention_by_hand(upscaler, config):
+@pytest.mark.parametrize("grid", [(4, 4), (3, 4), (2, 6)], ids=str)
+def test_local_attention_by_hand(config, grid):
+    config = replace(config, grid=grid, window=1)
+    upscaler = SuperResolution(config)
     rows, columns = upscaler.grid
     fine = torch.randn(3, 1, 1, rows * columns, 4)
     coarse = torch.randn(2, 1, 1, config.tokens, 4)
-    found = upscaler._local(fine, tuple(coarse))[0, 0]
+    found = upscaler._local(fine, tuple(coarse), upscaler.window_bias(torch.device("cpu")))[0, 0]
     q, k, v = fine[:, 0, 0]
     for place in range(0, rows * columns, 5):
         y, x = divmod(place, columns)

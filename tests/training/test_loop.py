@@ -54,7 +54,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(task, optimizer, debug_b
     assert (tmp_path / "parts" / "curves.png").exists() and list((tmp_path / "parts").glob("sample-*.png"))
 
 
-@pytest.mark.parametrize("task", ["image", "keyframes", "interpolation"])
+@pytest.mark.parametrize("task", ["image", "keyframes", "interpolation", "superres"])
 def test_the_loss_falls_and_the_base_stays(task, debug_bundle, tmp_path):
     recipe = load_recipe(debug_recipe(tmp_path, task, steps=60, bundle=debug_bundle))
     job = make_job(recipe, runs=tmp_path, quiet=True)

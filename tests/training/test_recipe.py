@@ -11,7 +11,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "train").rglob("*.toml"))
 
 
 def test_there_are_recipes():
-    assert {path.stem for path in RECIPES} >= {"text", "tokenizer", "image", "keyframes", "interpolation"}
+    assert {path.stem for path in RECIPES} >= {"text", "tokenizer", "image", "keyframes", "interpolation", "superres"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

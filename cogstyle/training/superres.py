@@ -1,0 +1,129 @@
+"""Training super-resolution beside a frozen image model: every fine token of a frame in one pass."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cogstyle.adapter import superres_from_image
+from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.config import SuperResConfig
+from cogstyle.data import clips, shards, world
+from cogstyle.training.loss import token_loss
+from cogstyle.video import enlarge, psnr
+
+SHOWN = 32  # validation scenes whose pixels are compared
+
+
+class SuperResolutionJob:
+    """Cross-entropy of the fine tokens, given the coarse ones and the caption.
+
+    Args:
+        rows: training samples, each a moment of another scene at both sizes.
+        caption_dropout: share of the samples without caption, as an image without one is upscaled.
+    """
+
+    def __init__(
+        self,
+        *,
+        bundle: Path,
+        data: Path,
+        rows: int,
+        validation_rows: int,
+        batch: int,
+        seed: int,
+        caption_dropout: float,
+        copy_output: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        self.bundle, self.batch, self.seed, self.dropout = bundle, batch, seed, caption_dropout
+        source = Bundle(bundle)
+        torch.manual_seed(seed)
+        self.transformer = source.image_model()
+        self.sizes = SuperResConfig(text_span=source.model_config.text_span)
+        self.upscaler = superres_from_image(
+            self.transformer,
+            factor=self.sizes.factor,
+            coarse_offset=self.sizes.coarse_offset,
+            copy_output=copy_output,
+        )
+        self.module: nn.Module = self.upscaler
+        self.text, self.vqvae = source.text(), source.vqvae()
+        make = partial(clips.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
+        digest = source.hashes()["tokenizer.safetensors"]
+        self.train, self.held_back = (
+            self._rows(make, data, count, first, digest, quiet)
+            for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
+        )
+        self.shown = [make(world.VALIDATION_SEED + number) for number in range(min(SHOWN, validation_rows))]
+
+    def _rows(
+        self, make: partial[clips.Row], data: Path, count: int, first_seed: int, digest: str, quiet: bool
+    ) -> shards.Shards:
+        folder = data / f"superres-{shards.fingerprint(first_seed, sorted(make.keywords.items()), digest)}"
+        shards.encode(
+            lambda number: make(first_seed + number),
+            count,
+            folder,
+            vqvae=self.vqvae,
+            tokenizer_sha256=digest,
+            quiet=quiet,
+        )
+        return shards.load(folder, count, tokenizer_sha256=digest)
+
+    def trained(self) -> list[nn.Parameter]:
+        return list(self.module.parameters())
+
+    def _logits(self, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray) -> Tensor:
+        """Logits of all fine places, [B, M, V]."""
+        captions = [None if drop else data.captions[pick] for pick, drop in zip(picks, dropped, strict=True)]
+        text_BS = self.text.pad([self.text.image_text(caption) for caption in captions])
+        h_BMD = self.upscaler(self.transformer, text_BS, data.tokens[torch.from_numpy(picks), 0].long())
+        return self.transformer.logits(h_BMD)
+
+    def _loss(self, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray) -> Tensor:
+        assert data.fine is not None
+        return token_loss(self._logits(data, picks, dropped), data.fine[torch.from_numpy(picks), 0]).mean(1)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        picks = shards.shuffled(len(self.train), self.batch, step, self.seed)
+        dropped = np.random.default_rng([self.seed, step, 1]).random(self.batch) < self.dropout
+        return self._loss(self.train, picks, dropped).mean(), {}
+
+    def _batches(self, count: int) -> list[np.ndarray]:
+        return np.array_split(np.arange(count), -(-count // self.batch))
+
+    @torch.no_grad()
+    def _best(self, count: int) -> np.ndarray:
+        """The first validation rows upscaled to the likeliest tokens, uint8 [count, height, width, 3]."""
+        parts = []
+        for picks in self._batches(count):
+            best_BM = self._logits(self.held_back, picks, np.zeros(len(picks), bool)).argmax(-1)
+            parts.append(self.vqvae.decode(best_BM).permute(0, 2, 3, 1).numpy())
+        return np.concatenate(parts)
+
+    def _shown(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The true pictures and the small ones enlarged, uint8 [count, height, width, 3]."""
+        truth = np.concatenate([row.fine for row in self.shown[:count] if row.fine is not None])
+        return truth, enlarge(np.concatenate([row.frames for row in self.shown[:count]]), truth.shape[1])
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        picks_of = self._batches(len(self.held_back))
+        losses = [self._loss(self.held_back, picks, np.zeros(len(picks), bool)) for picks in picks_of]
+        truth, bicubic = self._shown(len(self.shown))
+        return {
+            "validation_loss": torch.cat(losses).mean().item(),
+            "psnr": psnr(self._best(len(truth)), truth),
+            "bicubic_psnr": psnr(bicubic, truth),
+        }
+
+    def picture(self) -> np.ndarray:
+        """Bicubic enlargement over the likeliest tokens over the truth."""
+        truth, bicubic = self._shown(6)
+        return np.concatenate([np.concatenate(list(row), 1) for row in (bicubic, self._best(6), truth)])
+
+    def export(self) -> None:
+        update_bundle(self.bundle, {"superres.safetensors": self.module.state_dict()}, superres=self.sizes)
