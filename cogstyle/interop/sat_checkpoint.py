@@ -247,5 +247,7 @@ def describe(config: ModelConfig, role: str, superres: SuperResConfig) -> dict[s
         "layout": [span, span + config.tokens, span + config.frames * config.tokens],
         "window_size": config.window if role == "interpolation" else -1,
         "additional_seqlen": config.extra_positions,
+        "image_codes": config.codes,
+        "text_positions": config.text_positions,
         "cogvideo_stage": 2 if role == "interpolation" else 1,
     }
