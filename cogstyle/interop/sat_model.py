@@ -7,8 +7,9 @@ every rank computes its share of the heads.
 Source: SwissArmyTransformer 0.4.12, whose hooks a mixin fills.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,7 @@ class PositionMixin(BaseMixin):
 
     def __init__(self, rows: int, width: int, *, first: int, length: int) -> None:
         super().__init__()
-        self.first, self.length = first, length
+        self.first, self.length, self.rows = first, length, first + rows
         self.position_embeddings = nn.Embedding(rows, width)
 
     def position_embedding_forward(self, position_ids: Tensor, **_: Any) -> Tensor:
@@ -203,6 +204,8 @@ class CogVideoModel(BaseModel):
         wanted_P = layout.image_positions().to(places_BP.device)
         if places_BP.shape[1] != len(wanted_P) or not bool((places_BP == wanted_P).all()):
             raise LayoutError(f"position_ids after {text} text tokens are not those of frames of {self.length} tokens")
+        if (rows := self.get_mixin("extra_position_embedding").rows) <= (last := int(position_ids.max())):
+            raise LayoutError(f"position {last} lies beyond the {rows} rows of the tables")
         valid_BS = attention_mask[:, 0, 0] > 0
         windows = set(self.get_mixin("attention_plus").windows)
         temporal: dict[Window | None, Channel] = {
@@ -232,30 +235,31 @@ def host_inputs(config: ModelConfig, text_BS: Tensor, tokens_BFL: Tensor, times:
 
 
 @contextmanager
-def _training_on(cuda: bool) -> Iterator[None]:
-    """SAT's timers wait for the GPU even where there is none."""
-    if cuda:
+def _without_gpu() -> Iterator[None]:
+    """What SAT and DeepSpeed do on a machine without GPU that only a GPU could, or that is not worth it."""
+    with (
+        patch.object(torch.cuda, "synchronize", lambda: None),  # SAT's timers wait for the GPU
+        patch("deepspeed.comm.torch.build_shm_op", lambda: None),  # else a minute of compiling; gloo does as well
+    ):
         yield
-    else:
-        with patch.object(torch.cuda, "synchronize", lambda: None):
-            yield
 
 
 def training_arguments(options: Sequence[str]) -> Any:
     """SAT's options as its training wants them, on a GPU or, with gloo, on a CPU; mode is always finetune."""
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it even where there is no launcher
     if torch.cuda.is_available():
         return sat.get_args([*options, "--mode", "finetune"])
     # SAT parses training only with a GPU's number, and saves a GPU's random state unless told not to
     args = sat.get_args([*options, "--distributed-backend", "gloo", "--no-save-rng", "--mode", "inference"])
+    require(not args.deepspeed_config, f"--deepspeed_config {args.deepspeed_config} is read only where there is a GPU")
+    optimizer = {"lr": args.lr, "betas": [0.9, 0.95], "weight_decay": args.weight_decay, "torch_adam": True}
     args.mode, args.deepspeed = "finetune", True
     args.deepspeed_config = {
         "train_micro_batch_size_per_gpu": args.batch_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "gradient_clipping": 0.1,
-        "optimizer": {
-            "type": "AdamW",
-            "params": {"lr": args.lr, "betas": [0.9, 0.95], "weight_decay": args.weight_decay, "torch_adam": True},
-        },
+        "zero_optimization": {"stage": 1},  # SAT saves only what ZeRO or half precision has wrapped
+        "optimizer": {"type": "AdamW", "params": optimizer},
     }
     return args
 
@@ -281,7 +285,7 @@ def finetune(
         raise ConfigError(f"missing option {', '.join('--' + name.replace('_', '-') for name in missing)}")
     model, args = CogVideoModel.from_pretrained(args.load, args)
     args.load, args.summary_dir = None, args.summary_dir or args.save
-    with _training_on(torch.cuda.is_available()):
+    with nullcontext() if torch.cuda.is_available() else _without_gpu():
         sat.training_main(
             args,
             model_cls=model,
