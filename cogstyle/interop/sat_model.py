@@ -39,16 +39,11 @@ except ImportError as error:
 
 SPLIT_FROM = 1000  # rows from which SAT splits the token embedding among tensor-parallel ranks
 
-# What a released checkpoint holds beside weights: numpy's random state. torch reads it only if it is told to.
-torch.serialization.add_safe_globals(
-    [
-        np.ndarray,
-        np.dtype,
-        type(np.dtype(np.uint32)),
-        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-        (np._core.multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
-    ]
-)
+# Released checkpoints hold numpy's random state beside the weights; torch's safe reader has to be told what that is.
+REBUILD_ARRAY = np.empty(0).__reduce__()[0]
+NUMPY_GLOBALS = [np.ndarray, np.dtype, type(np.dtype(np.uint32))]
+NUMPY_GLOBALS += [(REBUILD_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+torch.serialization.add_safe_globals(NUMPY_GLOBALS)
 
 
 @dataclass(frozen=True)
@@ -79,11 +74,15 @@ class TemporalMixin(BaseMixin):
         self.dense = nn.ModuleList(layer.dense for layer in self.beside)
         self.attn_distribution = nn.ParameterList(layer.gate for layer in self.beside)
 
-    def attention_forward(self, hidden_states: Tensor, mask: Tensor, *, layer_id: Any, channels: Channels, **_: Any):  # noqa: ANN201
+    def attention_forward(
+        self, hidden_states: Tensor, mask: Tensor, *, layer_id: Any, channels: Channels, **_: Any
+    ) -> Tensor:
         """SAT's hook: both channels of a layer, [B, T, D] -> [B, T, D]."""
         layer = int(layer_id)
         frozen, beside = self.transformer.layers[layer].attention, self.beside[layer]
-        q_BTNH, k_BTNH, v_BTNH = frozen.query_key_value(hidden_states).unflatten(-1, (3, -1, beside.head_width)).unbind(2)
+        q_BTNH, k_BTNH, v_BTNH = (
+            frozen.query_key_value(hidden_states).unflatten(-1, (3, -1, beside.head_width)).unbind(2)
+        )
         spatial_BTD = frozen.dense(channels.spatial(layer, q_BTNH, k_BTNH, v_BTNH).flatten(2))
         return beside(layer, hidden_states, spatial_BTD, channels.temporal[self.windows[layer]], channels.text)
 
@@ -152,7 +151,12 @@ class CogVideoModel(BaseModel):
         )
         require(not getattr(args, "parallel_output", False), "parallel_output has no effect: logits are gathered")
         super().__init__(args, transformer=transformer, **kwargs)
-        self.text_positions, self.codes, self.grid, self.window = args.text_positions, args.image_codes, (side, side), window
+        self.text_positions, self.codes, self.grid, self.window = (
+            args.text_positions,
+            args.image_codes,
+            (side, side),
+            window,
+        )
         linear = {"params_dtype": kwargs.get("params_dtype", torch.float32), "skip_init": args.skip_init}
         sizes = args.num_layers, args.hidden_size
         self.add_mixin(
@@ -165,7 +169,9 @@ class CogVideoModel(BaseModel):
     def add_model_specific_args(cls, parser: Any) -> Any:
         """What `model_config.json` says beyond SAT's own options; released folders leave out the last two."""
         group = parser.add_argument_group("CogVideoModel")
-        group.add_argument("--layout", type=int, nargs=3, default=[64, 464, 2064], help="ends of text, frame 1, frame F")
+        group.add_argument(
+            "--layout", type=int, nargs=3, default=[64, 464, 2064], help="ends of text, frame 1, frame F"
+        )
         group.add_argument("--window-size", type=int, default=-1, help="side of attention windows, -1: full attention")
         group.add_argument("--additional-seqlen", type=int, default=2000, help="positions of later frames")
         group.add_argument("--cogvideo-stage", type=int, default=1, help="1: keyframes, 2: interpolation")

@@ -66,7 +66,7 @@ def refusals(folder: str) -> None:
         model(inputs, positions + 16 * (positions >= 48), mask)
     with pytest.raises(ConfigError, match="missing option --save, --train-data"):
         sat_model.finetune(["--load", folder, "--train-iters", "1"], *[print] * 3)
-    with pytest.raises(ConfigError, match="deepspeed_config x.json is read only where there is a GPU"):
+    with pytest.raises(ConfigError, match=r"deepspeed_config x\.json is read only where there is a GPU"):
         sat_model.finetune(["--deepspeed_config", "x.json", "--train-iters", "1"], *[print] * 3)
 
 

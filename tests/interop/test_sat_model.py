@@ -22,7 +22,6 @@ from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.data import clips, shards
 from cogstyle.errors import BundleError
-from cogstyle.interop import sat_checkpoint
 from cogstyle.interop.sat_bundle import export_sat, import_sat
 from cogstyle.layout import Role, interpolation_layout, keyframe_layout
 from cogstyle.training.loss import token_loss
@@ -106,7 +105,9 @@ def written_out(config, text, tokens):
 
 
 def time_order(config, role, text):
-    return keyframe_layout(config, text) if role == "keyframes" else interpolation_layout(config, text, given_first=False)
+    return (
+        keyframe_layout(config, text) if role == "keyframes" else interpolation_layout(config, text, given_first=False)
+    )
 
 
 def twin(folder, role, wide, beside, bundle, ranks):
@@ -244,7 +245,7 @@ def test_a_fine_tune_comes_back(role, ranks, bare, wide, beside, bundle, tmp_pat
 def test_without_sat_the_reason_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "sat", None)
     monkeypatch.delitem(sys.modules, "cogstyle.interop.sat_model", raising=False)
-    with pytest.raises(BundleError, match=r"SAT as a host needs SwissArmyTransformer .*: pip install 'cogstyle\[sat\]'"):
+    with pytest.raises(
+        BundleError, match=r"SAT as a host needs SwissArmyTransformer .*: pip install 'cogstyle\[sat\]'"
+    ):
         importlib.import_module("cogstyle.interop.sat_model")
-
-
