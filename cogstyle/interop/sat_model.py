@@ -41,7 +41,7 @@ SPLIT_FROM = 1000  # rows from which SAT splits the token embedding among tensor
 
 # Released checkpoints hold numpy's random state beside the weights; torch's safe reader has to be told what that is.
 REBUILD_ARRAY = np.empty(0).__reduce__()[0]
-NUMPY_GLOBALS = [np.ndarray, np.dtype, type(np.dtype(np.uint32))]
+NUMPY_GLOBALS: list[Any] = [np.ndarray, np.dtype, type(np.dtype(np.uint32))]
 NUMPY_GLOBALS += [(REBUILD_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
 torch.serialization.add_safe_globals(NUMPY_GLOBALS)
 
@@ -80,10 +80,8 @@ class TemporalMixin(BaseMixin):
         """SAT's hook: both channels of a layer, [B, T, D] -> [B, T, D]."""
         layer = int(layer_id)
         frozen, beside = self.transformer.layers[layer].attention, self.beside[layer]
-        q_BTNH, k_BTNH, v_BTNH = (
-            frozen.query_key_value(hidden_states).unflatten(-1, (3, -1, beside.head_width)).unbind(2)
-        )
-        spatial_BTD = frozen.dense(channels.spatial(layer, q_BTNH, k_BTNH, v_BTNH).flatten(2))
+        qkv_BTNH = frozen.query_key_value(hidden_states).unflatten(-1, (3, -1, beside.head_width)).unbind(2)
+        spatial_BTD = frozen.dense(channels.spatial(layer, *qkv_BTNH).flatten(2))
         return beside(layer, hidden_states, spatial_BTD, channels.temporal[self.windows[layer]], channels.text)
 
     @torch.no_grad()
