@@ -180,6 +180,8 @@ def model_config(
 ) -> ModelConfig:
     """Our config of a checkpoint; token ids are icetk's and positions the release's unless given.
 
+    A checkpoint made by us says `image_codes` and `text_positions` itself.
+
     Raises:
         BundleError: if the checkpoint does not say its sizes.
         ConfigError: if they do not fit together.
@@ -202,12 +204,12 @@ def model_config(
         width=width,
         heads=heads,
         vocabulary=vocabulary,
-        codes=codes,
+        codes=given.get("image_codes", codes),
         start_of_image=start_of_image,
         pad=pad,
         grid=(side, side),
         text_span=span,
-        text_positions=text_positions,
+        text_positions=given.get("text_positions", text_positions),
         positions=positions,
         window=given["window_size"] if given.get("window_size", -1) > 0 else side // 2,
         **temporal,

@@ -143,33 +143,27 @@ class CogVideoModel(BaseModel):
             whole - first <= args.additional_seqlen,
             f"additional_seqlen {args.additional_seqlen} must hold the {whole - first} tokens of later frames",
         )
+        ranks, vocabulary = args.model_parallel_size, args.vocab_size
         require(
-            args.model_parallel_size == 1 or args.vocab_size >= SPLIT_FROM,
-            f"SAT splits a vocabulary from {SPLIT_FROM} ids on; with {args.vocab_size} use model_parallel_size 1",
+            ranks == 1 or (vocabulary >= SPLIT_FROM and vocabulary % ranks == 0),
+            f"vocab_size {vocabulary} must be {SPLIT_FROM} or more and a multiple of model_parallel_size {ranks}",
         )
         require(not getattr(args, "parallel_output", False), "parallel_output has no effect: logits are gathered")
         super().__init__(args, transformer=transformer, **kwargs)
-        self.text_positions, self.codes, self.grid, self.window = (
-            args.text_positions,
-            args.image_codes,
-            (side, side),
-            window,
-        )
+        self.text_positions, self.codes = args.text_positions, args.image_codes
+        self.grid, self.window = (side, side), window
+        width = args.hidden_size
         linear = {"params_dtype": kwargs.get("params_dtype", torch.float32), "skip_init": args.skip_init}
-        sizes = args.num_layers, args.hidden_size
-        self.add_mixin(
-            "extra_position_embedding",
-            PositionMixin(args.additional_seqlen, args.hidden_size, first=later, length=self.length),
-        )
-        self.add_mixin("attention_plus", TemporalMixin(*sizes, args.num_attention_heads, window=window, **linear))
+        positions = PositionMixin(args.additional_seqlen, width, first=later, length=self.length)
+        self.add_mixin("extra_position_embedding", positions)
+        temporal = TemporalMixin(args.num_layers, width, args.num_attention_heads, window=window, **linear)
+        self.add_mixin("attention_plus", temporal)
 
     @classmethod
     def add_model_specific_args(cls, parser: Any) -> Any:
         """What `model_config.json` says beyond SAT's own options; released folders leave out the last two."""
         group = parser.add_argument_group("CogVideoModel")
-        group.add_argument(
-            "--layout", type=int, nargs=3, default=[64, 464, 2064], help="ends of text, frame 1, frame F"
-        )
+        group.add_argument("--layout", type=int, nargs=3, default=[64, 464, 2064], help="ends of text, frame 1, video")
         group.add_argument("--window-size", type=int, default=-1, help="side of attention windows, -1: full attention")
         group.add_argument("--additional-seqlen", type=int, default=2000, help="positions of later frames")
         group.add_argument("--cogvideo-stage", type=int, default=1, help="1: keyframes, 2: interpolation")
@@ -206,7 +200,8 @@ class CogVideoModel(BaseModel):
         places_BP = position_ids[:, text:] - self.text_positions
         layout = self.frame_layout(text, (places_BP[0, :: self.length] // self.length).tolist())
         wanted_P = layout.image_positions().to(places_BP.device)
-        if places_BP.shape[1] != len(wanted_P) or not bool((places_BP == wanted_P).all()):
+        fits = 0 < places_BP.shape[1] == len(wanted_P) and min(layout.times) >= 0
+        if not fits or not bool((places_BP == wanted_P).all()):
             raise LayoutError(f"position_ids after {text} text tokens are not those of frames of {self.length} tokens")
         if (rows := self.get_mixin("extra_position_embedding").rows) <= (last := int(position_ids.max())):
             raise LayoutError(f"position {last} lies beyond the {rows} rows of the tables")

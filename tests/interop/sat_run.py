@@ -47,7 +47,8 @@ def refusals(folder: str) -> None:
         ({"window_size": 3}, "window_size 3 does not divide the 4 rows"),
         ({"max_sequence_length": 60}, "max_sequence_length 60 must hold text_positions 48 and 16 tokens"),
         ({"additional_seqlen": 63}, "additional_seqlen 63 must hold the 64 tokens"),
-        ({"vocab_size": 433, "model_parallel_size": 2}, "with 433 use model_parallel_size 1"),
+        ({"vocab_size": 433, "model_parallel_size": 2}, "vocab_size 433 must be 1000 or more"),
+        ({"vocab_size": 1537, "model_parallel_size": 2}, "vocab_size 1537 .* a multiple of model_parallel_size 2"),
         ({"parallel_output": True}, "parallel_output has no effect"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -62,6 +63,10 @@ def refusals(folder: str) -> None:
         model(inputs[:, :-1], positions[:, :-1], mask)
     with pytest.raises(LayoutError, match="after 6 text tokens are not those of frames of 16 tokens"):
         model(inputs, positions + (positions == 50), mask)
+    with pytest.raises(LayoutError, match="after 6 text tokens are not those of frames of 16 tokens"):
+        model(inputs, positions - 16 * (positions >= 48), mask)
+    with pytest.raises(LayoutError, match="after 6 text tokens are not those of frames of 16 tokens"):
+        model(inputs[:, :6], positions[:, :6], mask)
     with pytest.raises(LayoutError, match="position 143 lies beyond the 128 rows of the tables"):
         model(inputs, positions + 16 * (positions >= 48), mask)
     with pytest.raises(ConfigError, match="missing option --save, --train-data"):

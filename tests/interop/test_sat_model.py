@@ -227,7 +227,7 @@ def test_a_fine_tune_comes_back(role, ranks, bare, wide, beside, bundle, tmp_pat
     saved = Path(printed.split("saved ")[1].strip())
     assert saved.parent == tmp_path / "out"
 
-    import_sat(saved, tmp_path / "back", role=role, codes=32, pad=32, start_of_image=432, text_positions=48)
+    import_sat(saved, tmp_path / "back", role=role, codes=32, pad=32, start_of_image=432)
     back = Bundle(tmp_path / "back")
     for name, value in back.image_model().state_dict().items():
         assert torch.equal(value, wide.state_dict()[name]), f"{name} is frozen"
