@@ -112,9 +112,9 @@ def time_order(config, role, text):
 
 def twin(folder, role, wide, beside, bundle, ranks):
     """A checkpoint of our weights, its inputs, and our logits of all image places."""
-    if ranks == 1:
-        export_sat(Bundle(bundle), folder, role=role)
-    else:
+    if ranks == 1 or role == "keyframes":
+        export_sat(Bundle(bundle), folder, role=role, ranks=ranks)
+    else:  # as SAT itself would split it, with its bookkeeping
         write(folder, wide, beside[role], ranks=ranks)
     torch.manual_seed(6)
     text, tokens = draw(wide.config)
