@@ -32,7 +32,7 @@ from tests.interop.sat_folder import sat_weights, shard, write
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT.parent / "shared" / "parity" / "public"
 STAGES = {"keyframes": "stage1", "interpolation": "stage2"}
-LOGITS = 2e-4
+LOGITS, PARAMETERS = 2e-4, 2e-6
 
 
 def launch(ranks: int, *arguments: object) -> str:
@@ -239,7 +239,7 @@ def test_a_fine_tune_comes_back(role, ranks, bare, wide, beside, bundle, tmp_pat
         if name.endswith("qkv.bias"):  # a bias of all keys changes nothing: its gradient is rounding error
             found, wanted, old = (torch.cat([x[:width], x[2 * width :]]) for x in (found, wanted, old))
         assert not torch.equal(wanted, old), f"{name} should train"
-        assert (found - wanted).abs().max() <= 2e-5, name
+        assert (found - wanted).abs().max() <= PARAMETERS, name
 
 
 def test_without_sat_the_reason_is_one_line(monkeypatch):
