@@ -1,14 +1,16 @@
-# Every target makes .venv from constraints.txt when it is missing or older than what it is made from.
+# Targets make .venv from constraints.txt when it is missing or older than what it is made from.
 PYTHON ?= python3
 BIN := .venv/bin
+# The package alone, and with what tests and checks need (SwissArmyTransformer, DeepSpeed, ruff, ...).
 READY := .venv/.ready
+TESTS_READY := .venv/.tests-ready
 
 .PHONY: demo test test-icetk check format clean
 
 demo: $(READY)  ## sample three prompts with the shipped weights into demo/
 	$(BIN)/python sample/demo.py
 
-test: $(READY)  ## run the tests
+test: $(TESTS_READY)  ## run the tests
 	$(BIN)/python -m pytest
 
 test-icetk:  ## compare with the real icetk, in an environment of its own (it pins an old protobuf; gigabytes)
@@ -17,18 +19,22 @@ test-icetk:  ## compare with the real icetk, in an environment of its own (it pi
 	.venv-icetk/bin/python -m pip install --quiet --editable .
 	.venv-icetk/bin/python -m pytest tests/interop/test_icetk_package.py tests/interop/test_icetk.py
 
-check: $(READY)  ## format, lint and types
+check: $(TESTS_READY)  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(TESTS_READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(TESTS_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 

@@ -1,7 +1,7 @@
 """Which parameters train, and how an adapter starts from the frozen image model."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cogstyle.model.superres import LocalAttention, SuperResolution
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
@@ -26,8 +26,7 @@ def adapter_from_image(base: Transformer, *, window: int = 0, copy_output: bool 
         assert isinstance(layer, TemporalAttention) and isinstance(block, Block)
         _copy_attention(layer, block, copy_output)
     first = base.positions.weight[config.text_positions : config.text_positions + config.tokens]
-    copies = -(-config.extra_positions // config.tokens)
-    adapter.positions.weight.copy_(first.repeat(copies, 1)[: config.extra_positions])
+    adapter.positions.weight.copy_(later_positions(first, config.extra_positions))
     return adapter
 
 
@@ -60,3 +59,8 @@ def _copy_attention(layer: TemporalAttention | LocalAttention, block: Block, cop
     else:
         nn.init.normal_(layer.dense.weight, std=0.02)  # type: ignore[arg-type]
         nn.init.zeros_(layer.dense.bias)  # type: ignore[arg-type]
+
+
+def later_positions(first_LD: Tensor, rows: int) -> Tensor:
+    """The positions of the first frame over and over, [rows, D]: where those of later frames start."""
+    return first_LD.repeat(-(-rows // len(first_LD)), 1)[:rows]

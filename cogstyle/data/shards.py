@@ -70,14 +70,14 @@ def encode(
             write_tensors(path, _encode_part(vqvae, rows), {TOKENIZER_KEY: tokenizer_sha256})
 
 
-def load(folder: Path, count: int, *, tokenizer_sha256: str) -> Shards:
-    """Read the first `count` rows.
+def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Shards:
+    """Read the first `count` rows, or all of them.
 
     Raises:
         BundleError: if parts are missing or were encoded by another tokenizer.
     """
     tokens, captions, seconds, fine = [], [], [], []
-    for path in sorted(folder.glob("part-*.safetensors"))[: -(-count // PART)]:
+    for path in sorted(folder.glob("part-*.safetensors"))[: None if count is None else -(-count // PART)]:
         part, meta = read_tensors(path)
         if meta.get(TOKENIZER_KEY) != tokenizer_sha256:
             raise BundleError(f"{path} was encoded by another tokenizer; remove {folder} to encode it again")
@@ -85,8 +85,8 @@ def load(folder: Path, count: int, *, tokenizer_sha256: str) -> Shards:
         fine += [part["fine"]] if "fine" in part else []
         captions += bytes(part["captions"].numpy()).decode().split("\n")
         seconds += part["seconds"].tolist()
-    if len(captions) < count:
-        raise BundleError(f"{folder} holds {len(captions)} rows, {count} are asked for")
+    if len(captions) < (wanted := 1 if count is None else count):
+        raise BundleError(f"{folder} holds {len(captions)} rows, {wanted} are asked for")
     together = torch.cat(fine)[:count] if fine else None
     return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together)
 

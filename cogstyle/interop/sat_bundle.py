@@ -138,30 +138,38 @@ def _merged(bundle: Bundle, config: ModelConfig, base: Mapping[str, Tensor], rol
     return new
 
 
-def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes") -> None:
-    """Write the image model and one adapter of a bundle as a SAT checkpoint folder of one rank.
+def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: int = 1) -> None:
+    """Write the image model and one adapter of a bundle as a SAT checkpoint folder.
+
+    Args:
+        ranks: tensor-parallel processes that the weights are split for.
 
     Raises:
-        BundleError: if the bundle has no such adapter, or `folder` exists.
+        BundleError: if the bundle has no such adapter or cannot be split so, or `folder` exists.
     """
     if role not in ROLES:
         raise BundleError(f"unknown role {role!r}; known are {', '.join(ROLES)}")
     if folder.exists():
         raise BundleError(f"{folder} exists; name a new folder")
+    config = source.model_config
+    if ranks < 1 or config.heads % ranks or config.vocabulary % ranks:
+        raise BundleError(f"{config.heads} heads and {config.vocabulary} ids cannot be split evenly for {ranks} ranks")
     sides = {"base": "image.safetensors", "adapter": f"{role}.safetensors"}
     weights: dict[str, Tensor] = {}
     for side, name in sides.items():
         tensors, _ = read_tensors(source.file(name))
         # cloned: torch.save would write the whole mapped file for each of its tensors
         weights |= {sat.sat_name(side, ours): value.clone() for ours, value in tensors.items()}
+    described = sat.describe(config, role, source.superres_config) | {"model_parallel_size": ranks}
     scratch = folder.with_name(folder.name + ".part")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         (scratch / "1").mkdir(parents=True)
         (scratch / "latest").write_text("1")
-        described = sat.describe(source.model_config, role, source.superres_config)
         (scratch / "model_config.json").write_text(json.dumps(described, indent=4))
-        torch.save({"module": weights, "iteration": 1}, scratch / "1" / "mp_rank_00_model_states.pt")
+        for rank in range(ranks):
+            module = {name: sat.split(name, value, ranks)[rank] for name, value in weights.items()}
+            torch.save({"module": module, "iteration": 1}, scratch / "1" / f"mp_rank_{rank:02d}_model_states.pt")
         os.replace(scratch, folder)
     except (OSError, RuntimeError) as error:
         raise BundleError(f"cannot write {folder}: {error}") from None

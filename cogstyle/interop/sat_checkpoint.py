@@ -108,19 +108,34 @@ def read_checkpoint(folder: Path) -> SatCheckpoint:
     return SatCheckpoint(config, {name: merge(name, [rank[name] for rank in ranks]) for name in ranks[0]})
 
 
-def merge(name: str, shards: list[Tensor]) -> Tensor:
-    """One tensor from its shards: QKV interleaved in three, column-parallel by rows, row-parallel by columns."""
-    if len(shards) == 1:
-        return shards[0]
+def shared_axis(name: str) -> tuple[int, int] | None:
+    """(axis, parts) by which tensor-parallel ranks share a weight, each part on its own; None: each holds it whole."""
     if "query_key_value" in name:
-        thirds = zip(*(shard.chunk(3) for shard in shards), strict=True)
-        return torch.cat([torch.cat(parts) for parts in thirds])
+        return 0, 3
     if "dense_h_to_4h" in name or name == "transformer.word_embeddings.weight":
-        return torch.cat(shards)
+        return 0, 1
     row_parallel = "dense_4h_to_h" in name or "attention.dense" in name or "attention_plus.dense" in name
-    if row_parallel and name.endswith("weight"):
-        return torch.cat(shards, 1)
-    return shards[0]
+    return (1, 1) if row_parallel and name.endswith("weight") else None
+
+
+def merge(name: str, shards: list[Tensor]) -> Tensor:
+    """One tensor from its shards."""
+    shared = shared_axis(name)
+    if len(shards) == 1 or shared is None:
+        return shards[0]
+    axis, parts = shared
+    each = zip(*(shard.chunk(parts, axis) for shard in shards), strict=True)
+    return torch.cat([torch.cat(part, axis) for part in each], axis)
+
+
+def split(name: str, whole: Tensor, ranks: int) -> list[Tensor]:
+    """The inverse of `merge`."""
+    shared = shared_axis(name)
+    if ranks == 1 or shared is None:
+        return [whole] * ranks
+    axis, parts = shared
+    each = zip(*(part.chunk(ranks, axis) for part in whole.chunk(parts, axis)), strict=True)
+    return [torch.cat(pieces, axis) for pieces in each]
 
 
 def our_name(name: str) -> tuple[str, str]:
@@ -180,6 +195,8 @@ def model_config(
 ) -> ModelConfig:
     """Our config of a checkpoint; token ids are icetk's and positions the release's unless given.
 
+    A checkpoint made by us says `image_codes` and `text_positions` itself.
+
     Raises:
         BundleError: if the checkpoint does not say its sizes.
         ConfigError: if they do not fit together.
@@ -202,12 +219,12 @@ def model_config(
         width=width,
         heads=heads,
         vocabulary=vocabulary,
-        codes=codes,
+        codes=given.get("image_codes", codes),
         start_of_image=start_of_image,
         pad=pad,
         grid=(side, side),
         text_span=span,
-        text_positions=text_positions,
+        text_positions=given.get("text_positions", text_positions),
         positions=positions,
         window=given["window_size"] if given.get("window_size", -1) > 0 else side // 2,
         **temporal,
@@ -247,5 +264,7 @@ def describe(config: ModelConfig, role: str, superres: SuperResConfig) -> dict[s
         "layout": [span, span + config.tokens, span + config.frames * config.tokens],
         "window_size": config.window if role == "interpolation" else -1,
         "additional_seqlen": config.extra_positions,
+        "image_codes": config.codes,
+        "text_positions": config.text_positions,
         "cogvideo_stage": 2 if role == "interpolation" else 1,
     }

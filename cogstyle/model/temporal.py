@@ -3,6 +3,8 @@
 Source: CogVideo (arXiv 2205.15868), section 3.2.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,47 +12,50 @@ from cogstyle.config import ModelConfig, require
 from cogstyle.layout import Window
 from cogstyle.model.attention import Channel
 
+Linear = Callable[[int, int], nn.Module]  # (features in, features out) -> a projection with bias
+
 
 class TemporalAttention(nn.Module):
     """Attention over frames and the gate that mixes it with the frozen spatial channel.
 
     Args:
-        linear: class of the two projections, so that tensor-parallel ones can stand in.
+        column, row: make the projections into and out of the heads. Tensor-parallel ones can stand in: one that
+            gives each rank the queries, keys and values of its heads, and one that sums over the ranks.
     """
 
-    def __init__(self, width: int, heads: int, *, linear: type[nn.Module] = nn.Linear) -> None:
+    def __init__(self, width: int, heads: int, *, column: Linear = nn.Linear, row: Linear = nn.Linear) -> None:
         super().__init__()
-        self.heads = heads
-        self.qkv = linear(width, 3 * width)
-        self.dense = linear(width, width)
+        self.head_width = width // heads
+        self.qkv = column(width, 3 * width)
+        self.dense = row(width, width)
         self.gate = nn.Parameter(torch.zeros(width))
 
     def forward(self, layer: int, h_BTD: Tensor, spatial_BTD: Tensor, channel: Channel, text: int) -> Tensor:
         """Mix into `spatial_BTD`, the output of the frozen channel: text rows pass, image rows are gated."""
-        q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).unflatten(-1, (3, -1, self.head_width)).unbind(2)
         temporal_BPD = self.dense(channel(layer, q_BTNH[:, text:], k_BTNH, v_BTNH).flatten(2))
         gate = self.gate.sigmoid()
         mixed_BPD = gate * spatial_BTD[:, text:] + (1.0 - gate) * temporal_BPD
         return torch.cat([spatial_BTD[:, :text], mixed_BPD], 1) if text else mixed_BPD
 
 
+def layer_windows(layers: int, window: int) -> list[Window | None]:
+    """The window of each layer, `window` tokens a side (0: full attention); every second one moves by half a side."""
+    return [Window(window, shift=window // 2 * (layer % 2)) if window else None for layer in range(layers)]
+
+
 class TemporalAdapter(nn.Module):
     """All that a video task adds to the frozen image model: one TemporalAttention a layer, new positions.
 
     Args:
-        window: side of the attention windows in tokens, 0 for full attention; every second layer
-            moves its windows by half their side. `windows` holds the window of each layer: it belongs to
-            the layer, so inserting layers does not change those that are there.
+        window: side of the attention windows in tokens, 0 for full attention. `windows` holds the window of
+            each layer: it belongs to the layer, so inserting layers does not change those that are there.
     """
 
-    def __init__(self, config: ModelConfig, *, window: int = 0, linear: type[nn.Module] = nn.Linear) -> None:
+    def __init__(self, config: ModelConfig, *, window: int = 0) -> None:
         super().__init__()
         require(0 <= window <= min(config.grid), f"window {window} must be 0 (full) to {min(config.grid)}")
         self.config, self.window = config, window
-        self.windows = [
-            Window(window, shift=window // 2 * (layer % 2)) if window else None for layer in range(config.layers)
-        ]
-        self.layers = nn.ModuleList(
-            TemporalAttention(config.width, config.heads, linear=linear) for _ in range(config.layers)
-        )
+        self.windows = layer_windows(config.layers, window)
+        self.layers = nn.ModuleList(TemporalAttention(config.width, config.heads) for _ in range(config.layers))
         self.positions = nn.Embedding(config.extra_positions, config.width)

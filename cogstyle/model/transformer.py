@@ -55,6 +55,12 @@ class Block(nn.Module):
         return x_BTD + self.norm4(self.down(F.gelu(self.up(self.norm2(x_BTD)), approximate="tanh")))
 
 
+def shifted(tokens_BFL: Tensor, start_of_image: int) -> Tensor:
+    """Tokens -> inputs [B, F * L]: <start_of_image> first, then each token but the last of its frame."""
+    start = tokens_BFL.new_full((*tokens_BFL.shape[:2], 1), start_of_image)
+    return torch.cat([start, tokens_BFL[:, :, :-1]], 2).flatten(1)
+
+
 @dataclass
 class Memory:
     """Keys and values kept for sampling: the spatial channel's own frame, the temporal channel's video."""
@@ -114,9 +120,8 @@ class Transformer(nn.Module):
         return F.linear(h_BTD, self.embed.weight[: self.config.codes])
 
     def shift(self, tokens_BFL: Tensor) -> Tensor:
-        """Tokens -> inputs [B, F * L]: <start_of_image> first, then each token but the last of its frame."""
-        start = tokens_BFL.new_full((*tokens_BFL.shape[:2], 1), self.config.start_of_image)
-        return torch.cat([start, tokens_BFL[:, :, :-1]], 2).flatten(1)
+        """`shifted` with this model's <start_of_image>."""
+        return shifted(tokens_BFL, self.config.start_of_image)
 
     def forward(
         self,

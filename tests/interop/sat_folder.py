@@ -50,11 +50,19 @@ def write(folder, model, adapter, *, ranks=1, dtype=torch.float32):
     (folder / "latest").write_text("7")
     whole = config.text_span + config.frames * config.tokens
     described = {
+        "model_class": "CogVideoModel",
         "num_layers": config.layers,
+        "hidden_size": config.width,
         "num_attention_heads": config.heads,
+        "vocab_size": config.vocabulary,
+        "layernorm_order": "sandwich",
+        "max_sequence_length": config.positions,
         "model_parallel_size": ranks,
         "layout": [config.text_span, config.text_span + config.tokens, whole],
         "window_size": adapter.window or -1,
+        "additional_seqlen": config.extra_positions,
+        "image_codes": config.codes,
+        "text_positions": config.text_positions,
     }
     (folder / "model_config.json").write_text(json.dumps(described))
     for rank in range(ranks):

@@ -138,6 +138,8 @@ def test_exports_are_refused(folders, debug_bundle):
     del bare.manifest["files"]["superres.safetensors"]
     with pytest.raises(BundleError, match=r"has no superres\.safetensors"):
         export_sat(bare, folders / "new", role="superres")
+    with pytest.raises(BundleError, match="2 heads and 433 ids cannot be split evenly for 2 ranks"):
+        export_sat(Bundle(debug_bundle), folders / "new", ranks=2)
     with pytest.raises(BundleError, match="unknown role 'image'"):
         export_sat(Bundle(debug_bundle), folders / "new", role="image")
 
