@@ -128,9 +128,15 @@ def keyframe_layout(config: ModelConfig, text: int, *, known: int = 1) -> FrameL
     return FrameLayout(text, config.grid, tuple(range(config.frames)), roles)
 
 
-def interpolation_layout(config: ModelConfig, text: int, *, given_first: bool = True) -> FrameLayout:
-    """Every second frame is given; `given_first` puts those ahead in memory, else frames lie in time order."""
-    times = tuple(range(config.frames))
+def interpolation_layout(
+    config: ModelConfig, text: int, *, given_first: bool = True, gaps: int | None = None
+) -> FrameLayout:
+    """Every second frame is given; `given_first` puts those ahead in memory, else frames lie in time order.
+
+    Args:
+        gaps: generated frames, each between two given ones; default: as many as the model's frames have.
+    """
+    times = tuple(range(config.frames if gaps is None else 2 * gaps + 1))
     if given_first:
         times = times[::2] + times[1::2]
     roles = tuple(Role.GENERATED if time % 2 else Role.GIVEN for time in times)

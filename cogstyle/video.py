@@ -111,11 +111,38 @@ def read_image(path: Path, size: int) -> np.ndarray:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, UnidentifiedImageError) as error:
         raise MediaError(f"cannot read image {path}: {error}") from None
+    return square(pixels, size)
+
+
+def square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [height, width, 3] -> [size, size, 3]: the largest centred square, resized."""
     side = min(pixels.shape[:2])
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
-    square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
-    shrinks = side > size
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    middle = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    return cv2.resize(middle, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+
+
+def read_last_frames(path: Path, count: int, *, frame_rate: float, size: int) -> np.ndarray:
+    """The end of a video as uint8 [1..count, size, size, 3], `frame_rate` frames a second; fewer if it is shorter.
+
+    Raises:
+        MediaError: if it cannot be read.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            frames = [
+                (float(f.time or 0.0), square(f.to_ndarray(format="rgb24"), size)) for f in container.decode(video=0)
+            ]
+    except (OSError, ValueError, IndexError) as error:
+        raise MediaError(f"cannot read video {path}: {error}") from None
+    if not frames:
+        raise MediaError(f"cannot read video {path}: it has no frames")
+    times = np.array([time for time, _ in frames])
+    wanted = times[-1] - np.arange(count - 1, -1, -1) / frame_rate
+    half = 0.5 / frame_rate  # a wanted moment shortly before the start still means the first frame
+    return np.stack([frames[int(np.abs(times - t).argmin())][1] for t in wanted if t > times[0] - half])
 
 
 def enlarge(frames: np.ndarray, size: int) -> np.ndarray:

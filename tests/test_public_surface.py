@@ -14,9 +14,13 @@ FLAGS = {
     "sample": {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
         "--top-p", "--levels", "--first-frame", "--adapter", "--sheet", "--upscale", "--device", "--dtype", "--compat",
-        "--tokens", "--quiet",
+        "--tokens", "--windows", "--continue", "--quiet",
     },
     "upscale": {"--out", "--prompt", "--seed", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
+    "interpolate": {
+        "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--adapter", "--sheet", "--tokens", "--upscale",
+        "--device", "--quiet",
+    },
     "train": {"--runs", "--encode-only", "--threads", "--quiet"},
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},

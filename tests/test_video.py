@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cogstyle.errors import MediaError
-from cogstyle.video import Video, enlarge, psnr, read_image
+from cogstyle.video import Video, enlarge, psnr, read_image, read_last_frames
 
 
 @pytest.fixture
@@ -86,3 +86,17 @@ def test_enlarge_and_psnr(video):
     assert psnr(np.full((1, 4, 4, 3), 10, np.uint8), np.full((1, 4, 4, 3), 15, np.uint8)) == pytest.approx(
         34.15, abs=0.01
     )
+
+
+def test_the_end_of_a_video_is_read_by_time(tmp_path):
+    frames = np.stack([np.full((48, 64, 3), 10 * k, np.uint8) for k in range(25)])  # 3 s at 8 a second
+    Video(frames, 8.0).save(tmp_path / "v.mp4")
+    last = read_last_frames(tmp_path / "v.mp4", 3, frame_rate=2.0, size=32)
+    assert last.shape == (3, 32, 32, 3)
+    assert np.abs(last.mean((1, 2, 3)) - [160, 200, 240]).max() < 4  # 2 s, 2.5 s and 3 s
+    short = read_last_frames(tmp_path / "v.mp4", 3, frame_rate=0.5, size=32)
+    assert len(short) == 2  # it is too short for a third
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    for name in ("bad.mp4", "none.mp4"):
+        with pytest.raises(MediaError, match=f"cannot read video .*{name}"):
+            read_last_frames(tmp_path / name, 3, frame_rate=2.0, size=32)

@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--top-k", type=int, default=none, help="draw among this many best tokens")
     which.add_argument("--top-p", type=float, default=none, help="draw among the best tokens that hold this share")
     parser.add_argument("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
+    parser.add_argument(
+        "--windows", type=int, default=1, help="more than 1: a longer video, each window adds two keyframes"
+    )
     parser.add_argument("--first-frame", type=Path, default=none, help="image to start from")
+    parser.add_argument("--continue", dest="follows", type=Path, metavar="VIDEO", help="video to go on from")
     parser.add_argument("--adapter", default="shapes", metavar="BUNDLE", help="a bundle's name or folder")
     parser.add_argument("--sheet", action="store_true", help="also write FILE.png, all frames side by side")
     parser.add_argument("--upscale", action="store_true", help="super-resolution of every frame")
@@ -66,7 +70,7 @@ class Task:
     prompt: str
     out: Path
     options: Any  # cogstyle.Options
-    first_frame: Path | None
+    start: dict[str, Any]  # what the video starts from beside the prompt, by the names of Pipeline.sample
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -104,8 +108,9 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
         )
     first = line.get("first_frame", given.get("first_frame"))
     require(first is None or isinstance(first, str | Path), f"first_frame must be a path, not {first!r}")
-    options = Options(**values, upscale=given["upscale"], compat=given.get("compat"))
-    return Task(prompt, check_suffix(folder / str(line["out"])), options, None if first is None else Path(first))
+    options = Options(**values, windows=given["windows"], upscale=given["upscale"], compat=given.get("compat"))
+    start = {"first_frame": None if first is None else Path(first), "follows": given["follows"]}
+    return Task(prompt, check_suffix(folder / str(line["out"])), options, start)
 
 
 def make_video(pipe: Any, task: Task, arguments: argparse.Namespace) -> None:
@@ -114,17 +119,16 @@ def make_video(pipe: Any, task: Task, arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from cogstyle.files import write_bytes
+    from cogstyle.sampling.keyframes import OVERLAP
     from cogstyle.sampling.token_file import SUFFIX, write_tokens
 
-    total = pipe.steps(task.options, first_frame=task.first_frame is not None)
-    with tqdm(total=total, unit="token", disable=arguments.quiet, desc=task.out.name) as bar:
-        options = task.options
-        video = pipe.sample([task.prompt], [options.seed], options, first_frame=task.first_frame, progress=bar.update)[
-            0
-        ]
+    known = OVERLAP if task.start.get("follows") else int(task.start.get("first_frame") is not None)
+    total = 0 if task.start.get("images") else pipe.steps(task.options, known=known)
+    with tqdm(total=total or None, unit="token", disable=arguments.quiet, desc=task.out.name) as bar:
+        (video,) = pipe.sample([task.prompt], [task.options.seed], task.options, **task.start, progress=bar.update)
     video.save(task.out)
     if arguments.sheet:
-        sheet = video.contact_sheet(scale=1 if options.upscale else 2)
+        sheet = video.contact_sheet(scale=1 if task.options.upscale else 2)
         Image.fromarray(sheet).save(task.out.with_name(task.out.name + ".png"))
     if arguments.tokens:
         write_tokens(task.out.with_name(task.out.name + SUFFIX), video)

@@ -11,6 +11,8 @@ from cogstyle.tokenizers.text import TextTokenizer
 
 IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE, SUPERRES_STAGE = range(4)  # first number of every random stream
 
+OVERLAP = 3  # keyframes that a window of a longer video takes over: enough to see how things move
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -40,8 +42,11 @@ def first_frames(stage: Stage, conditions: Conditions) -> Tensor:
     return stage.fill(blank_BFL, layout, texts, [(IMAGE_STAGE, seed) for seed in conditions.seeds])
 
 
-def keyframes(stage: Stage, known_BFL: Tensor, conditions: Conditions, *, frame_rate: float) -> Tensor:
+def keyframes(stage: Stage, known_BFL: Tensor, conditions: Conditions, *, frame_rate: float, window: int = 0) -> Tensor:
     """Known first keyframes [B, 1.., L] -> all keyframes [B, F, L] at `frame_rate` frames a second.
+
+    Args:
+        window: each window of a longer video has its own random numbers.
 
     Raises:
         LayoutError: if no keyframe is known, or all are.
@@ -51,4 +56,13 @@ def keyframes(stage: Stage, known_BFL: Tensor, conditions: Conditions, *, frame_
     texts = conditions.texts((frames - 1) / frame_rate)
     layout = keyframe_layout(stage.model.config, texts[0].shape[1], known=known)
     tokens_BFL = torch.cat([known_BFL, known_BFL.new_zeros(batch, frames - known, length)], 1)
-    return stage.fill(tokens_BFL, layout, texts, [(KEYFRAME_STAGE, seed) for seed in conditions.seeds])
+    seeds = [(KEYFRAME_STAGE, seed, window) if window else (KEYFRAME_STAGE, seed) for seed in conditions.seeds]
+    return stage.fill(tokens_BFL, layout, texts, seeds)
+
+
+def extend(stage: Stage, tokens_BFL: Tensor, conditions: Conditions, *, frame_rate: float, windows: int) -> Tensor:
+    """Keyframes [B, K, L] -> [B, K + windows * (F - OVERLAP), L]: each window goes on from the last frames."""
+    for window in range(1, windows + 1):
+        more_BFL = keyframes(stage, tokens_BFL[:, -OVERLAP:], conditions, frame_rate=frame_rate, window=window)
+        tokens_BFL = torch.cat([tokens_BFL, more_BFL[:, OVERLAP:]], 1)
+    return tokens_BFL

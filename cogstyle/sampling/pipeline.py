@@ -24,13 +24,14 @@ from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Progress, Stage
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
+from cogstyle.sampling.keyframes import OVERLAP, SUPERRES_STAGE, Conditions, extend, first_frames, keyframes
 from cogstyle.sampling.upscale import BUDGET, frames_of_a_pass, upscale
 from cogstyle.shapes import expect_shape
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
-from cogstyle.video import Video, read_image
+from cogstyle.video import Video, read_image, read_last_frames
 
+WINDOWS = 100  # the most that one call samples
 DTYPES = ("float32", "bfloat16", "float16")
 LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
 
@@ -42,6 +43,7 @@ class Options:
     frame_rate: float | None = None  # keyframes a second
     seed: int = 0
     levels: int = LEVELS  # refinement levels, 0 = keyframes only
+    windows: int = 1  # windows of keyframes, each going on from the last frames of the one before
     guidance: float | None = None  # of keyframes
     temperature: float | None = None  # of keyframes
     clusters: int | None = None  # of every stage; likewise below
@@ -58,6 +60,7 @@ class Options:
         )
         require(0 <= self.levels <= LEVELS, f"levels {self.levels} must be 0 to {LEVELS}")
         require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
+        require(1 <= self.windows <= WINDOWS, f"windows {self.windows} must be 1 to {WINDOWS}")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
         require(
             sum(x is not None for x in (self.clusters, self.top_k, self.top_p)) <= 1,
@@ -172,10 +175,18 @@ class Pipeline:
 
     # ---------------------------------------------------------------- one stage at a time
 
+    def encode(self, frames: np.ndarray) -> Tensor:
+        """uint8 frames [F, height, width, 3] -> tokens [F, L]."""
+        return self.vqvae.encode(torch.from_numpy(frames).permute(0, 3, 1, 2).to(self.device))
+
     def encode_image(self, path: str | Path) -> Tensor:
         """An image file as the tokens of one frame, [1, L]."""
-        pixels = torch.from_numpy(read_image(Path(path), self.bundle.tokenizer_config.image_size))
-        return self.vqvae.encode(pixels.permute(2, 0, 1)[None].to(self.device))
+        return self.encode(read_image(Path(path), self.bundle.tokenizer_config.image_size)[None])
+
+    def encode_end(self, path: str | Path, frame_rate: float) -> Tensor:
+        """The last keyframes of a video file, as many as a window goes on from, as tokens [1.., L]."""
+        size = self.bundle.tokenizer_config.image_size
+        return self.encode(read_last_frames(Path(path), OVERLAP, frame_rate=frame_rate, size=size))
 
     def keyframes(
         self,
@@ -186,7 +197,7 @@ class Pipeline:
         first_BFL: Tensor | None = None,
         progress: Progress = lambda tokens: None,
     ) -> Tensor:
-        """Prompts -> keyframe tokens [B, F, L].
+        """Prompts -> keyframe tokens [B, F, L], more frames with `options.windows`.
 
         Args:
             seeds: one a prompt.
@@ -195,8 +206,9 @@ class Pipeline:
         conditions = self.conditions(prompts, seeds)
         if first_BFL is None:
             first_BFL = first_frames(self.stage("image", options, progress), conditions)
-        stage = self.stage("keyframes", options, progress)
-        return keyframes(stage, first_BFL, conditions, frame_rate=self.rate(options))
+        stage, rate = self.stage("keyframes", options, progress), self.rate(options)
+        tokens_BFL = keyframes(stage, first_BFL, conditions, frame_rate=rate)
+        return extend(stage, tokens_BFL, conditions, frame_rate=rate, windows=options.windows - 1)
 
     def interpolate(
         self,
@@ -263,14 +275,34 @@ class Pipeline:
         options: Options = Options(),
         *,
         first_frame: str | Path | None = None,
+        follows: str | Path | None = None,
+        images: Sequence[str | Path] = (),
         progress: Progress = lambda tokens: None,
     ) -> list[Video]:
-        """A video for each prompt; the same prompt, seed and options give the same tokens in any batch."""
+        """A video for each prompt; the same prompt, seed and options give the same tokens in any batch.
+
+        Args:
+            first_frame: an image to start from.
+            follows: a video file to go on from; its last keyframes are the first ones.
+            images: image files that are the keyframes, two or more: only refinement is left to do.
+        """
         for prompt in prompts:
             self.check(prompt, options)
+        given = {"first_frame": first_frame, "follows": follows, "images": images or None}
+        several = [name for name, value in given.items() if value is not None]
+        require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
+        require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
         clock = [time.perf_counter()]
-        first = None if first_frame is None else self.encode_image(first_frame)[None].expand(len(prompts), -1, -1)
-        key_BFL = self.keyframes(prompts, seeds, options, first_BFL=first, progress=progress)
+        known_FL = None
+        if first_frame is not None or images:
+            known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
+        elif follows is not None:
+            known_FL = self.encode_end(follows, self.rate(options))
+        known_BFL = None if known_FL is None else known_FL[None].expand(len(prompts), -1, -1)
+        if images and known_BFL is not None:
+            key_BFL = known_BFL
+        else:
+            key_BFL = self.keyframes(prompts, seeds, options, first_BFL=known_BFL, progress=progress)
         clock.append(time.perf_counter())
         fine_BFL = self.interpolate(key_BFL, prompts, seeds, options, progress=progress)
         clock.append(time.perf_counter())
@@ -286,7 +318,7 @@ class Pipeline:
             "files": self.bundle.hashes(),
             "batch": len(prompts),
             "seconds": seconds,
-            "first_frame": None if first_frame is None else str(first_frame),
+            "given": {name: str(value) for name, value in given.items() if value is not None},
             "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in options.stages},
         }
         videos = []
@@ -296,18 +328,22 @@ class Pipeline:
             videos.append(Video(frames, fps, {**info, **shared}, tokens))
         return videos
 
-    def steps(self, options: Options, *, first_frame: bool = False) -> int:
-        """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one."""
+    def steps(self, options: Options, *, known: int = 0) -> int:
+        """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
+
+        Args:
+            known: keyframes that are given.
+        """
         frames, length = self.bundle.model_config.frames, self.bundle.model_config.tokens
-        upscaled = ((frames - 1) * 2**options.levels + 1) * options.upscale
-        return length * (frames - first_frame + (frames // 2) * options.levels) + upscaled
+        key = frames + (options.windows - 1) * (frames - OVERLAP)
+        upscaled = ((key - 1) * 2**options.levels + 1) * options.upscale
+        return length * (key - known + (frames // 2) * options.levels) + upscaled
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
-        """One prompt gives a Video, a list of prompts a list. Options are those of `Options`, and `first_frame`."""
-        first_frame = options.pop("first_frame", None)
+        """One prompt gives a Video, a list a list. Options are those of `Options`, and what `sample` can start from."""
+        given = {name: options.pop(name) for name in ("first_frame", "follows", "images") if name in options}
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        chosen = Options(seed=seed, **options)
-        videos = self.sample(prompts, [seed] * len(prompts), chosen, first_frame=first_frame)
+        videos = self.sample(prompts, [seed] * len(prompts), Options(seed=seed, **options), **given)
         return videos[0] if isinstance(prompt, str) else videos
 
 

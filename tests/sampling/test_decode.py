@@ -8,7 +8,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
 from cogstyle.sampling.decode import Stage, decode, sampler
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import Conditions, keyframes
+from cogstyle.sampling.keyframes import OVERLAP, Conditions, extend, keyframes
 from cogstyle.sampling.logits import guide
 from tests.model.test_transformer import some_text, some_tokens
 
@@ -76,9 +76,29 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
     assert not torch.equal(together[1:2], run(["bcde"], [8], first[1:2]))
 
 
-def test_refine_keeps_known_frames_and_refuses_odd_counts(model, adapters, config):
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
+def test_refine_fills_every_gap_and_keeps_what_is_known(model, adapters, config, count):
     conditions, stage = Conditions(["a"], [0], Words(config)), Stage(model, adapters["interpolation"], SamplingConfig())
-    coarse = some_tokens(config, 1, 5)
-    assert torch.equal(refine(stage, coarse, conditions, frame_rate=4.0)[:, ::2], coarse)
-    with pytest.raises(LayoutError, match="4 frames cannot be interpolated"):
-        refine(stage, coarse[:, :4], conditions, frame_rate=4.0)
+    coarse = some_tokens(config, 1, count)
+    fine = refine(stage, coarse, conditions, frame_rate=4.0)
+    assert fine.shape == (1, 2 * count - 1, config.tokens)
+    assert torch.equal(fine[:, ::2], coarse)
+    assert all(len(frame.unique()) > 1 for frame in fine[0, 1::2])  # drawn, not left blank
+
+
+def test_one_frame_has_no_gap(model, adapters, config):
+    conditions, stage = Conditions(["a"], [0], Words(config)), Stage(model, adapters["interpolation"], SamplingConfig())
+    with pytest.raises(LayoutError, match="1 frame cannot be interpolated"):
+        refine(stage, some_tokens(config, 1, 1), conditions, frame_rate=4.0)
+
+
+def test_a_longer_video_goes_on_from_its_last_frames(model, adapters, config):
+    conditions, stage = Conditions(["a"], [3], Words(config)), Stage(model, adapters["keyframes"], SamplingConfig())
+    first = keyframes(stage, some_tokens(config, 1, 1), conditions, frame_rate=2.0)
+    longer = extend(stage, first, conditions, frame_rate=2.0, windows=2)
+    assert longer.shape == (1, 5 + 2 * (5 - OVERLAP), config.tokens)
+    assert torch.equal(longer[:, :5], first)
+    again = keyframes(stage, first[:, -OVERLAP:], conditions, frame_rate=2.0, window=1)
+    assert torch.equal(longer[:, 5:7], again[:, OVERLAP:])
+    same_numbers = keyframes(stage, first[:, -OVERLAP:], conditions, frame_rate=2.0)
+    assert not torch.equal(again, same_numbers)  # each window has its own
