@@ -14,7 +14,7 @@ FLAGS = {
     "sample": {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
         "--top-p", "--levels", "--first-frame", "--adapter", "--sheet", "--upscale", "--device", "--dtype", "--compat",
-        "--tokens", "--windows", "--continue", "--quiet",
+        "--tokens", "--windows", "--continue", "--memory", "--quiet",
     },
     "upscale": {"--out", "--prompt", "--seed", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {

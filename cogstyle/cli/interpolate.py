@@ -34,6 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
     )
     pipe = load(arguments.adapter, device=arguments.device)
     pipe.check(task.prompt, task.options)
-    sample.make_video(pipe, task, arguments)
-    print(task.out)
+    sample.make_videos(pipe, [task], arguments)
     return 0

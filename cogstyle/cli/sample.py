@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cogstyle.errors import CogstyleError, ConfigError, MediaError, PromptError
 
 HELP = "text in, video out"
 EXAMPLE = 'cogstyle sample "a red circle moves right" --out circle.mp4'
+LARGEST_BATCH = 16  # videos sampled side by side; more gain nothing
 KEYS = ("prompt", "out", "frame_rate", "seed", "guidance", "levels", "first_frame")
 
 
@@ -53,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens", action="store_true", help="also write FILE.tokens.safetensors, for `cogstyle upscale`"
     )
+    parser.add_argument(
+        "--memory", type=float, help="gigabytes that the videos of a batch may take (default: half of what is free)"
+    )
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the transformer's weights"
@@ -77,13 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.sampling.pipeline import load
 
     given = vars(arguments)
+    require(arguments.memory is None or arguments.memory > 0, f"memory {arguments.memory} must be positive")
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
     pipe = load(arguments.adapter, device=arguments.device, dtype=arguments.dtype)
     if "prompt" in given:
         task = make_task({"prompt": arguments.prompt, "out": str(arguments.out)}, given, Path())
         pipe.check(task.prompt, task.options)
-        make_video(pipe, task, arguments)
-        print(task.out)
+        make_videos(pipe, [task], arguments)
         return 0
     return run_file(pipe, arguments)
 
@@ -113,27 +118,39 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
     return Task(prompt, check_suffix(folder / str(line["out"])), options, start)
 
 
-def make_video(pipe: Any, task: Task, arguments: argparse.Namespace) -> None:
-    """Sample one task and write its video, its contact sheet and tokens if asked for, and its json."""
-    from PIL import Image
+def make_videos(pipe: Any, tasks: Sequence[Task], arguments: argparse.Namespace) -> None:
+    """Sample tasks that differ in prompt and seed only; write videos, contact sheets and tokens if asked for, json."""
     from tqdm import tqdm
 
-    from cogstyle.files import write_bytes
     from cogstyle.sampling.keyframes import OVERLAP
+
+    first = tasks[0]
+    known = OVERLAP if first.start.get("follows") else int(first.start.get("first_frame") is not None)
+    total = None if first.start.get("images") else pipe.steps(first.options, known=known)
+    name = first.out.name if len(tasks) == 1 else f"{len(tasks)} videos"
+    with tqdm(total=total, unit="token", disable=arguments.quiet, desc=name) as bar:
+        prompts, seeds = [task.prompt for task in tasks], [task.options.seed for task in tasks]
+        videos = pipe.sample(prompts, seeds, first.options, **first.start, progress=bar.update)
+    for task, video in zip(tasks, videos, strict=True):
+        write_video(task.out, video, sheet=arguments.sheet, tokens=arguments.tokens)
+        print(task.out)
+
+
+def write_video(out: Path, video: Any, *, sheet: bool, tokens: bool) -> None:
+    """A video and what goes beside it; the json is the last."""
+    from PIL import Image
+
+    from cogstyle.files import write_bytes
     from cogstyle.sampling.token_file import SUFFIX, write_tokens
 
-    known = OVERLAP if task.start.get("follows") else int(task.start.get("first_frame") is not None)
-    total = 0 if task.start.get("images") else pipe.steps(task.options, known=known)
-    with tqdm(total=total or None, unit="token", disable=arguments.quiet, desc=task.out.name) as bar:
-        (video,) = pipe.sample([task.prompt], [task.options.seed], task.options, **task.start, progress=bar.update)
-    video.save(task.out)
-    if arguments.sheet:
-        sheet = video.contact_sheet(scale=1 if task.options.upscale else 2)
-        Image.fromarray(sheet).save(task.out.with_name(task.out.name + ".png"))
-    if arguments.tokens:
-        write_tokens(task.out.with_name(task.out.name + SUFFIX), video)
+    video.save(out)
+    if sheet:
+        picture = video.contact_sheet(scale=1 if video.info["options"]["upscale"] else 2)
+        Image.fromarray(picture).save(out.with_name(out.name + ".png"))
+    if tokens:
+        write_tokens(out.with_name(out.name + SUFFIX), video)
     text = json.dumps({**video.info, "frames": len(video.frames)}, ensure_ascii=False, indent=1)
-    write_bytes(sidecar(task.out), text.encode())
+    write_bytes(sidecar(out), text.encode())
 
 
 def sidecar(out: Path) -> Path:
@@ -147,7 +164,8 @@ def run_file(pipe: Any, arguments: argparse.Namespace) -> int:
         lines = arguments.prompts.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {arguments.prompts}: {error}") from None
-    failures, made, skipped = [], 0, 0
+    failures: dict[int, str] = {}  # by line
+    tasks, skipped = [], 0
     taken: set[Path] = set()
     for number, text in enumerate(lines, 1):
         if not text.strip():
@@ -160,15 +178,36 @@ def run_file(pipe: Any, arguments: argparse.Namespace) -> int:
                 skipped += 1
                 continue
             pipe.check(task.prompt, task.options)
-            make_video(pipe, task, arguments)
-            print(task.out)
-            made += 1
+            tasks.append((number, task))
         except CogstyleError as error:
-            failures.append(f"line {number}: {error}")
+            failures[number] = str(error)
+    bad = len(failures)
+    for batch in batches(pipe, tasks, arguments):
+        try:
+            make_videos(pipe, [task for _, task in batch], arguments)
+        except CogstyleError as error:
+            failures |= {number: str(error) for number, _ in batch}
+    made = len(tasks) - (len(failures) - bad)
     print(f"{made} made, {skipped} there already, {len(failures)} failed; all in {arguments.out}")
-    for failure in failures:
-        print(f"cogstyle: {failure}", file=sys.stderr)
+    for number in sorted(failures):
+        print(f"cogstyle: line {number}: {failures[number]}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def batches(
+    pipe: Any, tasks: list[tuple[int, Task]], arguments: argparse.Namespace
+) -> Iterator[list[tuple[int, Task]]]:
+    """Tasks of equal options (but for the seed) side by side, as many as the memory holds."""
+    from cogstyle.sampling.pipeline import free_memory
+
+    budget = free_memory(pipe.device) / 2 if arguments.memory is None else arguments.memory * 1e9
+    groups: dict[str, list[tuple[int, Task]]] = {}
+    for number, task in tasks:
+        groups.setdefault(repr((replace(task.options, seed=0), task.start)), []).append((number, task))
+    for group in groups.values():
+        most = int(min(LARGEST_BATCH, max(1, budget // pipe.memory_of_one(group[0][1].options))))
+        for first in range(0, len(group), most):
+            yield group[first : first + most]
 
 
 def parse_line(text: str, number: int, arguments: argparse.Namespace) -> Task:

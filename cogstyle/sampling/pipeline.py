@@ -5,6 +5,7 @@ video = pipe("a red circle moves right", frame_rate=2, seed=0, levels=3)
 video.save("circle.mp4")
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,10 +20,11 @@ from torch import Tensor
 from cogstyle.bundle import STAGES, Bundle
 from cogstyle.config import FRAME_RATES, SamplingConfig, require
 from cogstyle.errors import BundleError, ConfigError, PromptError
+from cogstyle.layout import interpolation_layout, keyframe_layout
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress, Stage
+from cogstyle.sampling.decode import Progress, Stage, memory_bytes
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import OVERLAP, SUPERRES_STAGE, Conditions, extend, first_frames, keyframes
 from cogstyle.sampling.upscale import BUDGET, frames_of_a_pass, upscale
@@ -328,6 +330,18 @@ class Pipeline:
             videos.append(Video(frames, fps, {**info, **shared}, tokens))
         return videos
 
+    def memory_of_one(self, options: Options) -> int:
+        """Bytes of keys and values that one video takes at its largest stage; a batch takes as many times that."""
+        config = self.bundle.model_config
+        text, size = config.text_span, self.bundle.dtype.itemsize
+        need = {"keyframes": memory_bytes(config, keyframe_layout(config, text), 1, size)}
+        if options.levels:
+            gaps = (config.frames - 1 + (options.windows - 1) * (config.frames - OVERLAP)) * 2 ** (options.levels - 1)
+            layout = interpolation_layout(config, text)
+            need["interpolation"] = memory_bytes(config, layout, -(-gaps // (config.frames // 2)), size)
+        guided = {name: 1 + (options.stage(self.bundle.sampling(name), name).guidance != 1.0) for name in need}
+        return max(guided[name] * need[name] for name in need)
+
     def steps(self, options: Options, *, known: int = 0) -> int:
         """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
 
@@ -359,6 +373,13 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a device has free."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def load(name: str | Path = "shapes", *, device: str = "cpu", dtype: str = "float32") -> Pipeline:

@@ -10,6 +10,7 @@ from PIL import Image
 
 import cogstyle
 from cogstyle.cli.main import main
+from cogstyle.sampling.pipeline import Pipeline
 
 
 @pytest.fixture
@@ -122,6 +123,25 @@ def test_prompts_file(run):
     run("--prompts", "p.jsonl", "--out", "d")
     after = [Path("d", name).stat().st_mtime_ns for name in made]
     assert after[:2] == stamps[:2] and after[2] != stamps[2]
+
+
+def test_lines_of_equal_options_are_sampled_side_by_side(run, monkeypatch):
+    """As many as the memory holds; the videos are the same one by one."""
+    sizes = []
+    plain = Pipeline.sample
+    monkeypatch.setattr(Pipeline, "sample", lambda self, *a, **k: (sizes.append(len(a[0])), plain(self, *a, **k))[1])
+    lines = [
+        {"prompt": f"a {colour} circle", "levels": 1, "seed": n} for n, colour in enumerate(("red", "blue", "green"))
+    ]
+    lines.insert(1, {"prompt": "a red circle", "levels": 0, "first_frame": "none.png"})
+    Path("p.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for folder, memory in (("wide", "1"), ("narrow", "0.000001")):
+        status, error = run("--prompts", "p.jsonl", "--out", folder, "--memory", memory)
+        assert status == 1 and error.startswith("cogstyle: line 2: cannot read image") and error.count("\n") == 1
+    assert sizes == [3, 1, 1, 1, 1, 1]
+    for name in ("0001.mp4", "0003.mp4", "0004.mp4"):
+        assert Path("wide", name).read_bytes() == Path("narrow", name).read_bytes()
+    assert run("--prompts", "p.jsonl", "--out", "x", "--memory", "0")[0] == 2
 
 
 def test_python_side(debug_bundle, tmp_path):
