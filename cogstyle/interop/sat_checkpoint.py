@@ -105,7 +105,14 @@ def read_checkpoint(folder: Path) -> SatCheckpoint:
     for path, rank in zip(paths, ranks, strict=True):
         if rank.keys() != ranks[0].keys():
             raise BundleError(f"{path} has other weights than rank 0: {sorted(rank.keys() ^ ranks[0].keys())[:3]}")
-    return SatCheckpoint(config, {name: merge(name, [rank[name] for rank in ranks]) for name in ranks[0]})
+    weights = {}
+    for name in ranks[0]:
+        try:
+            weights[name] = merge(name, [rank[name] for rank in ranks])
+        except (RuntimeError, ValueError):
+            shapes = ", ".join(str(tuple(rank[name].shape)) for rank in ranks)
+            raise BundleError(f"{folder}: the ranks' shares of {name} do not fit together: {shapes}") from None
+    return SatCheckpoint(config, weights)
 
 
 def shared_axis(name: str) -> tuple[int, int] | None:

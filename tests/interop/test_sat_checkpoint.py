@@ -59,6 +59,17 @@ def test_damage_is_named(model, adapters, tmp_path):
         sat.read_checkpoint(tmp_path)
 
 
+def test_shares_that_do_not_fit_are_named(model, adapters, tmp_path):
+    write(tmp_path, model, adapters["keyframes"], ranks=2)
+    path = tmp_path / "7" / "mp_rank_01_model_states.pt"
+    state = torch.load(path, weights_only=False)
+    name = "transformer.layers.1.mlp.dense_4h_to_h.weight"
+    state["module"][name] = state["module"][name][:-1].clone()
+    torch.save(state, path)
+    with pytest.raises(BundleError, match=rf"shares of {name} do not fit together: \(32, 64\), \(31, 64\)"):
+        sat.read_checkpoint(tmp_path)
+
+
 def test_unknown_weights_are_named():
     with pytest.raises(BundleError, match=r"unknown weight transformer\.layers\.0\.attention\.rotary"):
         sat.our_name("transformer.layers.0.attention.rotary.weight")
