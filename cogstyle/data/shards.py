@@ -91,6 +91,20 @@ def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Sh
     return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together)
 
 
+def encoded(
+    make_row: Callable[[int], Row],
+    count: int,
+    folder: Path,
+    *,
+    vqvae: ImageTokenizer,
+    tokenizer_sha256: str,
+    quiet: bool = False,
+) -> Shards:
+    """`encode` what is not there yet, then `load` it."""
+    encode(make_row, count, folder, vqvae=vqvae, tokenizer_sha256=tokenizer_sha256, quiet=quiet)
+    return load(folder, count, tokenizer_sha256=tokenizer_sha256)
+
+
 def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:
     """Row numbers of a step's batch: every row once an epoch, each epoch in its own order."""
     first = step * batch

@@ -63,7 +63,7 @@ class SuperResolutionJob:
         self, make: partial[clips.Row], data: Path, count: int, first_seed: int, digest: str, quiet: bool
     ) -> shards.Shards:
         folder = data / f"superres-{shards.fingerprint(first_seed, sorted(make.keywords.items()), digest)}"
-        shards.encode(
+        return shards.encoded(
             lambda number: make(first_seed + number),
             count,
             folder,
@@ -71,7 +71,6 @@ class SuperResolutionJob:
             tokenizer_sha256=digest,
             quiet=quiet,
         )
-        return shards.load(folder, count, tokenizer_sha256=digest)
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())

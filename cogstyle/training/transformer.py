@@ -89,7 +89,7 @@ class TransformerJob:
         }[self.task]
         digest = source.hashes()["tokenizer.safetensors"]
         folder = data / f"{self.task}-{shards.fingerprint(first_seed, size, frames, digest)}"
-        shards.encode(
+        return shards.encoded(
             lambda number: make(first_seed + number),
             count,
             folder,
@@ -97,7 +97,6 @@ class TransformerJob:
             tokenizer_sha256=digest,
             quiet=quiet,
         )
-        return shards.load(folder, count, tokenizer_sha256=digest)
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
