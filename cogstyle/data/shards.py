@@ -60,14 +60,15 @@ def encode(
     vqvae: ImageTokenizer,
     tokenizer_sha256: str,
     quiet: bool = False,
-) -> None:
-    """Write rows `make_row(0)` .. `make_row(count - 1)` as parts in `folder`; parts that are there stay."""
+) -> Shards:
+    """Write rows `make_row(0)` .. `make_row(count - 1)` as parts in `folder`, and load them; parts there stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for first in tqdm(range(0, count, PART), desc=f"encoding {folder.name}", disable=quiet):
         path, numbers = folder / f"part-{first // PART:05d}.safetensors", range(first, min(first + PART, count))
         if not path.exists() or len(read_tensors(path)[0]["seconds"]) < len(numbers):
             rows = [make_row(number) for number in numbers]
             write_tensors(path, _encode_part(vqvae, rows), {TOKENIZER_KEY: tokenizer_sha256})
+    return load(folder, count, tokenizer_sha256=tokenizer_sha256)
 
 
 def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Shards:
@@ -89,20 +90,6 @@ def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Sh
         raise BundleError(f"{folder} holds {len(captions)} rows, {wanted} are asked for")
     together = torch.cat(fine)[:count] if fine else None
     return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together)
-
-
-def encoded(
-    make_row: Callable[[int], Row],
-    count: int,
-    folder: Path,
-    *,
-    vqvae: ImageTokenizer,
-    tokenizer_sha256: str,
-    quiet: bool = False,
-) -> Shards:
-    """`encode` what is not there yet, then `load` it."""
-    encode(make_row, count, folder, vqvae=vqvae, tokenizer_sha256=tokenizer_sha256, quiet=quiet)
-    return load(folder, count, tokenizer_sha256=tokenizer_sha256)
 
 
 def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:

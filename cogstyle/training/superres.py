@@ -63,7 +63,7 @@ class SuperResolutionJob:
         self, make: partial[clips.Row], data: Path, count: int, first_seed: int, digest: str, quiet: bool
     ) -> shards.Shards:
         folder = data / f"superres-{shards.fingerprint(first_seed, sorted(make.keywords.items()), digest)}"
-        return shards.encoded(
+        return shards.encode(
             lambda number: make(first_seed + number),
             count,
             folder,

@@ -89,7 +89,7 @@ class TransformerJob:
         }[self.task]
         digest = source.hashes()["tokenizer.safetensors"]
         folder = data / f"{self.task}-{shards.fingerprint(first_seed, size, frames, digest)}"
-        return shards.encoded(
+        return shards.encode(
             lambda number: make(first_seed + number),
             count,
             folder,
