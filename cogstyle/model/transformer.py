@@ -17,6 +17,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.linear import Linear, head
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 from cogstyle.shapes import expect_shape
 
@@ -29,10 +30,10 @@ class Block(nn.Module):
         width, inner = config.width, config.mlp_ratio * config.width
         self.heads = config.heads
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(width, config.norm_eps) for _ in range(4))
-        self.qkv = nn.Linear(width, 3 * width)
-        self.dense = nn.Linear(width, width)
-        self.up = nn.Linear(width, inner)
-        self.down = nn.Linear(inner, width)
+        self.qkv = Linear(width, 3 * width)
+        self.dense = Linear(width, width)
+        self.up = Linear(width, inner)
+        self.down = Linear(inner, width)
 
     def forward(
         self,
@@ -79,6 +80,7 @@ class Transformer(nn.Module):
         self.positions = nn.Embedding(config.positions, config.width)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, config.norm_eps)
+        self.head: nn.Module | None = None  # a packed copy of the output rows, if weights are packed
 
     def embed_text(self, text_BS: Tensor) -> Tensor:
         """Left-padded text ids -> [B, S, D]; positions count from the first id that is no padding."""
@@ -117,7 +119,7 @@ class Transformer(nn.Module):
 
     def logits(self, h_BTD: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits [..., V] over the image ids (the tied embedding's first rows)."""
-        return F.linear(h_BTD, self.embed.weight[: self.config.codes])
+        return head(h_BTD, self.embed.weight[: self.config.codes]) if self.head is None else self.head(h_BTD)
 
     def shift(self, tokens_BFL: Tensor) -> Tensor:
         """`shifted` with this model's <start_of_image>."""

@@ -35,6 +35,7 @@ from cogstyle.video import Video, read_image, read_last_frames
 
 WINDOWS = 100  # the most that one call samples
 DTYPES = ("float32", "bfloat16", "float16")
+AHEAD = 16  # steps tried at once: more are rarely guessed right
 LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
 
 
@@ -93,11 +94,13 @@ class Pipeline:
         bundle: where the weights come from.
         device: torch device of the models.
         budget: bytes that one pass of super-resolution may take beside the weights.
+        ahead: the most steps of decoding that are tried at once; the tokens do not depend on it.
     """
 
     bundle: Bundle
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     budget: int = BUDGET
+    ahead: int = AHEAD
 
     @cached_property
     def text(self) -> TextTokenizer:
@@ -173,7 +176,8 @@ class Pipeline:
         released = options.compat == "released"
         # the released loop counts one place too far: it draws the first frame's last token as a keyframe's
         last = options.stage(self.bundle.sampling("keyframes"), "keyframes") if released and name == "image" else None
-        return Stage(self.image_model, adapter, config, self.labels, progress, released, last)
+        ahead = 1 if released else self.ahead
+        return Stage(self.image_model, adapter, config, self.labels, progress, released, last, ahead)
 
     # ---------------------------------------------------------------- one stage at a time
 
@@ -338,7 +342,8 @@ class Pipeline:
         if options.levels:
             gaps = (config.frames - 1 + (options.windows - 1) * (config.frames - OVERLAP)) * 2 ** (options.levels - 1)
             layout = interpolation_layout(config, text)
-            need["interpolation"] = memory_bytes(config, layout, -(-gaps // (config.frames // 2)), size)
+            groups = -(-gaps // (config.frames // 2))
+            need["interpolation"] = memory_bytes(config, layout, groups, size, window=config.window, lanes=2)
         guided = {name: 1 + (options.stage(self.bundle.sampling(name), name).guidance != 1.0) for name in need}
         return max(guided[name] * need[name] for name in need)
 

@@ -6,7 +6,7 @@ import torch
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import Stage, decode, sampler
+from cogstyle.sampling.decode import Stage, decode, finish, sampler
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import OVERLAP, Conditions, extend, keyframes
 from cogstyle.sampling.logits import guide
@@ -22,7 +22,7 @@ def test_steps_equal_full_forward(model, adapters, config, kind, guidance):
     layout, adapter = LAYOUTS[kind](config, 6), adapters.get(kind)
     tokens = some_tokens(config, 2, layout.frames)
     pick = sampler(SamplingConfig(temperature=0.7), [(7,), (8,)], layout, None)
-    drawn = decode(model, texts, tokens, layout, pick, adapter=adapter, guides_BS=guides, guidance=guidance)
+    drawn = finish(decode(model, texts, tokens, layout, pick, adapter=adapter, guides_BS=guides, guidance=guidance))
     logits = model.logits(model(texts, drawn, layout, adapter))
     if guidance != 1.0:
         logits = guide(logits, model.logits(model(guides, drawn, layout, adapter)), guidance)
@@ -37,7 +37,7 @@ def test_text_bias_reaches_every_step(model, adapters, config):
     """The bias of prefill and steps together equals a full forward with the bias in both channels."""
     texts, layout = some_text(config, [5]), keyframe_layout(config, 5)
     tokens, pick = some_tokens(config, 1, 5), sampler(SamplingConfig(), [(1,)], layout, None)
-    drawn = decode(model, texts, tokens, layout, pick, adapter=adapters["keyframes"], text_bias=1.4)
+    drawn = finish(decode(model, texts, tokens, layout, pick, adapter=adapters["keyframes"], text_bias=1.4))
     h = model(texts, drawn, layout, adapters["keyframes"], spatial_bias=1.4, temporal_bias=1.4)
     places = torch.arange(config.tokens, 5 * config.tokens)
     assert torch.equal(drawn.flatten(1)[:, places], pick(model.logits(h)[:, places], places))
