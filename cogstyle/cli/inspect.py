@@ -76,7 +76,7 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
     from cogstyle.layout import interpolation_layout, keyframe_layout
     from cogstyle.model.superres import SuperResolution
     from cogstyle.sampling.decode import memory_bytes
-    from cogstyle.sampling.pipeline import LEVELS
+    from cogstyle.sampling.options import LEVELS
     from cogstyle.sampling.upscale import frame_bytes
 
     upscaling = {}
@@ -101,7 +101,7 @@ def capacity(device: str) -> int:
     """Bytes of memory that a device has."""
     import torch
 
-    from cogstyle.sampling.pipeline import find_device
+    from cogstyle.sampling.machine import find_device
 
     place = find_device(device)
     if place.type == "cuda":

@@ -107,7 +107,7 @@ class BlockChannel:
 class Reading:
     """Some of the new places (`rows`), which all read the slots from `start` to `stop`."""
 
-    rows: slice | list[int]
+    rows: slice | Tensor
     start: int
     stop: int
     bias: Tensor | None = None  # added to their scores, broadcasts to [B, N, rows, stop - start]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cogstyle.config import ModelConfig, SamplingConfig
-from cogstyle.layout import FrameLayout, spatial_runs, temporal_runs
-from cogstyle.model.attention import text_bias
+from cogstyle.layout import FrameLayout, Window, spatial_runs, temporal_runs
+from cogstyle.model.attention import Channel, text_bias
 from cogstyle.model.cache import KeyValues
 from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Memory, Transformer
@@ -98,7 +98,9 @@ def decode(
     released: bool = False,
     guide_known_BFL: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """Fill the generated frames of `tokens_BFL`; yields all tokens in memory order, [B, F, L], as frames are finished.
+    """Fill the generated frames of `tokens_BFL`; whenever one is finished, yield all that are, [B, .., L].
+
+    Frames come in memory order; the last yield holds all.
 
     Args:
         texts_BS: left-padded text ids of the prompts.
@@ -147,10 +149,15 @@ def decode(
         inputs_BP = tokens_BP[:, plan.before_P[first:last]]
         inputs_BP = inputs_BP.masked_fill(plan.opens_P[first:last], config.start_of_image)
         x_RPD = model.embed_image(inputs_BP.repeat(copies, 1), plan.positions_P[first:last], adapter)
-        channels = {window: order.channel(temporal, first, last, room) for window, order in plan.temporal.items()}
+        channels: dict[Window | None, Channel] = {
+            window: order.channel(temporal, first, last, room) for window, order in plan.temporal.items()
+        }
         h_RPD = model.run(x_RPD, 0, plan.spatial.channel(spatial, first, last, room), channels, adapter)
         logits_RPV = model.logits(h_RPD).float()
-        return guide(*logits_RPV.chunk(2), guidance) if guided else logits_RPV
+        if not guided:
+            return logits_RPV
+        condition_BPV, guide_BPV = logits_RPV.chunk(2)
+        return guide(condition_BPV, guide_BPV, guidance)
 
     step, tried, right = 0, 0, 2
     while step < plan.steps:
@@ -168,8 +175,10 @@ def decode(
         tokens_BP[:, places_P] = drawn_BP
         before, step = step, step + right
         progress(plan.ends[step] - first)
-        if step == plan.steps or plan.finished[step] > plan.finished[before]:
-            yield tokens_BP.view_as(tokens_BFL).clone()
+        if step == plan.steps:
+            yield tokens_BP.view_as(tokens_BFL)
+        elif plan.finished[step] > plan.finished[before]:
+            yield tokens_BP.view_as(tokens_BFL)[:, : known + plan.finished[step]].clone()
 
 
 def finish(frames: Iterator[Tensor]) -> Tensor:

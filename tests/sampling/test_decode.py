@@ -8,7 +8,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
 from cogstyle.sampling.decode import Stage, decode, finish, sampler
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import OVERLAP, Conditions, extend, keyframes
+from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
 from cogstyle.sampling.logits import guide
 from tests.model.test_transformer import some_text, some_tokens
 
@@ -66,7 +66,7 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
 
     def run(prompts, seeds, first):
         conditions = Conditions(prompts, seeds, words)
-        key = keyframes(stages["keyframes"], first, conditions, frame_rate=2.0)
+        key = finish(keyframes(stages["keyframes"], first, conditions, frame_rate=2.0))
         return refine(stages["interpolation"], key, conditions, frame_rate=4.0)
 
     together = run(["a", "bcde", "fg"], [5, 6, 7], first)
@@ -94,11 +94,19 @@ def test_one_frame_has_no_gap(model, adapters, config):
 
 def test_a_longer_video_goes_on_from_its_last_frames(model, adapters, config):
     conditions, stage = Conditions(["a"], [3], Words(config)), Stage(model, adapters["keyframes"], SamplingConfig())
-    first = keyframes(stage, some_tokens(config, 1, 1), conditions, frame_rate=2.0)
-    longer = extend(stage, first, conditions, frame_rate=2.0, windows=2)
-    assert longer.shape == (1, 5 + 2 * (5 - OVERLAP), config.tokens)
+
+    def run(known, windows=1):
+        return list(keyframes(stage, known, conditions, frame_rate=2.0, windows=windows))
+
+    first = run(some_tokens(config, 1, 1))[-1]
+    parts = run(first[:, :1], windows=3)
+    longer = parts[-1]
+    assert [part.shape[1] for part in parts] == [2, 3, 4, 5, 6, 7, 8, 9]
     assert torch.equal(longer[:, :5], first)
-    again = keyframes(stage, first[:, -OVERLAP:], conditions, frame_rate=2.0, window=1)
-    assert torch.equal(longer[:, 5:7], again[:, OVERLAP:])
-    same_numbers = keyframes(stage, first[:, -OVERLAP:], conditions, frame_rate=2.0)
-    assert not torch.equal(again, same_numbers)  # each window has its own
+    assert all(torch.equal(part, longer[:, : part.shape[1]]) for part in parts)
+    alone = run(longer[:, 2:5])[-1]
+    assert not torch.equal(alone[:, OVERLAP:], longer[:, 5:7])  # each window has its own random numbers
+    for part in parts[:-1]:  # stopped anywhere, it goes on the same
+        assert torch.equal(run(part, windows=3)[-1], longer)
+    with pytest.raises(LayoutError, match="9 known keyframes, must be 1 to 8"):
+        run(longer, windows=3)
