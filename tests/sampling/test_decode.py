@@ -10,7 +10,9 @@ from cogstyle.sampling.decode import Stage, decode, finish, sampler
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
 from cogstyle.sampling.logits import guide
+from cogstyle.sampling.plan import plan_for
 from tests.model.test_transformer import some_text, some_tokens
+from tests.reference import naive_loop
 
 LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}
 
@@ -110,3 +112,19 @@ def test_a_longer_video_goes_on_from_its_last_frames(model, adapters, config):
         assert torch.equal(run(part, windows=3)[-1], longer)
     with pytest.raises(LayoutError, match="9 known keyframes, must be 1 to 8"):
         run(longer, windows=3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_the_naive_loop_draws_the_same(model, adapters, config, kind, guidance):
+    """Two forwards, growing caches, full logits and one place a step, against caches, plans and steps tried ahead."""
+    text, guide_text = [config.codes + 3, config.codes + 5, config.codes + 4], [config.codes + 2]
+    layout, adapter = LAYOUTS[kind](config, 3), adapters.get(kind)
+    tokens, texts = some_tokens(config, 1, layout.frames), [text, guide_text] if guidance != 1.0 else [text]
+    pick = sampler(SamplingConfig(temperature=0.7), [(7,)], layout, None)
+    expected = naive_loop.decode(model, texts, tokens[0], layout, pick, adapter=adapter, guidance=guidance)
+    windows = () if adapter is None else tuple(adapter.windows)
+    plan = plan_for(layout, windows, ahead=4)
+    given = {"guides_BS": torch.tensor([[config.pad] * 2 + guide_text]), "guidance": guidance, "plan": plan}
+    drawn = finish(decode(model, torch.tensor([text]), tokens, layout, pick, adapter=adapter, **given))
+    assert torch.equal(drawn[0], expected)
