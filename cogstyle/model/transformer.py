@@ -89,18 +89,23 @@ class Transformer(nn.Module):
         return self.embed(text_BS) + self.positions(positions_BS)
 
     def embed_image(self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
-        """Input ids at image positions (time * L + raster) -> [B, P, D].
+        """Input ids at image positions (time * L + raster) -> [B, P, D]."""
+        length, table = self.config.tokens, self.positions.weight[self.config.text_positions :]
+        first_PD = F.embedding(positions_P.clamp(max=length - 1), table)
+        if adapter is None:
+            return self.embed(inputs_BP) + first_PD
+        later_PD = adapter.positions((positions_P - length).clamp(min=0))
+        return self.embed(inputs_BP) + torch.where((positions_P < length)[:, None], first_PD, later_PD)
+
+    def check_positions(self, layout: FrameLayout, adapter: TemporalAdapter | None) -> None:
+        """Whether the tables have a row for every place.
 
         Raises:
-            LayoutError: if a position lies beyond the tables.
+            LayoutError: if a position lies beyond them.
         """
-        length = self.config.tokens
-        rows = length + (0 if adapter is None else adapter.positions.num_embeddings)
-        if positions_P.numel() and int(positions_P.max()) >= rows:
-            raise LayoutError(f"image position {int(positions_P.max())} lies beyond the {rows} rows of the tables")
-        first = self.positions.weight[self.config.text_positions : self.config.text_positions + length]
-        table = first if adapter is None else torch.cat([first, adapter.positions.weight])
-        return self.embed(inputs_BP) + F.embedding(positions_P, table)
+        rows = self.config.tokens + (0 if adapter is None else adapter.positions.num_embeddings)
+        if (last := (max(layout.times, default=-1) + 1) * layout.tokens - 1) >= rows:
+            raise LayoutError(f"image position {last} lies beyond the {rows} rows of the tables")
 
     def run(
         self,
@@ -156,6 +161,7 @@ class Transformer(nn.Module):
         """
         expect_shape(text_BS, "text_BS", None, layout.text)
         expect_shape(tokens_BFL, "tokens_BFL", len(text_BS), layout.frames, layout.tokens)
+        self.check_positions(layout, adapter)
         valid_BS = text_BS != self.config.pad
         positions_P = layout.image_positions().to(text_BS.device)
         inputs_BP = self.shift(tokens_BFL)

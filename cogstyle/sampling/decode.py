@@ -117,6 +117,7 @@ def decode(
             windows that see across the wrapped border.
         guide_known_BFL: the known frames as the guide's rows see them, if otherwise.
     """
+    model.check_positions(layout, adapter)
     config, device = model.config, texts_BS.device
     windows = tuple(adapter.windows) if adapter is not None else ()
     plan = plan or plan_for(layout, windows, device=device)
