@@ -1,0 +1,72 @@
+"""The shipped weights go on from a video and fill between images: what moves is where it truly would be."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import cogstyle
+from cogstyle.data import world
+from cogstyle.evaluation.reader import read_clip
+from cogstyle.video import Video
+
+SCENES = [
+    scene
+    for seed in range(1_500_000, 1_500_400)
+    if (scene := world.draw_scene(seed, actors=1)).actors[0].action == "move" and scene.speed == "slowly"
+][:4]
+RATE = 1.0  # keyframes a second at which a slow action fills five
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return cogstyle.load("shapes")
+
+
+def places(frames):
+    """Centre of the actor in every frame, [F, 2]."""
+    reading = read_clip(frames, [k / RATE for k in range(len(frames))])
+    assert len(reading.actors) == 1
+    return reading.actors[0].track[:, :2]
+
+
+def apart(found, truth, frames):
+    """Largest distance in canvas units over some frames."""
+    return float(np.linalg.norm(places(found)[frames] - places(truth)[frames], axis=1).max())
+
+
+def test_a_video_goes_on(pipe, tmp_path):
+    near = 0
+    for scene in SCENES:
+        truth = world.render_clip(scene, [k / RATE for k in range(5)], 64)
+        Video(truth[:3], RATE).save(tmp_path / "begin.mp4")
+        options = cogstyle.Options(frame_rate=RATE, levels=0)
+        video = pipe.sample([world.caption(scene)], [0], options, follows=tmp_path / "begin.mp4")[0]
+        assert video.frames.shape == truth.shape
+        near += apart(video.frames, truth, [3, 4]) < 0.08
+    assert near >= len(SCENES) - 1
+
+
+def test_images_are_filled_between(pipe, tmp_path):
+    near = 0
+    for scene in SCENES:
+        truth = world.render_clip(scene, [k / (2 * RATE) for k in range(5)], 64)
+        paths = [tmp_path / f"{k}.png" for k in range(3)]
+        for path, frame in zip(paths, truth[::2], strict=True):
+            Image.fromarray(frame).save(path)
+        options = cogstyle.Options(frame_rate=RATE, levels=1)
+        video = pipe.sample([world.caption(scene)], [0], options, images=paths)[0]
+        assert video.frames.shape == truth.shape and video.fps == 2 * RATE
+        near += apart(video.frames, truth, [1, 3]) < 0.07
+    assert near >= len(SCENES) - 1
+
+
+def test_levels_can_be_told_another_rate(pipe):
+    prompt, options = [world.caption(SCENES[0])], cogstyle.Options(frame_rate=RATE, levels=1)
+    key = pipe.keyframes(prompt, [0], options)
+    told = {
+        rates: pipe.interpolate(key, prompt, [0], cogstyle.Options(frame_rate=RATE, levels=1, level_rates=rates))
+        for rates in (None, (2.0,), (8.0,))
+    }
+    assert torch.equal(told[None], told[(2.0,)]) and not torch.equal(told[None], told[(8.0,)])
+    assert all(torch.equal(tokens[:, ::2], key) for tokens in told.values())
