@@ -17,6 +17,7 @@ from cogstyle.layout import FrameLayout, Role, image_layout, interpolation_layou
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.loss import token_loss
+from cogstyle.training.step import WHOLE, Share
 
 TASKS = ("image", "keyframes", "interpolation")
 
@@ -74,6 +75,8 @@ class TransformerJob:
             window = self.config.window if task == "interpolation" else 0
             self.adapter = adapter_from_image(self.transformer, window=window, copy_output=copy_output)
             self.module = self.adapter
+        self.base = None if task == "image" else self.transformer
+        self.device = torch.device("cpu")
         self.text, self.vqvae = source.text(), source.vqvae()
         self.train, self.held_back = (
             self._rows(source, data, count, first, quiet)
@@ -107,7 +110,7 @@ class TransformerJob:
             caption = None if drop else data.captions[pick]
             image = self.task == "image"
             texts.append(self.text.image_text(caption) if image else self.text.video_text(caption, data.seconds[pick]))
-        return self.text.pad(texts)
+        return self.text.pad(texts).to(self.device)
 
     def _layout(self, text: int) -> FrameLayout:
         make = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}[self.task]
@@ -117,17 +120,21 @@ class TransformerJob:
         """Loss of each generated frame, in memory order."""
         text_BS = self._texts(data, picks, dropped)
         layout = self._layout(text_BS.shape[1])
-        tokens_BFL = data.tokens[torch.from_numpy(picks)][:, list(layout.times)].long()
+        tokens_BFL = data.tokens[torch.from_numpy(picks)][:, list(layout.times)].long().to(self.device)
         h_BPD = self.transformer(text_BS, tokens_BFL, layout, self.adapter)
         known = layout.roles.count(Role.PREFIX) + layout.roles.count(Role.GIVEN)
         logits_BPV = self.transformer.logits(h_BPD[:, known * layout.tokens :])
         return token_loss(logits_BPV, tokens_BFL[:, known:].flatten(1)).unflatten(1, (-1, layout.tokens)).mean((0, 2))
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        picks = shards.shuffled(len(self.train), self.batch, step, self.seed)
-        dropped = np.random.default_rng([self.seed, step, 1]).random(self.batch) < self.dropout
+    def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        picks = share.of(shards.shuffled(len(self.train), self.batch, step, self.seed))
+        dropped = share.of(np.random.default_rng([self.seed, step, 1]).random(self.batch) < self.dropout)
         losses_F = self._frame_losses(self.train, picks, dropped)
-        return losses_F.mean(), {}
+        return losses_F.mean(), {"tokens": float(self.train.tokens[0].numel() * len(picks))}
+
+    def preview(self) -> np.ndarray:
+        picks = shards.shuffled(len(self.train), self.batch, 0, self.seed)[:8]
+        return np.concatenate([self._strip(self.train.tokens[pick].long()) for pick in picks])
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -141,6 +148,7 @@ class TransformerJob:
             figures |= {f"validation_loss_frame_{k + 1}": loss for k, loss in enumerate(losses_F.tolist())}
         if self.adapter is not None:
             gates = [layer.gate.sigmoid().mean().item() for layer in self.adapter.layers]  # type: ignore[operator]
+            figures |= {f"spatial_gate_layer_{k + 1}": gate for k, gate in enumerate(gates)}
             figures["spatial_gate_mean"] = float(np.mean(gates))
         return figures
 
@@ -150,7 +158,7 @@ class TransformerJob:
         picks = np.arange(8)
         text_BS = self._texts(self.held_back, picks, np.zeros(8, bool))
         layout = self._layout(text_BS.shape[1])
-        tokens_BFL = self.held_back.tokens[:8, list(layout.times)].long()
+        tokens_BFL = self.held_back.tokens[:8, list(layout.times)].long().to(self.device)
         h_BPD = self.transformer(text_BS, tokens_BFL, layout, self.adapter)
         best_BFL = self.transformer.logits(h_BPD).argmax(-1).unflatten(1, (layout.frames, -1))
         best_BFL[:, : layout.known] = tokens_BFL[:, : layout.known]
@@ -163,7 +171,7 @@ class TransformerJob:
         )
 
     def _strip(self, tokens_FL: Tensor) -> np.ndarray:
-        return np.concatenate(list(self.vqvae.decode(tokens_FL).permute(0, 2, 3, 1).numpy()), 1)
+        return np.concatenate(list(self.vqvae.decode(tokens_FL.cpu()).permute(0, 2, 3, 1).numpy()), 1)
 
     @torch.no_grad()
     def _lengthen_unseen(self) -> None:
