@@ -13,6 +13,7 @@ from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, 
 from cogstyle.config import ModelConfig, require
 from cogstyle.data import clips, shards, world
 from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
+from cogstyle.files import read_tensors
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.loss import token_loss
@@ -43,6 +44,19 @@ def fresh_transformer(config: ModelConfig) -> Transformer:
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
+    return model
+
+
+@torch.no_grad()
+def frozen_image_model(source: Bundle) -> Transformer:
+    """The image model in the bundle's dtype; its LayerNorms stay float32, as what flows between the blocks does."""
+    model = source.image_model()
+    if source.dtype != torch.float32:
+        exact, _ = read_tensors(source.folder / "image.safetensors")
+        for name, module in model.named_modules():
+            if isinstance(module, nn.LayerNorm):
+                for part, parameter in module.float().named_parameters():
+                    parameter.copy_(exact[f"{name}.{part}"])
     return model
 
 
@@ -101,7 +115,7 @@ class TransformerJob:
             self.module: nn.Module = self.transformer
         else:
             self.config = source.model_config
-            self.transformer = source.image_model()
+            self.transformer = frozen_image_model(source)
             window = self.config.window if task == "interpolation" else 0
             self.adapter = adapter_from_image(self.transformer, window=window, copy_output=copy_output)
             self.module = self.adapter
