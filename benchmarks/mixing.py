@@ -70,10 +70,8 @@ def main(argv: list[str] | None = None) -> None:
         judge.adapter.load_state_dict(job.module.state_dict())
         row(f"{name}, {seconds:.2f} s of one core a step")
     for name, log in logs.items():
-        shares = ", ".join(
-            f"{key} {100 * np.mean([step[key] for step in log]):.1f} %" for key in ("padding", "text_padding")
-        )
-        print(f"\n{name}: {shares}")
+        places, text = (100 * np.mean([step[key] for step in log]) for key in ("padding", "text_padding"))
+        print(f"\n{name}: {places:.1f} % of the image places and {text:.1f} % of the text places are padding")
 
 
 if __name__ == "__main__":

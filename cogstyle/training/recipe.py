@@ -53,7 +53,6 @@ class Recipe:
     seed: int = 0
     base: str | None = None  # another bundle to take the image model and tokenizers from
     train: str = "adapter"  # or "all": the image model beside the adapter too
-    precision: str = "auto"  # "fp32", "bf16", or "auto": bf16 on a GPU, fp32 on a CPU
     pb_relax: bool = False  # keyframes, interpolation: the order of the temporal scores that half precision survives
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     licence: str = "Apache-2.0"  # of the weights
@@ -78,8 +77,7 @@ class Recipe:
             f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
         )
         require(self.train in ("adapter", "all"), f"train {self.train!r} must be adapter or all")
-        require(self.precision != "fp16", 'precision "fp16" needs loss scaling, which this path lacks; use "bf16"')
-        for name in ("base", "train", "precision", "pb_relax"):
+        for name in ("base", "train", "pb_relax"):
             given = getattr(self, name) != getattr(Recipe, name)
             require(not given or self.task in FAMILIES, f"{name} has no effect on the task {self.task!r}")
         if self.mix is not None:
@@ -131,7 +129,7 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
     if recipe.task == "superres":
         return SuperResolutionJob(**options)
     if recipe.task in FAMILIES:
-        options |= {name: getattr(recipe, name) for name in ("base", "precision", "pb_relax", "mix")}
+        options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
         options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
     return TransformerJob(recipe.task, preset(MODELS, recipe.preset), **options)
 

@@ -13,27 +13,13 @@ from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, 
 from cogstyle.config import ModelConfig, require
 from cogstyle.data import clips, shards, world
 from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
-from cogstyle.files import read_tensors
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.loss import token_loss
 from cogstyle.training.step import WHOLE, Share
 
 TASKS = ("image", "keyframes", "interpolation")
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOKENIZERS = ("tokenizer.safetensors", "clusters.safetensors", "text.model")
-
-
-def compute_dtype(precision: str) -> torch.dtype:
-    """The dtype of a precision; "auto" is bf16 on a GPU and fp32 on a CPU, where bf16 is much slower.
-
-    Raises:
-        ConfigError: naming the known precisions.
-    """
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "fp32"
-    require(precision in PRECISIONS, f"unknown precision {precision!r}; known are auto, {', '.join(PRECISIONS)}")
-    return PRECISIONS[precision]
 
 
 def fresh_transformer(config: ModelConfig) -> Transformer:
@@ -44,19 +30,6 @@ def fresh_transformer(config: ModelConfig) -> Transformer:
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
-    return model
-
-
-@torch.no_grad()
-def frozen_image_model(source: Bundle) -> Transformer:
-    """The image model in the bundle's dtype; its LayerNorms stay float32, as what flows between the blocks does."""
-    model = source.image_model()
-    if source.dtype != torch.float32:
-        exact, _ = read_tensors(source.folder / "image.safetensors")
-        for name, module in model.named_modules():
-            if isinstance(module, nn.LayerNorm):
-                for part, parameter in module.float().named_parameters():
-                    parameter.copy_(exact[f"{name}.{part}"])
     return model
 
 
@@ -74,7 +47,7 @@ class TransformerJob:
         caption_dropout: share of the samples whose caption is left out, so that guidance has a guide.
         base: bundle whose image model and tokenizers are taken.
         train_all: train the image model too.
-        precision: what the forward pass computes in, and a frozen image model is held in.
+        pb_relax: compute the temporal channel in the order that half precision survives.
         mix: tasks that take turns; `steps` is the length of the run, which has two phases.
     """
 
@@ -93,7 +66,6 @@ class TransformerJob:
         copy_output: bool = True,
         base: str | None = None,
         train_all: bool = False,
-        precision: str = "fp32",
         pb_relax: bool = False,
         mix: MixConfig | None = None,
         steps: int = 1,
@@ -101,9 +73,9 @@ class TransformerJob:
     ) -> None:
         require(task in TASKS, f"unknown task {task!r}; known are {', '.join(TASKS)}")
         self.task, self.bundle, self.seed, self.dropout = task, bundle, seed, caption_dropout
-        self.dtype, self.pb_relax, self.steps = compute_dtype(precision), pb_relax, steps
+        self.pb_relax, self.steps = pb_relax, steps
         self.train_all = train_all or task == "image"
-        self.source = source = Bundle(base or bundle, dtype=torch.float32 if train_all else self.dtype)
+        self.source = source = Bundle(base or bundle)
         self._check_target()
         if task == "image":
             source.manifest["model"] = asdict(model)
@@ -115,7 +87,7 @@ class TransformerJob:
             self.module: nn.Module = self.transformer
         else:
             self.config = source.model_config
-            self.transformer = frozen_image_model(source)
+            self.transformer = source.image_model()
             window = self.config.window if task == "interpolation" else 0
             self.adapter = adapter_from_image(self.transformer, window=window, copy_output=copy_output)
             self.module = self.adapter
@@ -193,17 +165,13 @@ class TransformerJob:
         adapter = self.adapter if layout.frames > 1 else None
         return text_BS, tokens_BFL, self.transformer(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
 
-    def _computing(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
     def _losses(
         self, group: Group, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss of every place of the generated frames, [B, frames, L], and how full the batch is."""
-        with self._computing():
-            text_BS, tokens_BFL, h_BPD = self._hidden(group, data, picks, dropped)
-            known = group.layout.known
-            logits_BPV = self.transformer.logits(h_BPD[:, known * group.layout.tokens :])
+        text_BS, tokens_BFL, h_BPD = self._hidden(group, data, picks, dropped)
+        known = group.layout.known
+        logits_BPV = self.transformer.logits(h_BPD[:, known * group.layout.tokens :])
         losses_BP = token_loss(logits_BPV, tokens_BFL[:, known:].flatten(1))
         figures = {
             "tokens": float(tokens_BFL.numel()),
@@ -216,19 +184,21 @@ class TransformerJob:
         """Number of the group that a step trains, the same in every process."""
         return draw_group(shares(self.groups, step, steps=self.steps, images=self.images), step, self.seed)
 
-    def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
+    def _batch(self, step: int) -> tuple[Group, shards.Shards, np.ndarray, np.ndarray]:
+        """The group of a step, its rows, and the task (its place in the group) and row of every sample."""
         number = self.group(step)
-        group, (data, _) = self.groups[number], self.rows[self.groups[number].rows]
-        tasks_B, picks = draw_rows(group, self.pools[number], step, self.seed)
+        group = self.groups[number]
+        return group, self.rows[group.rows][0], *draw_rows(group, self.pools[number], step, self.seed)
+
+    def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        group, data, tasks_B, picks = self._batch(step)
         dropped = np.random.default_rng([self.seed, step, 1]).random(group.samples) < self.dropout
         dropped |= np.array([not task.captioned for task in group.tasks])[tasks_B]
-        tasks_B, picks, dropped = (share.of(rows[: self._shared(group, share)]) for rows in (tasks_B, picks, dropped))
+        rest = group.samples % share.count if self.mixed else 0  # a token budget leaves out what does not divide
+        whole = slice(group.samples - rest)
+        tasks_B, picks, dropped = (share.of(rows[whole]) for rows in (tasks_B, picks, dropped))
         losses_BFL, figures = self._losses(group, data, picks, dropped)
         return losses_BFL.mean((0, 2)).mean(), figures | self._parts(group, data, picks, tasks_B, losses_BFL.detach())
-
-    def _shared(self, group: Group, share: Share) -> int:
-        """How many samples of a batch all shares take: a token budget leaves out those that do not divide."""
-        return group.samples - group.samples % share.count if self.mixed else group.samples
 
     def _parts(
         self, group: Group, data: shards.Shards, picks: np.ndarray, tasks_B: np.ndarray, losses_BFL: Tensor
@@ -250,9 +220,7 @@ class TransformerJob:
         return {f"{name}_frame_{time + 1}": loss for time, loss in zip(times, losses_F.tolist(), strict=False)}
 
     def preview(self) -> np.ndarray:
-        number = self.group(0)
-        data, _ = self.rows[self.groups[number].rows]
-        _, picks = draw_rows(self.groups[number], self.pools[number], 0, self.seed)
+        _, data, _, picks = self._batch(0)
         return np.concatenate([self._strip(data.tokens[pick].long()) for pick in picks[:8]])
 
     @torch.no_grad()
@@ -281,9 +249,8 @@ class TransformerJob:
         """Truth over the most likely token of every place, given the true tokens before it."""
         picks, group = np.arange(8), self.groups[-1]
         layout = group.layout
-        with self._computing():
-            _, tokens_BFL, h_BPD = self._hidden(group, self.rows[group.rows][1], picks, np.zeros(8, bool))
-            best_BFL = self.transformer.logits(h_BPD).argmax(-1).unflatten(1, (layout.frames, -1))
+        _, tokens_BFL, h_BPD = self._hidden(group, self.rows[group.rows][1], picks, np.zeros(8, bool))
+        best_BFL = self.transformer.logits(h_BPD).argmax(-1).unflatten(1, (layout.frames, -1))
         best_BFL[:, : layout.known] = tokens_BFL[:, : layout.known]
         order = torch.tensor(layout.times).argsort()
         rows = [self._strip(video[order]) for pair in zip(tokens_BFL, best_BFL, strict=True) for video in pair]
