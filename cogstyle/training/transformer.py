@@ -1,5 +1,6 @@
 """Training the image model, and the keyframe and interpolation adapters on it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ class TransformerJob:
         model: architecture of a new image model; adapters take the bundle's.
         rows: training samples, each another scene.
         caption_dropout: share of the samples whose caption is left out, so that guidance has a guide.
+        folders: shards of own videos, in place of scenes.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class TransformerJob:
         seed: int,
         caption_dropout: float,
         copy_output: bool = True,
+        folders: Sequence[Path] = (),
         quiet: bool = False,
     ) -> None:
         require(task in TASKS, f"unknown task {task!r}; known are {', '.join(TASKS)}")
@@ -76,8 +79,12 @@ class TransformerJob:
             self.module = self.adapter
         self.text, self.vqvae = source.text(), source.vqvae()
         self.train, self.held_back = (
-            self._rows(source, data, count, first, quiet)
-            for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
+            self._own_rows(source, folders, validation_rows)
+            if folders
+            else (
+                self._rows(source, data, count, first, quiet)
+                for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
+            )
         )
 
     def _rows(self, source: Bundle, data: Path, count: int, first_seed: int, quiet: bool) -> shards.Shards:
@@ -88,7 +95,7 @@ class TransformerJob:
             "interpolation": partial(clips.interpolation_row, size=size, frames=frames),
         }[self.task]
         digest = source.hashes()["tokenizer.safetensors"]
-        folder = data / f"{self.task}-{shards.fingerprint(first_seed, size, frames, digest)}"
+        folder = data / f"{self.task}-{shards.fingerprint(clips.RULES, first_seed, size, frames, digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,
@@ -97,6 +104,20 @@ class TransformerJob:
             tokenizer_sha256=digest,
             quiet=quiet,
         )
+
+    def _own_rows(
+        self, source: Bundle, folders: Sequence[Path], validation_rows: int
+    ) -> tuple[shards.Shards, shards.Shards]:
+        data = shards.load_videos(
+            folders,
+            self.task,
+            frames=1 if self.task == "image" else self.config.frames,
+            size=self.vqvae.config.image_size,
+            tokenizer_sha256=source.hashes()["tokenizer.safetensors"],
+        )
+        for picks in np.array_split(np.arange(len(data)), -(-len(data) // 1000)):
+            self._texts(data, picks, np.zeros(len(picks), bool))  # a caption that is too long is an error now
+        return shards.hold_back(data, validation_rows)
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
@@ -147,10 +168,10 @@ class TransformerJob:
     @torch.no_grad()
     def picture(self) -> np.ndarray:
         """Truth over the most likely token of every place, given the true tokens before it."""
-        picks = np.arange(8)
-        text_BS = self._texts(self.held_back, picks, np.zeros(8, bool))
+        picks = np.arange(min(8, len(self.held_back)))
+        text_BS = self._texts(self.held_back, picks, np.zeros(len(picks), bool))
         layout = self._layout(text_BS.shape[1])
-        tokens_BFL = self.held_back.tokens[:8, list(layout.times)].long()
+        tokens_BFL = self.held_back.tokens[: len(picks), list(layout.times)].long()
         h_BPD = self.transformer(text_BS, tokens_BFL, layout, self.adapter)
         best_BFL = self.transformer.logits(h_BPD).argmax(-1).unflatten(1, (layout.frames, -1))
         best_BFL[:, : layout.known] = tokens_BFL[:, : layout.known]
