@@ -19,6 +19,7 @@ from cogstyle.errors import MediaError
 
 SUFFIXES = (".mp4", ".gif", ".webp")
 CLOCK = 1e-3  # seconds: Matroska rounds its times to these
+NEAR, FAR = 2.0, 12.0  # seconds to seek further back, where a file has no good index
 DISORDER = 4  # frames that may come after a later one
 UNSPECIFIED, BT709, BT601, HD = 2, 1, 5, 720  # colour matrices; files that name none are BT.709 from HD height on
 
@@ -156,6 +157,10 @@ class VideoReader:
         self.stream: Any = stream
         self.stream.codec_context.thread_count = 1  # whoever reads many files uses a process a core
 
+    def _reopen(self) -> None:
+        self.container.close()
+        self._open()
+
     def __enter__(self) -> "VideoReader":
         return self
 
@@ -171,8 +176,8 @@ class VideoReader:
             raise MediaError(f"cannot read video {self.path}: {reason}") from None
 
     def _seek(self, time: float) -> None:
-        """Go to the last place at or before `time` (of the file's clock) where decoding can begin."""
-        self.container.seek(int(time / self.stream.time_base), stream=self.stream)
+        """Go where decoding can begin at or before `time` (of the file's clock), as far as its index knows."""
+        self.container.seek(int(max(time, 0.0) / self.stream.time_base), stream=self.stream)
 
     @cached_property
     def start(self) -> float:
@@ -188,13 +193,12 @@ class VideoReader:
             else:
                 guess = (self.container.duration or 0) / av.time_base
             try:
-                self._seek(self.start + guess)
+                self._seek(self.start + guess - NEAR)
                 ends = self._packet_ends()
             except av.FFmpegError:
                 ends = []
             if not ends:  # no index, or one that promises more than there is
-                self.container.close()
-                self._open()
+                self._reopen()
                 ends = self._packet_ends()
         if not ends:
             raise MediaError(f"cannot read video {self.path}: it has no frames")
@@ -225,11 +229,13 @@ class VideoReader:
         """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3], upright."""
         moments = [self.start + time + CLOCK for time in times]
         with self._naming_the_file():
-            self._seek(moments[0])
-            shown = self._shown(moments)
-            if shown[0].time > moments[0]:  # the index sent us too far
-                self.container.close()
-                self._open()
+            for early in (0.0, NEAR, FAR):
+                self._seek(moments[0] - early)
+                shown = self._shown(moments)
+                if shown[0].time <= moments[0]:
+                    break
+            else:  # the index sends us too far
+                self._reopen()
                 shown = self._shown(moments)
             return np.stack([self._upright(frame, size) for frame in shown])
 

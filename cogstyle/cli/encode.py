@@ -2,15 +2,14 @@
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
 from cogstyle.config import require
-from cogstyle.errors import ConfigError
 
 HELP = "turn videos and captions into token shards to train on"
 EXAMPLE = "cogstyle encode clips/captions.csv --to shards"
-KINDS = ("keyframes", "interpolation", "continuation", "image")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or a folder of videos, each with its caption in a .txt file beside it",
     )
     parser.add_argument("--to", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--for", dest="kind", choices=KINDS, default="keyframes", help="what the rows will train")
+    parser.add_argument(
+        "--for",
+        dest="kind",
+        metavar="TASK",
+        default="keyframes",
+        help="what the rows will train: keyframes, interpolation, continuation or image",
+    )
     parser.add_argument("--bundle", default="shapes", help="bundle whose tokenizers are used: a name or a folder")
     parser.add_argument(
         "--extra-rates", type=int, default=0, help="keyframes: take each clip also at so many higher frame rates"
     )
-    parser.add_argument("--workers", type=int, default=None, help="processes; default: one a core")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
     parser.add_argument("--shard", default="1/1", help="i/n: do the i-th of n shares, one a machine")
     parser.add_argument(
         "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
@@ -46,12 +51,9 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def parse_limit(text: str, entries: int) -> float:
     """ "5%" of `entries`, or a plain number of them."""
-    try:
-        limit = float(text.removesuffix("%")) / 100 * entries if text.endswith("%") else int(text)
-        require(0 <= limit < float("inf"), "")
-    except (ValueError, ConfigError):
-        raise ConfigError(f"max-bad {text!r} must be a share such as 5% or a number such as 20") from None
-    return limit
+    good = re.fullmatch(r"\d+|\d+(\.\d+)?%", text) is not None
+    require(good, f"max-bad {text!r} must be a share such as 5% or a number such as 20")
+    return float(text[:-1]) / 100 * entries if text.endswith("%") else int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,8 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.data.encode import encode_videos, make_index
     from cogstyle.data.manifest import read_manifest
 
-    workers = len(os.sched_getaffinity(0)) if arguments.workers is None else arguments.workers
-    require(workers >= 1, f"workers {workers} must be 1 or more")
+    require(arguments.workers >= 0, f"workers {arguments.workers} must be 0 or more")
     require(arguments.rows_per_part >= 1, f"rows-per-part {arguments.rows_per_part} must be 1 or more")
     require(arguments.extra_rates >= 0, f"extra-rates {arguments.extra_rates} must be 0 or more")
     only = arguments.kind == "keyframes" or not arguments.extra_rates
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         index,
         bundle=bundle.folder,
         shard=shard,
-        workers=workers,
+        workers=arguments.workers or len(os.sched_getaffinity(0)),
         retry=arguments.retry,
         quiet=arguments.quiet,
         report=lambda line: tqdm.write(f"refused {line}", file=sys.stderr),

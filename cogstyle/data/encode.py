@@ -19,7 +19,8 @@ import torch
 from tqdm import tqdm
 
 from cogstyle.bundle import Bundle
-from cogstyle.data.clips import Clip, clips_of
+from cogstyle.config import require
+from cogstyle.data.clips import KINDS, Clip, clips_of
 from cogstyle.data.manifest import Entry, Manifest
 from cogstyle.data.shards import (
     INDEX,
@@ -54,7 +55,12 @@ class Encoded:
 def make_index(
     manifest: Manifest, bundle: Bundle, kind: str, *, extra_rates: int = 0, entries_per_part: int = 256
 ) -> Index:
-    """What encoding this manifest with this bundle will make."""
+    """What encoding this manifest with this bundle will make.
+
+    Raises:
+        ConfigError: for an unknown kind.
+    """
+    require(kind in KINDS, f"unknown task {kind!r} to encode for; known are {', '.join(KINDS)}")
     entries = [(e.video, e.caption, e.start, e.end, e.problem) for e in manifest.entries]
     return Index(
         kind=kind,
