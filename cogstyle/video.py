@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -192,11 +192,10 @@ class VideoReader:
                 guess = float(self.stream.duration * self.stream.time_base)
             else:
                 guess = (self.container.duration or 0) / av.time_base
-            try:
+            ends: list[tuple[float, float]] = []
+            with suppress(av.FFmpegError):
                 self._seek(self.start + guess - NEAR)
                 ends = self._packet_ends()
-            except av.FFmpegError:
-                ends = []
             if not ends:  # no index, or one that promises more than there is
                 self._reopen()
                 ends = self._packet_ends()
@@ -230,32 +229,32 @@ class VideoReader:
         moments = [self.start + time + CLOCK for time in times]
         with self._naming_the_file():
             for early in (0.0, NEAR, FAR):
-                self._seek(moments[0] - early)
-                shown = self._shown(moments)
-                if shown[0].time <= moments[0]:
-                    break
-            else:  # the index sends us too far
+                with suppress(av.FFmpegError):
+                    self._seek(moments[0] - early)
+                    shown = self._shown(moments)
+                    if shown and shown[0].time <= moments[0]:
+                        break
+            else:  # the index sends us wrong
                 self._reopen()
                 shown = self._shown(moments)
+            if not shown:
+                raise MediaError(f"cannot read video {self.path}: it has no frames that can be decoded")
             return np.stack([self._upright(frame, size) for frame in shown])
 
-    def _shown(self, moments: list[float]) -> list[av.VideoFrame]:
-        """Decode from here: for each moment the last frame that begins before it, else the first there is."""
-        shown: list[Any] = [None] * len(moments)
+    def _shown(self, moments: list[float]) -> list[Any]:
+        """Decode from here: for each moment the last frame that begins before it, else the first; [] without frames."""
+        shown: list[Any] = []
         late = 0
         for frame in self.container.decode(self.stream):
-            time = frame.time
-            if time is None:
+            if (time := frame.time) is None:
                 raise MediaError(f"cannot read video {self.path}: its frames carry no times")
-            for k, moment in enumerate(moments):
-                best = shown[k]
-                if best is None or (time < best.time if best.time > moment else best.time < time <= moment):
+            shown = shown or [frame] * len(moments)
+            for k, (moment, best) in enumerate(zip(moments, shown, strict=True)):
+                if time < best.time if best.time > moment else best.time < time <= moment:
                     shown[k] = frame
             late += time > moments[-1]
             if late > DISORDER:
                 break
-        if shown[0] is None:
-            raise MediaError(f"cannot read video {self.path}: no frame can be decoded at {moments[0] - self.start:g} s")
         return shown
 
     def _upright(self, frame: av.VideoFrame, size: int) -> np.ndarray:

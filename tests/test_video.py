@@ -224,4 +224,4 @@ def test_real_files():
         pytest.raises(MediaError, match=r"corrupted\.mp4: Invalid data"),
         VideoReader(CLIPS / "corrupted.mp4") as video,
     ):
-        video.frames_at([0.0], 32)
+        video.frames_at([0.0, 1.0, 2.0, 3.0, 4.0], 32)

@@ -72,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     shard = parse_shard(arguments.shard)
     parse_limit(arguments.max_bad, 0)
     manifest, bundle = read_manifest(arguments.manifest), Bundle(arguments.bundle)
+    vqvae, _ = bundle.vqvae(), bundle.text()  # what a bundle lacks is an error now, not in the workers
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(
@@ -88,11 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet,
         report=lambda line: tqdm.write(f"refused {line}", file=sys.stderr),
     )
-    contents = write_card(
-        arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=bundle.vqvae()
-    )
+    contents = write_card(arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=vqvae)
     to_come = f"; {index.parts - contents.parts} of {index.parts} parts to come" * (contents.parts < index.parts)
-    print(f"{arguments.to / CARD}: {len(contents.rows)} rows, {len(contents.refused)} entries refused{to_come}")
+    print(f"{arguments.to / CARD}: {len(contents.rows)} rows, {len(contents.refused)} refused{to_come}")
     if len(refused) > parse_limit(arguments.max_bad, mine):
         limit = f"more than --max-bad {arguments.max_bad}"
         print(f"cogstyle: {len(refused)} of {mine} entries refused, {limit}; the others are kept", file=sys.stderr)

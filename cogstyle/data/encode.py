@@ -140,9 +140,12 @@ def settle(folder: Path, index: Index) -> None:
     """Write the index, or check that the one in the folder is the same.
 
     Raises:
-        ConfigError: naming the setting that differs.
+        ConfigError: naming the setting that differs, or the folder if it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error}") from None
     if not (folder / INDEX).exists():
         publish(folder / INDEX, json.dumps(asdict(index), indent=2).encode())
     there = read_index(folder)

@@ -88,7 +88,7 @@ def _csv_lines(file: Any, path: Path) -> Iterator[tuple[int, Any]]:
             extra = line.pop("", None)
             yield reader.line_num, "more fields than the header has" if extra else line
     except csv.Error as error:
-        raise ConfigError(f"{path}:{reader.line_num}: {error}") from None
+        raise ConfigError(f"{path}:{reader.reader.line_num}: {error}") from None
 
 
 def _jsonl_lines(file: Any) -> Iterator[tuple[int, Any]]:

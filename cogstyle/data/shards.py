@@ -6,6 +6,7 @@ videos has an index beside its parts, which says how they were made.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,16 +204,17 @@ def hold_back(data: Shards, count: int) -> tuple[Shards, Shards]:
         BundleError: if all rows are of one video.
     """
     assert data.sources is not None
-    names = np.array([hashlib.sha256(name.encode()).hexdigest() for name in data.sources])
-    order, video_R, rows_V = np.unique(names, return_inverse=True, return_counts=True)
-    if len(order) < 2:
-        raise BundleError(
-            f"all {len(data)} rows are of the video {data.sources[0]}; training needs another to check on"
-        )
-    before_V = np.cumsum(rows_V) - rows_V
-    held_V = before_V < min(count, max(len(data) // 10, 1))
-    held_V[-1] = False
-    held_R = held_V[video_R]
+    rows = Counter(data.sources)
+    videos = sorted(rows, key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(videos) < 2:
+        raise BundleError(f"all {len(data)} rows are of the video {videos[0]}; training needs another to check on")
+    left, held = min(count, max(len(data) // 10, 1)), set()
+    for name in videos[:-1]:
+        if left <= 0:
+            break
+        held.add(name)
+        left -= rows[name]
+    held_R = np.array([name in held for name in data.sources])
     return data.take(np.flatnonzero(~held_R)), data.take(np.flatnonzero(held_R))
 
 

@@ -109,7 +109,7 @@ def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_pat
     table.write_text("\n".join(["video,caption,author", *lines, "none.mp4,a ring,me"]))
     assert encode(table, tmp_path / "s", debug_bundle) == 0  # one of ten is not more than 10 %
     out, err = capsys.readouterr()
-    assert f"{tmp_path / 's' / 'README.md'}: 9 rows, 1 entries refused" in out
+    assert f"{tmp_path / 's' / 'README.md'}: 9 rows, 1 refused" in out
     assert err.splitlines() == [
         "columns not used: author",
         f"refused m.csv:11 none.mp4: cannot read video {tmp_path / 'none.mp4'}: No such file or directory",

@@ -31,7 +31,7 @@ def test_interpolation_takes_stretches_of_the_keyframes(duration):
     """Each begins and ends at a keyframe or at a frame of an earlier refinement, inside the keyframes."""
     key = clips_of("keyframes", duration)[0]
     starts = set()
-    for seed in range(50):
+    for seed in range(200):
         clips = clips_of("interpolation", duration, start=10.0, seed=seed)
         assert [clip.rate for clip in clips] == [rate for rate in (2.0, 4.0, 8.0) if rate >= key.rate]
         for clip in clips:

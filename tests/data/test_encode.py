@@ -59,7 +59,9 @@ def test_rows_are_the_right_frames(videos, debug_bundle, tmp_path):
     assert data.tokens.shape == (8, 5, 16) and torch.equal(data.tokens[7], ids.int())
     reasons = {entry["where"]: entry["reason"] for entry in refused}
     assert list(reasons) == ["m.csv:10", "m.csv:11", "m.csv:12", "m.csv:13"] and len(lines) == 4
-    for reason, words in zip(reasons.values(), ("too short", "Invalid data", "No such file", "60"), strict=True):
+    for reason, words in zip(
+        reasons.values(), ("too short", "Invalid data", "No such file", "span holds 48"), strict=True
+    ):
         assert words in reason
 
 
@@ -189,3 +191,9 @@ def test_index_says_what_is_there(videos, debug_bundle, tmp_path):
     }
     rows = read_contents(tmp_path, index).rows
     assert [row["entry"] for row in rows] == list(range(8)) and np.all([row["length"] > 1 for row in rows])
+
+
+def test_a_place_that_cannot_be_written_is_named(videos, debug_bundle, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write to .*file"):
+        run(videos, tmp_path / "file" / "s", debug_bundle)

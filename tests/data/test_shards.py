@@ -52,3 +52,17 @@ def test_batches_show_every_row_once_an_epoch():
 
 def test_fingerprints_differ():
     assert shards.fingerprint("a", 1) != shards.fingerprint("a", 2)
+
+
+def test_held_back_rows_are_of_other_videos():
+    sources = [f"{k // 3}.mp4" for k in range(60)]
+    data = shards.Shards(torch.arange(60)[:, None, None], list(map(str, range(60))), [1.0] * 60, sources=sources)
+    trained, held_back = shards.hold_back(data, 4)
+    assert len(held_back) == 6 and len(trained) == 54  # two whole videos
+    assert not set(trained.sources) & set(held_back.sources)
+    rows = sorted(trained.tokens.flatten().tolist() + held_back.tokens.flatten().tolist())
+    assert rows == list(range(60)) and [int(c) for c in trained.captions] == trained.tokens.flatten().tolist()
+    assert len(shards.hold_back(data, 500)[1]) == 6  # a tenth
+    assert shards.hold_back(data.take(np.arange(6)), 500)[1].sources in (["0.mp4"] * 3, ["1.mp4"] * 3)
+    with pytest.raises(BundleError, match=r"all 3 rows are of the video 0\.mp4"):
+        shards.hold_back(data.take(np.arange(3)), 4)
