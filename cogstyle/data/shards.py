@@ -197,25 +197,29 @@ def _join(parts: list[tuple[dict[str, Tensor], dict[str, str]]], where: str, cou
     return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together, sources[:count] or None)
 
 
-def hold_back(data: Shards, count: int) -> tuple[Shards, Shards]:
-    """Rows to train on, and about `count` rows (a tenth at most) of videos that training then never sees.
+def hold_back(data: Sequence[Shards], count: int) -> list[tuple[Shards, Shards]]:
+    """Split each into rows to train on and about `count` rows, a tenth at most, of videos that none of them trains on.
 
     Raises:
-        BundleError: if all rows are of one video.
+        BundleError: if the rows are of too few videos for that.
     """
-    assert data.sources is not None
-    rows = Counter(data.sources)
-    videos = sorted(rows, key=lambda name: hashlib.sha256(name.encode()).digest())
-    if len(videos) < 2:
-        raise BundleError(f"all {len(data)} rows are of the video {videos[0]}; training needs another to check on")
-    left, held = min(count, max(len(data) // 10, 1)), set()
-    for name in videos[:-1]:
-        if left <= 0:
-            break
-        held.add(name)
-        left -= rows[name]
-    held_R = np.array([name in held for name in data.sources])
-    return data.take(np.flatnonzero(~held_R)), data.take(np.flatnonzero(held_R))
+    rows = [Counter(shard.sources) for shard in data]
+    wanted, videos = [min(count, max(len(shard) // 10, 1)) for shard in data], [len(names) for names in rows]
+    held = set()
+    for name in sorted(set().union(*rows), key=lambda name: hashlib.sha256(name.encode()).digest()):
+        inside = [k for k, names in enumerate(rows) if name in names]
+        if any(wanted[k] > 0 for k in inside) and all(videos[k] > 1 for k in inside):
+            held.add(name)
+            for k in inside:
+                wanted[k], videos[k] = wanted[k] - rows[k][name], videos[k] - 1
+    masks = [np.array([name in held for name in shard.sources or ()], bool) for shard in data]
+    for names, mask in zip(rows, masks, strict=True):
+        if not mask.any():
+            raise BundleError(f"{len(mask)} rows of {len(names)} videos leave none to check on")
+    return [
+        (shard.take(np.flatnonzero(~mask)), shard.take(np.flatnonzero(mask)))
+        for shard, mask in zip(data, masks, strict=True)
+    ]
 
 
 def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:

@@ -107,7 +107,8 @@ def run(job: Job, optim: OptimConfig, loop: LoopConfig, *, seed: int, folder: Pa
             done, last = step + 1, step + 1 == optim.steps
             row: dict[str, float] = {}
             if done % loop.log_every == 0 or last:
-                row = {key: float(np.mean([r[key] for r in pending])) for key in pending[-1]}
+                names = dict.fromkeys(name for figures in pending for name in figures)  # steps differ in their tasks
+                row = {name: float(np.mean([r[name] for r in pending if name in r])) for name in names}
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
                 pending.clear()
             if done % loop.sample_every == 0 or last:

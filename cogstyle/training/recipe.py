@@ -16,6 +16,7 @@ from cogstyle.config import (
     preset,
     require,
 )
+from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.training.loop import Job, LoopConfig, run
 from cogstyle.training.step import OptimConfig
@@ -60,6 +61,9 @@ class Recipe:
     bundle: str  # folder of the bundle: read for what the task stands on, written at the end
     preset: str = "shapes"  # architecture of a new tokenizer or image model
     seed: int = 0
+    base: str | None = None  # another bundle to take the image model and tokenizers from
+    train: str = "adapter"  # or "all": the image model beside the adapter too
+    pb_relax: bool = False  # keyframes, interpolation: the order of the temporal scores that half precision survives
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     licence: str = "Apache-2.0"  # of the weights
     frame_rate: float | None = None  # keyframes: the rate that sampling uses unless it is told another
@@ -67,6 +71,7 @@ class Recipe:
     optim: OptimConfig | None = None
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
+    mix: MixConfig | None = None  # tasks that take turns
 
     def __post_init__(self) -> None:
         known = ("text", "tokenizer", *TASKS)
@@ -83,6 +88,15 @@ class Recipe:
             self.frame_rate is None or self.frame_rate in FRAME_RATES,
             f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
         )
+        require(self.train in ("adapter", "all"), f"train {self.train!r} must be adapter or all")
+        for name in ("base", "train", "pb_relax"):
+            given = getattr(self, name) != getattr(Recipe, name)
+            require(not given or self.task in FAMILIES, f"{name} has no effect on the task {self.task!r}")
+        if self.mix is not None:
+            check_mix(self.mix, self.task, train_all=self.train == "all")
+        batch = 0 if self.optim is None else self.optim.batch
+        sized = self.optim is None or (batch > 0) != (self.mix is not None)
+        require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -95,7 +109,13 @@ def load_recipe(path: Path) -> Recipe:
         table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read recipe {path}: {error}") from None
-    for key, cls in (("optim", OptimConfig), ("loop", LoopConfig), ("data", DataConfig), ("sampling", SamplingConfig)):
+    for key, cls in (
+        ("optim", OptimConfig),
+        ("loop", LoopConfig),
+        ("data", DataConfig),
+        ("sampling", SamplingConfig),
+        ("mix", MixConfig),
+    ):
         if key in table:
             table[key] = from_dict(cls, table[key], f"{path} [{key}]")
     return from_dict(Recipe, table, str(path))
@@ -122,6 +142,9 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
     }
     if recipe.task == "superres":
         return SuperResolutionJob(**options)
+    if recipe.task in FAMILIES:
+        options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
+        options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
     return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
 
 

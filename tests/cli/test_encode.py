@@ -65,8 +65,19 @@ def test_own_videos_train_a_bundle(encoded, world, debug_bundle, tmp_path, capsy
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"keyframes.safetensors"}
     assert not (tmp_path / "runs" / "data").exists()  # no scene of the shapes world was made
-    trained, held_back = hold_back(data, 256)
+    ((trained, held_back),) = hold_back([data], 256)
     assert (len(trained), len(held_back)) == (11, 1) and not set(trained.sources) & set(held_back.sources)
+
+
+def test_a_mix_takes_each_task_from_its_folder(encoded, world, debug_bundle, tmp_path):
+    assert encode(world, tmp_path / "later", debug_bundle, "--for", "continuation", "--max-bad", "12") == 0
+    path = recipe(tmp_path, "keyframes", tmp_path / "new", f'["{encoded}", "{tmp_path / "later"}"]')
+    text = path.read_text().replace("batch = 4\n", "")
+    path.write_text(
+        f'base = "{debug_bundle}"\n{text}\n[mix]\ntokens = 240\ntasks = {{ keyframes = 1, continuation = 1 }}\n'
+    )
+    assert main(["train", str(path), "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
+    assert Bundle(tmp_path / "new").has("keyframes.safetensors")
 
 
 def test_train_says_what_is_wrong_with_shards(encoded, world, debug_bundle, tmp_path, capsys):
@@ -88,7 +99,7 @@ def test_train_says_what_is_wrong_with_shards(encoded, world, debug_bundle, tmp_
     one.write_text(f"video,caption\n{world.parent / '0000000.mp4'},a ring\n")
     assert encode(one, tmp_path / "one", debug_bundle) == 0
     capsys.readouterr()
-    assert "all 1 rows are of the video" in train("keyframes", f'"{tmp_path / "one"}"')
+    assert "1 rows of 1 videos leave none to check on" in train("keyframes", f'"{tmp_path / "one"}"')
     one.write_text("video,caption\nnone.mp4,a ring\n")
     assert encode(one, tmp_path / "empty", debug_bundle) == 1
     capsys.readouterr()

@@ -57,12 +57,15 @@ def test_fingerprints_differ():
 def test_held_back_rows_are_of_other_videos():
     sources = [f"{k // 3}.mp4" for k in range(60)]
     data = shards.Shards(torch.arange(60)[:, None, None], list(map(str, range(60))), [1.0] * 60, sources=sources)
-    trained, held_back = shards.hold_back(data, 4)
+    ((trained, held_back),) = shards.hold_back([data], 4)
     assert len(held_back) == 6 and len(trained) == 54  # two whole videos
     assert not set(trained.sources) & set(held_back.sources)
     rows = sorted(trained.tokens.flatten().tolist() + held_back.tokens.flatten().tolist())
     assert rows == list(range(60)) and [int(c) for c in trained.captions] == trained.tokens.flatten().tolist()
-    assert len(shards.hold_back(data, 500)[1]) == 6  # a tenth
-    assert shards.hold_back(data.take(np.arange(6)), 500)[1].sources in (["0.mp4"] * 3, ["1.mp4"] * 3)
-    with pytest.raises(BundleError, match=r"all 3 rows are of the video 0\.mp4"):
-        shards.hold_back(data.take(np.arange(3)), 4)
+    assert len(shards.hold_back([data], 500)[0][1]) == 6  # a tenth
+    few = data.take(np.arange(9))
+    (trained, held_back), (also_trained, also_held) = shards.hold_back([data, few], 4)
+    assert not set(also_trained.sources) & set(held_back.sources) and not set(trained.sources) & set(also_held.sources)
+    assert set(also_held.sources) <= set(held_back.sources) and len(also_trained)
+    with pytest.raises(BundleError, match=r"3 rows of 1 videos leave none to check on"):
+        shards.hold_back([data.take(np.arange(3))], 4)
