@@ -196,11 +196,11 @@ class VideoReader:
             with suppress(av.FFmpegError):
                 self._seek(self.start + guess - NEAR)
                 ends = self._packet_ends()
-            if not ends:  # no index, or one that promises more than there is
+            if not ends:  # it cannot be sought, or its header promises more than there is
                 self._reopen()
                 ends = self._packet_ends()
         if not ends:
-            raise MediaError(f"cannot read video {self.path}: it has no frames")
+            raise MediaError(f"cannot read video {self.path}: it has no frames with times")
         return max(shown for shown, _ in ends), max(gone for _, gone in ends)
 
     def _packet_ends(self) -> list[tuple[float, float]]:

@@ -21,10 +21,11 @@ def write_clock(
     aspect: Fraction | None = None,
     gop: int = 12,
     picture: np.ndarray | None = None,
+    index_first: bool = False,
 ) -> Path:
     """A video with frames at `times` (seconds), each BRIGHTNESS * time bright, or all of them `picture`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"movflags": "faststart"} if index_first else {}) as container:
         stream = container.add_stream(codec, rate=8)
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
