@@ -22,6 +22,10 @@ FLAGS = {
         "--device", "--quiet",
     },
     "train": {"--runs", "--encode-only", "--threads", "--quiet"},
+    "encode": {
+        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--rows-per-part",
+        "--quiet",
+    },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
     "export": {"--to", "--role"},

@@ -31,16 +31,26 @@ TASKS = (*SEQUENCE_TASKS, "superres")  # what trains on token shards
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Scenes of the shapes world, encoded once and kept."""
+    """Scenes of the shapes world, encoded once and kept; or shards of own videos. One of `rows` and `shards` is set."""
 
-    rows: int  # training samples, each another scene (ignored by the tokenizers, which render as they go)
-    validation_rows: int = 256  # samples from validation seeds
+    rows: int = 0  # training samples, each another scene
+    shards: str | tuple[str, ...] = ()  # folders that cogstyle encode wrote
+    validation_rows: int = 256  # samples from validation seeds; of own rows at most a tenth, from videos of their own
     caption_dropout: float = 0.1  # share of the samples whose caption is left out
 
     def __post_init__(self) -> None:
-        require(0 < self.rows <= 1_000_000, f"rows {self.rows} must be 1 to 1,000,000 (the training seeds)")
+        require(not (self.rows and self.shards), "[data] has rows and shards; set one of them")
+        require(
+            bool(self.shards) or 0 < self.rows <= 1_000_000,
+            f"rows {self.rows} must be 1 to 1,000,000 (the training seeds)",
+        )
         require(self.validation_rows >= 8, f"validation_rows {self.validation_rows} must be at least 8")
         require(0.0 <= self.caption_dropout < 1.0, f"caption_dropout {self.caption_dropout} must be in [0, 1)")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of `shards`."""
+        return tuple(map(Path, (self.shards,) if isinstance(self.shards, str) else self.shards))
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class Recipe:
         require(self.task in known, f"unknown task {self.task!r}; known are {', '.join(known)}")
         require(self.task == "text" or self.optim is not None, f"a recipe for {self.task!r} needs an [optim] table")
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
+        own = self.data is not None and bool(self.data.shards)
+        require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
         require(self.data is None or self.task in TASKS, f"[data] has no effect on the task {self.task!r}")
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
         only = self.frame_rate is None or self.task == "keyframes"
@@ -118,7 +130,9 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
         return TokenizerJob(config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle)
     assert recipe.data is not None
     options: dict[str, Any] = {
-        **asdict(recipe.data),
+        "rows": recipe.data.rows,
+        "validation_rows": recipe.data.validation_rows,
+        "caption_dropout": recipe.data.caption_dropout,
         "bundle": bundle,
         "data": runs / "data",
         "batch": recipe.optim.batch,
@@ -131,7 +145,7 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
     if recipe.task in FAMILIES:
         options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
         options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
-    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), **options)
+    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
 
 
 def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:

@@ -65,7 +65,7 @@ class SuperResolutionJob:
     def _rows(
         self, make: partial[clips.Row], data: Path, count: int, first_seed: int, digest: str, quiet: bool
     ) -> shards.Shards:
-        folder = data / f"superres-{shards.fingerprint(first_seed, sorted(make.keywords.items()), digest)}"
+        folder = data / f"superres-{shards.fingerprint(clips.RULES, first_seed, sorted(make.keywords.items()), digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,

@@ -1,5 +1,6 @@
 """Training the image model, and the keyframe and interpolation adapters on it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ class TransformerJob:
         train_all: train the image model too.
         pb_relax: compute the temporal channel in the order that half precision survives.
         mix: tasks that take turns; `steps` is the length of the run, which has two phases.
+        folders: shards of own videos, in place of scenes.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class TransformerJob:
         pb_relax: bool = False,
         mix: MixConfig | None = None,
         steps: int = 1,
+        folders: Sequence[Path] = (),
         quiet: bool = False,
     ) -> None:
         require(task in TASKS, f"unknown task {task!r}; known are {', '.join(TASKS)}")
@@ -99,14 +102,20 @@ class TransformerJob:
         self.mixed, self.images = mix is not None, None if mix is None else mix.images
         single = [Group(tuple(make_tasks(task, self.config)), batch)]
         self.groups = single if mix is None else make_groups(mix, self.config)
-        self.rows = {
-            kind: tuple(
-                self._rows(kind, source, data, count, first, quiet)
-                for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
-            )
-            for kind in dict.fromkeys(group.rows for group in self.groups)
-        }
-        self.train, self.held_back = self.rows[self.groups[-1].rows]
+        kinds = tuple(dict.fromkeys(group.rows for group in self.groups))
+        if folders:
+            own = [self._own_rows(kind, source, folders) for kind in kinds]
+            self.rows = dict(zip(kinds, shards.hold_back(own, validation_rows), strict=True))
+        else:
+            self.rows = {
+                kind: tuple(
+                    self._rows(kind, source, data, count, first, quiet)
+                    for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
+                )
+                for kind in kinds
+            }
+        self.shown = next((group for group in self.groups if group.layout.frames > 1), self.groups[0])
+        self.train, self.held_back = self.rows[self.shown.rows]
         self.pools = [[rows_at(self.rows[group.rows][0], member) for member in group.tasks] for group in self.groups]
 
     def _taken(self) -> tuple[str, ...]:
@@ -134,7 +143,7 @@ class TransformerJob:
             "interpolation": partial(clips.interpolation_row, size=size, frames=frames),
         }[kind]
         digest = source.hashes()["tokenizer.safetensors"]
-        folder = data / f"{kind}-{shards.fingerprint(first_seed, size, frames, digest)}"
+        folder = data / f"{kind}-{shards.fingerprint(clips.RULES, first_seed, size, frames, digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,
@@ -143,6 +152,18 @@ class TransformerJob:
             tokenizer_sha256=digest,
             quiet=quiet,
         )
+
+    def _own_rows(self, kind: str, source: Bundle, folders: Sequence[Path]) -> shards.Shards:
+        data = shards.load_videos(
+            folders,
+            kind,
+            frames=1 if kind == "image" else self.config.frames,
+            size=self.vqvae.config.image_size,
+            tokenizer_sha256=source.hashes()["tokenizer.safetensors"],
+        )
+        for caption, seconds in zip(data.captions, data.seconds, strict=True):  # one that is too long is an error now
+            _ = self.text.image_text(caption) if kind == "image" else self.text.video_text(caption, seconds)
+        return data
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
@@ -247,9 +268,8 @@ class TransformerJob:
     @torch.no_grad()
     def picture(self) -> np.ndarray:
         """Truth over the most likely token of every place, given the true tokens before it."""
-        picks, group = np.arange(8), self.groups[-1]
-        layout = group.layout
-        _, tokens_BFL, h_BPD = self._hidden(group, self.rows[group.rows][1], picks, np.zeros(8, bool))
+        layout, picks = self.shown.layout, np.arange(min(8, len(self.held_back)))
+        _, tokens_BFL, h_BPD = self._hidden(self.shown, self.held_back, picks, np.zeros(len(picks), bool))
         best_BFL = self.transformer.logits(h_BPD).argmax(-1).unflatten(1, (layout.frames, -1))
         best_BFL[:, : layout.known] = tokens_BFL[:, : layout.known]
         order = torch.tensor(layout.times).argsort()

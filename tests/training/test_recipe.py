@@ -30,6 +30,10 @@ def test_shipped_recipes_load(path):
         ("task = 'keyframes'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1", r"needs a \[data\] table"),
         ("task = 'tokenizer'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1\n[data]\nrows = 5", "no effect"),
         ("task = 'image'\nbundle = 'x'\n[data]\nrows = 2000000", "rows 2000000 must be 1 to 1,000,000"),
+        (
+            "task = 'image'\nbundle = 'x'\n[data]\nrows = 5\nshards = 's'\n[optim]\nsteps = 200\nbatch = 1",
+            "set one of them",
+        ),
         ("bundle = 'x'", "missing 1 required positional argument: 'task'"),
         ("task = ", "cannot read recipe"),
     ],
