@@ -75,7 +75,7 @@ class TransformerJob:
             window = self.config.window if task == "interpolation" else 0
             self.adapter = adapter_from_image(self.transformer, window=window, copy_output=copy_output)
             self.module = self.adapter
-        self.base = None if task == "image" else self.transformer
+        self.base: nn.Module | None = None if task == "image" else self.transformer
         self.device = torch.device("cpu")
         self.text, self.vqvae = source.text(), source.vqvae()
         self.train, self.held_back = (

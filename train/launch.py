@@ -1,0 +1,8 @@
+"""What torchrun and deepspeed start: `torchrun --nproc-per-node 8 train/launch.py RECIPE`, options as of cogstyle train."""
+
+import sys
+
+from cogstyle.cli.main import main
+
+# the deepspeed launcher adds its own option, and says the same in the environment
+sys.exit(main(["train", *(option for option in sys.argv[1:] if not option.startswith("--local_rank"))]))
