@@ -21,7 +21,7 @@ FLAGS = {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--adapter", "--sheet", "--tokens", "--upscale",
         "--device", "--quiet",
     },
-    "train": {"--runs", "--encode-only", "--threads", "--quiet"},
+    "train": {"--runs", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet"},
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
     "export": {"--to", "--role"},

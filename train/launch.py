@@ -1,4 +1,4 @@
-"""What torchrun and deepspeed start: `torchrun --nproc-per-node 8 train/launch.py RECIPE`, options as of cogstyle train."""
+"""`cogstyle train` for launchers: `torchrun --nproc-per-node 8 train/launch.py RECIPE [OPTIONS]`."""
 
 import sys
 

@@ -2,6 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cogstyle.training.plan import Plan
 
 HELP = "train one weight from a TOML recipe"
 EXAMPLE = "cogstyle train train/shapes/keyframes.toml --dry-run"
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_plan(plan) -> None:  # type: ignore[no-untyped-def]  # torch would have to be imported for the type
+def print_plan(plan: "Plan") -> None:
     """One line a figure."""
     print(f"steps                {plan.steps:,} in {plan.processes} processes")
     print(f"parameters           {plan.trained:,} trained, {plan.frozen:,} frozen")

@@ -48,6 +48,7 @@ class LoopConfig:
     spike: float = 5.0  # a loss over so many times the usual one is skipped; 0: none is
     skips: int = 20  # steps skipped in a row that end the run
     tensorboard: bool = False  # write TensorBoard files too
+    prompts: tuple[str, ...] = ()  # image, keyframes: draw these at every validation, always with the same seeds
 
     def __post_init__(self) -> None:
         require(self.keep > 0, f"keep {self.keep} must be 1 or more")

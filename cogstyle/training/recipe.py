@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from cogstyle.config import (
 from cogstyle.errors import ConfigError
 from cogstyle.training.board import Board
 from cogstyle.training.engine import EngineConfig
-from cogstyle.training.loop import LoopConfig, run, write_picture
+from cogstyle.training.grid import prompt_grid
+from cogstyle.training.loop import Grid, LoopConfig, run, write_picture
 from cogstyle.training.plan import Plan, make_plan
 from cogstyle.training.processes import World, join, launched, which_device
 from cogstyle.training.step import Job, OptimConfig
@@ -74,6 +76,10 @@ class Recipe:
         require(plain, f"[engine] has no effect on the task {self.task!r}")
         again = self.engine.activation_checkpointing and self.task not in SEQUENCE_TASKS
         require(not again, f"activation_checkpointing has no effect on the task {self.task!r}")
+        drawn = not self.loop.prompts or self.task in ("image", "keyframes")
+        require(drawn, f"prompts have no effect on the task {self.task!r}")
+        whole = not self.loop.prompts or self.engine.zero < 3
+        require(whole, "prompts cannot be drawn with zero 3: no process has the whole weights")
         only = self.frame_rate is None or self.task == "keyframes"
         require(only, f"frame_rate has no effect on the task {self.task!r}")
         require(
@@ -153,8 +159,8 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
             world.wait()
         if not encode_only:
             assert recipe.optim is not None
-            options: dict[str, Any] = {"seed": recipe.seed, "folder": folder, "marks": marks(recipe), "quiet": quiet}
-            run(job, recipe.optim, recipe.loop, engine=recipe.engine, world=world, **options)
+            options: dict[str, Any] = {"engine": recipe.engine, "marks": marks(recipe), "grid": grid(recipe, job)}
+            run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, world=world, quiet=quiet, **options)
             if world.first:
                 update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe))
     return folder
@@ -182,6 +188,17 @@ def marks(recipe: Recipe) -> dict[str, str]:
     hashes = Bundle(recipe.bundle).hashes()
     base = {} if recipe.task == "image" else {"base_sha256": hashes["image.safetensors"]}
     return base | {"tokenizer_sha256": hashes["tokenizer.safetensors"]}
+
+
+def grid(recipe: Recipe, job: Job) -> Grid | None:
+    """What draws the recipe's prompts, if it has any."""
+    if not recipe.loop.prompts:
+        return None
+    assert isinstance(job, TransformerJob)
+    video = recipe.sampling or SamplingConfig()
+    image = video if recipe.task == "image" else Bundle(recipe.bundle).sampling("image")
+    rate = recipe.frame_rate or 1.0
+    return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)
 
 
 def dry_run(path: Path, *, runs: Path = Path("runs"), processes: int = 1, quiet: bool = False) -> tuple[Plan, Path]:
