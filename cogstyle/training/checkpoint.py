@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, whole or not at all; the last few are kept."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -30,8 +30,8 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], meta: dict[str,
     return path
 
 
-def read_checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Tensor], dict[str, str]]]:
-    """Readable checkpoints with their tensors and figures, the newest first.
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, str]] | None:
+    """The newest checkpoint that can be read, its tensors and its figures; None if there is none at all.
 
     Raises:
         BundleError: if there are some, and none can be read.
@@ -39,14 +39,12 @@ def read_checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Tensor], di
     damaged: list[str] = []
     for path in reversed(checkpoints(folder)):
         try:
-            tensors, meta = read_tensors(path)
+            return path, *read_tensors(path)
         except BundleError as error:
             damaged.append(str(error))
-            continue
-        yield path, tensors, meta
-        damaged.clear()
     if damaged:
         raise BundleError(f"no checkpoint in {folder} can be read: {damaged[0]}")
+    return None
 
 
 def expect_room(folder: Path, size: int) -> None:

@@ -45,9 +45,7 @@ STATES = ("exp_avg", "exp_avg_sq", "ema")  # of AdamW, and the mean of the weigh
 class EngineConfig:
     """How a step is computed, and what the processes share out."""
 
-    zero: int = (
-        0  # 0: plain torch, nothing is shared out; DeepSpeed shares out 1: optimiser, 2: gradients too, 3: weights too
-    )
+    zero: int = 0  # 0: plain torch; DeepSpeed shares out 1: the optimiser, 2: gradients too, 3: weights too
     offload: str = "none"  # keep the "optimizer" in host memory, or (ZeRO 3) the "parameters" too
     precision: str = "auto"  # of forward and backward: "fp32", "bf16", "fp16"; "auto": bf16 on a GPU, else fp32
     accumulate: int = 1  # passes a step, each over an equal share of a process's batch

@@ -23,10 +23,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cogstyle.config import require
-from cogstyle.errors import BundleError
+from cogstyle.errors import BundleError, TrainingError
 from cogstyle.files import whole_file
 from cogstyle.training.board import Board
-from cogstyle.training.checkpoint import expect_room, read_checkpoints, save_checkpoint
+from cogstyle.training.checkpoint import checkpoints, expect_room, newest_checkpoint, save_checkpoint
 from cogstyle.training.curves import draw_curves
 from cogstyle.training.engine import Engine, EngineConfig, start
 from cogstyle.training.guard import Guard
@@ -85,9 +85,14 @@ class Run:
 
         Raises:
             BundleError: if it belongs to another recipe or another image model.
+            TrainingError: if the processes do not see the same files.
         """
-        first = 0
-        for path, tensors, meta in read_checkpoints(self.folder):
+        first, found = 0, newest_checkpoint(self.folder)
+        names = self.world.gather(None if found is None else found[0].name)
+        if len(set(names)) > 1:
+            raise TrainingError(f"the processes see different checkpoints in {self.folder}: is it on a shared disk?")
+        if found is not None:
+            path, tensors, meta = found
             for name, wanted in self.marks.items():
                 if meta.get(name, wanted) != wanted:
                     raise BundleError(f"{path} belongs to another {name.split('_')[0]} ({name} {meta[name][:12]}...)")
@@ -97,7 +102,6 @@ class Run:
                 raise BundleError(f"{path} belongs to another recipe: {str(error).splitlines()[-1].strip()}") from None
             first, self.seconds = int(meta["step"]), float(meta["seconds"])
             self.guard.usual, self.guard.seen = float(meta.get("usual", 0.0)), int(meta.get("seen", 0))
-            break
         self.rows = read_log(self.folder / "log.jsonl", first)
         if self.world.first:
             for scratch in self.folder.glob("*.part"):
@@ -169,7 +173,8 @@ def run(
     world = world or World()
     this = Run(folder, loop, world, marks=marks or {}, quiet=quiet)
     trained = sum(parameter.numel() for parameter in job.trained())
-    expect_room(folder, (loop.keep + 1) * 4 * trained * (4 if loop.ema else 3))
+    coming = max(1, loop.keep + 1 - len(checkpoints(folder)))
+    expect_room(folder, coming * 4 * trained * (4 if loop.ema else 3))
     going = start(engine or EngineConfig(), job, optim, world, ema=loop.ema)
     first = this.resume(going)
     silent = quiet or not world.first

@@ -18,7 +18,7 @@ def test_a_recipe_becomes_a_bundle(debug_bundle, tmp_path, capsys):
     assert main(["train", str(recipe), "--runs", str(runs), "--dry-run", "--processes", "2", "--quiet"]) == 0
     planned = capsys.readouterr().out
     assert "steps                4 in 2 processes" in planned and "image tokens a step  320" in planned
-    assert "12,480 trained, 55,488 frozen" in planned and "first batch" in planned
+    assert "10,560 trained, 41,632 frozen" in planned and "first batch" in planned
     assert (runs / "keyframes" / "first-batch.png").exists() and Bundle(bundle).hashes() == before
     shutil.rmtree(runs)
     assert main(["train", str(recipe), "--runs", str(runs), "--encode-only", "--quiet"]) == 0

@@ -10,6 +10,7 @@ from cogstyle.errors import ConfigError
 from cogstyle.files import read_tensors, write_tensors
 from cogstyle.training import plan
 from cogstyle.training.engine import EngineConfig, start
+from cogstyle.training.loop import export
 from cogstyle.training.processes import World, join, which_device
 from cogstyle.training.step import OptimConfig, Share, seed_step
 from tests.training.tiny import OPTIM, VideoJob, fork_all, statuses
@@ -70,7 +71,9 @@ def two_processes(folder):
                 again = start(config, VideoJob(), OPTIM, world, ema=0.9)
                 again.load(read_tensors(folder / "half.safetensors")[0])
                 figures["resumed"] = go(again, [2])
+            export(job, engine, world)
             if world.first:
+                assert all(torch.equal(value, state[f"optim.{key}.ema"]) for key, value in job.exported.items()), name
                 write_tensors(folder / f"{name}.safetensors", state)
                 (folder / f"{name}.json").write_text(json.dumps(figures))
 
@@ -125,7 +128,7 @@ def test_frozen_weights_cost_their_own_size_only(name, together):
     sizes = [sum(p.numel() for p in module.parameters()) for module in (job.module, job.base)]
     memory, host = plan.state_memory(*sizes, 2 * sizes[0], config, World(size=2), ema=True)
     memory |= host
-    slack = 20_000  # pieces are padded, and ZeRO 3 keeps small ones whole; the frozen weights are 220,000 bytes
+    slack = 20_000  # pieces are padded, and ZeRO 3 keeps small ones whole; the frozen weights are 167,000 bytes
     assert found["held"][1] == 0
     assert found["optimiser"][1] == pytest.approx(memory["optimiser"] + memory["running mean"], abs=slack)
     assert found["optimiser"][0] == pytest.approx(memory["float32 copies"], abs=slack)
