@@ -1,6 +1,7 @@
 """Train one weight from a recipe, resuming where an earlier run of it stopped."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"first batch          {picture}")
         return 0
     folder = train(arguments.recipe, runs=arguments.runs, encode_only=arguments.encode_only, quiet=arguments.quiet)
-    print(f"done: {folder}")
+    if os.environ.get("RANK", "0") == "0":  # one of many processes that a launcher started speaks for all
+        print(f"done: {folder}")
     return 0
 
 

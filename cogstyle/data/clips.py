@@ -67,3 +67,14 @@ def superres_row(seed: int, size: int, factor: int) -> Row:
     times = [float(np.random.default_rng([seed, 4]).uniform(0.0, scene.duration))]
     small, large = (world.render_clip(scene, times, pixels) for pixels in (size, factor * size))
     return Row(small, world.caption(scene), 0.0, large)
+
+
+def continuation_row(seed: int, size: int, frames: int) -> Row:
+    """Frames at a rate of the scene, from inside the action on: what going on from a video meets."""
+    scene = world.draw_scene(seed)
+    rates = world.keyframe_rates(scene, frames)
+    rng = np.random.default_rng([seed, 5])
+    rate = rates[int(rng.integers(len(rates)))]
+    first = int(rng.integers(1, round(scene.duration * rate)))
+    times = [(first + k) / rate for k in range(frames)]
+    return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)

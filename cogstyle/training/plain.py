@@ -70,7 +70,8 @@ class MeanWeights:
         share = 1.0 - min(self.decay, self.step / (10.0 + self.step))
         for group in optimizer.param_groups:
             for param in group["params"]:
-                state = optimizer.state[param]
+                if not (state := optimizer.state[param]):
+                    continue  # no gradient so far, and AdamW wants to find nothing here
                 state["ema"] = state["ema"].lerp_(param, share) if "ema" in state else param.detach().clone()
 
 

@@ -17,6 +17,7 @@ from cogstyle.config import (
     preset,
     require,
 )
+from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.training.board import Board
 from cogstyle.training.engine import EngineConfig
@@ -56,6 +57,9 @@ class Recipe:
     bundle: str  # folder of the bundle: read for what the task stands on, written at the end
     preset: str = "shapes"  # architecture of a new tokenizer or image model
     seed: int = 0
+    base: str | None = None  # another bundle to take the image model and tokenizers from
+    train: str = "adapter"  # or "all": the image model beside the adapter too
+    pb_relax: bool = False  # keyframes, interpolation: the order of the temporal scores that half precision survives
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     licence: str = "Apache-2.0"  # of the weights
     frame_rate: float | None = None  # keyframes: the rate that sampling uses unless it is told another
@@ -63,6 +67,7 @@ class Recipe:
     optim: OptimConfig | None = None
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
+    mix: MixConfig | None = None  # tasks that take turns
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
@@ -86,6 +91,15 @@ class Recipe:
             self.frame_rate is None or self.frame_rate in FRAME_RATES,
             f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
         )
+        require(self.train in ("adapter", "all"), f"train {self.train!r} must be adapter or all")
+        for name in ("base", "train", "pb_relax"):
+            given = getattr(self, name) != getattr(Recipe, name)
+            require(not given or self.task in FAMILIES, f"{name} has no effect on the task {self.task!r}")
+        if self.mix is not None:
+            check_mix(self.mix, self.task, train_all=self.train == "all")
+        batch = 0 if self.optim is None else self.optim.batch
+        sized = self.optim is None or (batch > 0) != (self.mix is not None)
+        require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
 
 
 TABLES: dict[str, type[Any]] = {
@@ -93,6 +107,7 @@ TABLES: dict[str, type[Any]] = {
     "loop": LoopConfig,
     "data": DataConfig,
     "sampling": SamplingConfig,
+    "mix": MixConfig,
     "engine": EngineConfig,
 }
 
@@ -132,6 +147,9 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
     }
     if recipe.task == "superres":
         return SuperResolutionJob(**options)
+    if recipe.task in FAMILIES:
+        options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
+        options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
     return TransformerJob(recipe.task, preset(MODELS, recipe.preset), **options)
 
 
@@ -185,8 +203,9 @@ def marks(recipe: Recipe) -> dict[str, str]:
     """What the checkpoints of a recipe belong to."""
     if recipe.task not in TASKS:
         return {}
-    hashes = Bundle(recipe.bundle).hashes()
-    base = {} if recipe.task == "image" else {"base_sha256": hashes["image.safetensors"]}
+    hashes = Bundle(recipe.base or recipe.bundle).hashes()
+    frozen = recipe.task != "image" and recipe.train == "adapter"
+    base = {"base_sha256": hashes["image.safetensors"]} if frozen else {}
     return base | {"tokenizer_sha256": hashes["tokenizer.safetensors"]}
 
 
@@ -196,7 +215,7 @@ def grid(recipe: Recipe, job: Job) -> Grid | None:
         return None
     assert isinstance(job, TransformerJob)
     video = recipe.sampling or SamplingConfig()
-    image = video if recipe.task == "image" else Bundle(recipe.bundle).sampling("image")
+    image = video if recipe.task == "image" else Bundle(recipe.base or recipe.bundle).sampling("image")
     rate = recipe.frame_rate or 1.0
     return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)
 

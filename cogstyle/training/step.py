@@ -20,7 +20,7 @@ class OptimConfig:
     """AdamW or Muon with linear warm-up and cosine decay to zero."""
 
     steps: int  # optimiser steps of the whole run
-    batch: int  # samples a step
+    batch: int = 0  # samples a step; 0 where [mix] tokens says how many
     optimizer: str = "adamw"  # or "muon"
     lr: float = 1e-3  # highest learning rate
     betas: tuple[float, float] = (0.9, 0.95)
@@ -29,7 +29,7 @@ class OptimConfig:
     warmup: int = 100  # steps until `lr` is reached
 
     def __post_init__(self) -> None:
-        require(self.steps > 0 and self.batch > 0, f"steps {self.steps} and batch {self.batch} must be positive")
+        require(self.steps > 0 and self.batch >= 0, f"steps {self.steps} and batch {self.batch} must be positive")
         require(self.optimizer in OPTIMIZERS, f"optimizer {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
         require(0 <= self.warmup < self.steps, f"warmup {self.warmup} must be below steps {self.steps}")
         require(self.lr > 0 and self.clip > 0, f"lr {self.lr} and clip {self.clip} must be positive")

@@ -177,6 +177,19 @@ def test_the_running_mean_is_what_is_exported(tmp_path):
         assert torch.equal(value, tensors[f"optim.{name}.ema"]) and not torch.equal(value, tensors[f"module.{name}"])
 
 
+def test_what_trains_later_has_a_running_mean_later(tmp_path):
+    class Late(TinyJob):
+        def loss(self, step, share=None):
+            loss, figures = super().loss(step)
+            return (loss if step > 3 else self.module.weight.square().sum()), figures
+
+    for name, optimizer in (("a", "adamw"), ("m", "muon")):
+        job = Late()
+        optim = replace(OPTIM, optimizer=optimizer)
+        loop_module.run(job, optim, replace(OFTEN, ema=0.5), seed=0, folder=tmp_path / name, quiet=True)
+        assert torch.equal(job.exported["bias"], newest(tmp_path / name)[0]["optim.bias.ema"])
+
+
 def test_a_loss_that_is_no_number_is_skipped(tmp_path):
     """The weights go on as if the step had not been; the log says so."""
     job = TinyJob({3: float("nan"), 5: float("inf")})
