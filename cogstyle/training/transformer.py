@@ -108,9 +108,9 @@ class TransformerJob:
             self.rows = dict(zip(kinds, shards.hold_back(own, validation_rows), strict=True))
         else:
             self.rows = {
-                kind: tuple(
-                    self._rows(kind, source, data, count, first, quiet)
-                    for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
+                kind: (
+                    self._rows(kind, source, data, rows, 0, quiet),
+                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, quiet),
                 )
                 for kind in kinds
             }
