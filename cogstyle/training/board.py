@@ -1,12 +1,12 @@
 """TensorBoard, where a recipe asks for it."""
 
 import importlib.util
-import re
 from pathlib import Path
 
 import numpy as np
 
 from cogstyle.config import require
+from cogstyle.training.curves import family
 
 
 class Board:
@@ -34,7 +34,9 @@ class Board:
         """One row of log.jsonl; `loss_frame_2` becomes `loss_frame/2`, so that frames and layers share a panel."""
         for name, value in row.items():
             if name != "step":
-                self.writer.add_scalar(re.sub(r"_(\d+)$", r"/\1", name), value, int(row["step"]))
+                title, number = family(name)
+                tag = name if title == name else f"{title}/{number:g}"
+                self.writer.add_scalar(tag, value, int(row["step"]))
 
     def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         self.writer.add_image(name, picture_HWC, step, dataformats="HWC")

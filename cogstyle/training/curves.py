@@ -35,16 +35,21 @@ def _panel(name: str, lines: list[Line]) -> np.ndarray:
     return panel
 
 
+def family(name: str) -> tuple[str, float]:
+    """Where a figure is drawn, and its number there: `loss_frame_2` -> ("loss_frame", 2)."""
+    found = re.fullmatch(r"(.*)_(\d+(?:\.\d+)?)", name)
+    return (found[1], float(found[2])) if found else (name, 0.0)
+
+
 def draw_curves(rows: list[dict[str, Any]]) -> np.ndarray:
     """One panel a figure over the steps: uint8 [height, width, 3]. `rows` are those of log.jsonl.
 
-    Figures that end in a number (frames, layers) share a panel, the first red and the last blue.
+    Figures that end in a number (frames, layers, rates) share a panel, the first red and the last blue.
     """
-    panels: dict[str, dict[str, Line]] = {}
+    panels: dict[str, dict[float, Line]] = {}
     for row in rows:
         for name, value in row.items():
             if name not in ("step", "seconds") and isinstance(value, int | float):
-                title = re.sub(r"_\d+$", "", name)
-                title = name if title == name else f"{title} 1, 2, ..."
-                panels.setdefault(title, {}).setdefault(name, []).append((row["step"], value))
-    return np.concatenate([_panel(title, list(lines.values())) for title, lines in panels.items()])
+                title, number = family(name)
+                panels.setdefault(title, {}).setdefault(number, []).append((row["step"], value))
+    return np.concatenate([_panel(title, [lines[n] for n in sorted(lines)]) for title, lines in panels.items()])

@@ -1,6 +1,7 @@
 """The processes of a run: who they are, what they agree on, and what is said when one is lost."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,10 +95,10 @@ def join(device: str = "auto", *, group: bool = False) -> Iterator[World]:
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
         yield World(rank, size, where, dist.new_group(backend="gloo", timeout=PREPARING))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
         if size > 1 and any(words in str(error) for words in LOST):
+            reason = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[-1].strip()).split(". ")[0]
             raise TrainingError(
-                f"process {rank} of {size} lost another one ({reason[0].strip()}); its own message says why. "
+                f"process {rank} of {size} lost another one ({reason}); its own message says why. "
                 "Start the run again: it goes on from the last checkpoint"
             ) from None
         raise

@@ -18,7 +18,7 @@ def test_one_panel_a_figure():
 
 def test_frames_share_a_panel_and_words_have_none():
     rows = [
-        {"step": k, "loss_frame_1": 1.0 - k, "loss_frame_2": 2.0 - k, "skipped": "the loss is nan"} for k in range(3)
+        {"step": k, "loss_rate_2": 1.0 - k, "loss_rate_0.5": 2.0 - k, "skipped": "the loss is nan"} for k in range(3)
     ]
     picture = draw_curves(rows)
     assert picture.shape == (HEIGHT, WIDTH, 3)

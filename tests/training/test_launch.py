@@ -54,6 +54,12 @@ def scalars(folder):
     return set(events.Tags()["scalars"])
 
 
+def test_a_tokenizer_trains_in_one_process(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", str(debug_recipe(tmp_path, "tokenizer"))]) == 2
+    assert "the task 'tokenizer' trains in one process; 2 were started" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("table", "processes", "message"),
     [

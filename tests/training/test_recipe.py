@@ -7,6 +7,7 @@ import pytest
 from cogstyle.errors import ConfigError
 from cogstyle.training.recipe import load_recipe
 
+STEPS, ROWS = "[optim]\nsteps = 200\nbatch = 8\n", "[data]\nrows = 50\n"
 RECIPES = sorted((Path(__file__).parents[2] / "train").rglob("*.toml"))
 
 
@@ -34,6 +35,16 @@ def test_shipped_recipes_load(path):
             "task = 'image'\nbundle = 'x'\n[data]\nrows = 5\nshards = 's'\n[optim]\nsteps = 200\nbatch = 1",
             "set one of them",
         ),
+        (
+            f"task = 'tokenizer'\nbundle = 'x'\n{STEPS}[engine]\nzero = 1",
+            r"\[engine\] has no effect on the task 'tokenizer'",
+        ),
+        (f"task = 'superres'\nbundle = 'x'\n{STEPS}{ROWS}[engine]\nactivation_checkpointing = true", "has no effect"),
+        (f"task = 'interpolation'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nprompts = ['a']", "prompts have no effect"),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nprompts = ['a']\n[engine]\nzero = 3", "with zero 3"),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nema = 1.0", r"ema 1.0 must be in \[0, 1\)"),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nspike = 0.5", "spike 0.5 must be above 1"),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nkeep = 0", "keep 0 must be 1 or more"),
         ("bundle = 'x'", "missing 1 required positional argument: 'task'"),
         ("task = ", "cannot read recipe"),
     ],
