@@ -23,8 +23,8 @@ FLAGS = {
     },
     "train": {"--runs", "--encode-only", "--threads", "--quiet"},
     "encode": {
-        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--rows-per-part",
-        "--quiet",
+        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--entries-per-part", "--quiet",
     },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},

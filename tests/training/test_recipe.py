@@ -34,6 +34,8 @@ def test_shipped_recipes_load(path):
             "task = 'image'\nbundle = 'x'\n[data]\nrows = 5\nshards = 's'\n[optim]\nsteps = 200\nbatch = 1",
             "set one of them",
         ),
+        ("task = 'image'\nbundle = 'x'\n[data]\nshards = [1]\n[optim]\nsteps = 200", r"shards \(1,\) must be names"),
+        ("task = 'image'\nbundle = 'x'\n[data]\nshards = 1\n[optim]\nsteps = 200", r"\[data\]: 'int' object"),
         ("bundle = 'x'", "missing 1 required positional argument: 'task'"),
         ("task = ", "cannot read recipe"),
     ],
