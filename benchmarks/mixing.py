@@ -13,7 +13,11 @@ import numpy as np
 
 from cogstyle.bundle import Bundle
 from cogstyle.data.mixing import MixConfig
-from cogstyle.training.step import OptimConfig, make_optimizer, seed_step, train_step
+from cogstyle.training.engine import EngineConfig, start
+from cogstyle.training.guard import Guard
+from cogstyle.training.loop import train_step
+from cogstyle.training.processes import World
+from cogstyle.training.step import OptimConfig
 from cogstyle.training.transformer import TransformerJob
 
 ARMS = {"keyframes": {"keyframes": 1.0}, "keyframes and continuation": {"keyframes": 1.0, "continuation": 1.0}}
@@ -62,10 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, tasks in ARMS.items():
         job, began = make(tasks, arguments), time.process_time()
         optim = OptimConfig(arguments.steps, optimizer="muon", lr=2e-3, warmup=max(1, arguments.steps // 10))
-        optimizer, logs[name] = make_optimizer(job, optim), []
+        engine, guard, logs[name] = start(EngineConfig(device="cpu"), job, optim, World()), Guard(0.0, 1), []
         for step in range(arguments.steps):
-            seed_step(arguments.seed, step)
-            logs[name].append(train_step(job, optimizer, optim, step))
+            logs[name].append(train_step(engine, optim, guard, seed=arguments.seed, step=step)[0])
         seconds = (time.process_time() - began) / arguments.steps
         judge.adapter.load_state_dict(job.module.state_dict())
         row(f"{name}, {seconds:.2f} s of one core a step")

@@ -34,7 +34,8 @@ class MixConfig:
 
     def __post_init__(self) -> None:
         require(self.tokens > 0, f"[mix] tokens {self.tokens} must be positive")
-        require(bool(self.tasks), "[mix] tasks is empty: name a task and its weight")
+        table = isinstance(self.tasks, dict) and len(self.tasks) > 0
+        require(table, "[mix] tasks must be a table of tasks and their weights, such as { keyframes = 1 }")
         for name, weight in self.tasks.items():
             number = isinstance(weight, int | float) and 0 < weight < math.inf
             require(number, f"[mix] weight {weight} of {name!r} must be a number above 0")

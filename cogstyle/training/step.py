@@ -102,15 +102,3 @@ def make_optimizer(job: Job, optim: OptimConfig) -> torch.optim.Optimizer:
 def seed_step(seed: int, step: int) -> None:
     """Make every global draw of this step its own."""
     torch.manual_seed(seed * 1_000_003 + step)
-
-
-def train_step(job: Job, optimizer: torch.optim.Optimizer, optim: OptimConfig, step: int) -> dict[str, float]:
-    """One forward, backward and update; returns the figures of the step."""
-    for group in optimizer.param_groups:
-        group["lr"] = optim.lr_at(step)
-    loss, figures = job.loss(step)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(list(job.trained()), optim.clip)
-    optimizer.step()
-    return {"loss": loss.item(), **figures, "grad_norm": norm.item(), "lr": optim.lr_at(step)}

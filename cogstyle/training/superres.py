@@ -51,7 +51,8 @@ class SuperResolutionJob:
             copy_output=copy_output,
         )
         self.module: nn.Module = self.upscaler
-        self.base, self.device = self.transformer, torch.device("cpu")
+        self.base: nn.Module | None = self.transformer
+        self.device = torch.device("cpu")
         self.text, self.vqvae = source.text(), source.vqvae()
         make = partial(clips.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
         digest = source.hashes()["tokenizer.safetensors"]

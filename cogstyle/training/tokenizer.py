@@ -79,7 +79,8 @@ class TokenizerJob:
         torch.manual_seed(seed)
         self.model: VQVAE = VQVAE(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = self.model
-        self.base, self.device = None, torch.device("cpu")
+        self.base: nn.Module | None = None
+        self.device = torch.device("cpu")
         held_back = draw_pictures(np.random.default_rng(seed), 128, config.image_size, world.VALIDATION_SEED)
         self.held_back_BCHW = to_tensor(held_back)
         rows = [clips.keyframe_row(world.VALIDATION_SEED + n, config.image_size, CLIP) for n in range(CLIPS)]

@@ -108,13 +108,14 @@ class TransformerJob:
             self.rows = dict(zip(kinds, shards.hold_back(own, validation_rows), strict=True))
         else:
             self.rows = {
-                kind: tuple(
-                    self._rows(kind, source, data, count, first, quiet)
-                    for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
+                kind: (
+                    self._rows(kind, source, data, rows, 0, quiet),
+                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, quiet),
                 )
                 for kind in kinds
             }
-        self.train, self.held_back = self.rows[self.groups[-1].rows]
+        self.shown = next((group for group in self.groups if group.layout.frames > 1), self.groups[0])
+        self.train, self.held_back = self.rows[self.shown.rows]
         self.pools = [[rows_at(self.rows[group.rows][0], member) for member in group.tasks] for group in self.groups]
 
     def _taken(self) -> tuple[str, ...]:
@@ -267,10 +268,8 @@ class TransformerJob:
     @torch.no_grad()
     def picture(self) -> np.ndarray:
         """Truth over the most likely token of every place, given the true tokens before it."""
-        group, layout = self.groups[-1], self.groups[-1].layout
-        data = self.rows[group.rows][1]
-        picks = np.arange(min(8, len(data)))
-        _, tokens_BFL, h_BPD = self._hidden(group, data, picks, np.zeros(len(picks), bool))
+        layout, picks = self.shown.layout, np.arange(min(8, len(self.held_back)))
+        _, tokens_BFL, h_BPD = self._hidden(self.shown, self.held_back, picks, np.zeros(len(picks), bool))
         best_BFL = self.transformer.logits(h_BPD).argmax(-1).unflatten(1, (layout.frames, -1))
         best_BFL[:, : layout.known] = tokens_BFL[:, : layout.known]
         order = torch.tensor(layout.times).argsort()

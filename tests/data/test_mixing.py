@@ -95,9 +95,10 @@ def test_continuation_rows_start_inside_the_action():
 @pytest.mark.parametrize(
     ("tasks", "options", "message"),
     [
-        ({}, {}, "tasks is empty"),
+        ({}, {}, "tasks must be a table of tasks and their weights"),
+        (("keyframes",), {}, "tasks must be a table of tasks and their weights"),
         ({"keyframes": 0}, {}, "weight 0 of 'keyframes' must be a number above 0"),
-        ({"keyframes": True, "dance": 1}, {}, "keyframes cannot train 'dance'; known are keyframes, image_to_video"),
+        ({"keyframes": 1, "dance": 1}, {}, "keyframes cannot train 'dance'; known are keyframes, image_to_video"),
         ({"keyframes": 1, "interpolation": 1}, {}, "keyframes cannot train 'interpolation'"),
         ({"keyframes": 1, "image": 1}, {}, "keyframes cannot train 'image'"),
         ({"keyframes": 1}, {"images": (0.9, 0.1)}, "images would train nothing: the image model is frozen"),

@@ -112,17 +112,17 @@ def test_an_interrupted_mix_equals_an_uninterrupted_one(debug_bundle, tmp_path, 
     run("whole")
     plain = loop_module.train_step
 
-    def interrupted(job, optimizer, optim, step):
+    def interrupted(*given, step, **named):
         if step == 3:
             signal.raise_signal(signal.SIGINT)
-        return plain(job, optimizer, optim, step)
+        return plain(*given, step=step, **named)
 
     monkeypatch.setattr(loop_module, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("parts")
     monkeypatch.setattr(loop_module, "train_step", plain)
     run("parts")
-    whole, parts = (read_tensors(tmp_path / name / "checkpoint.safetensors")[0] for name in ("whole", "parts"))
+    whole, parts = (read_tensors(tmp_path / name / "checkpoint-00000006.safetensors")[0] for name in ("whole", "parts"))
     assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole)
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
     assert [json.loads(row)["loss"] for row in logs[0]] == [json.loads(row)["loss"] for row in logs[1]]
@@ -170,7 +170,7 @@ def test_everything_trained_leaves_the_base_bundle_alone(debug_bundle, tmp_path)
         train(recipe_of(tmp_path, debug_bundle, 'train = "all"'), runs=tmp_path / "again", quiet=True)
 
 
-@pytest.mark.parametrize("key", ["pb_relax = true", 'train = "all"'])
+@pytest.mark.parametrize("key", ['pb_relax = true\n[engine]\nprecision = "fp16"', 'train = "all"'])
 def test_a_finetune_from_a_sat_checkpoint(key, model, adapters, debug_bundle, tmp_path):
     """Three steps; what comes of them is a bundle whose base is the imported one, bit for bit, unless it trained."""
     sat = tmp_path / "imported"
@@ -181,7 +181,9 @@ def test_a_finetune_from_a_sat_checkpoint(key, model, adapters, debug_bundle, tm
     files["tokenizer.safetensors"] = read_tensors(debug.file("tokenizer.safetensors"))[0]
     update_bundle(sat, files, tokenizer=debug.tokenizer_config, prompts=Prompts())  # released ones are too long here
     before = Bundle(sat).hashes()
+    key, _, engine = key.partition("\n")
     path = recipe_of(tmp_path, tmp_path / "new", key, f'base = "{sat}"', steps=3)
+    path.write_text(f"{path.read_text()}\n{engine}")
     train(path, runs=tmp_path / "runs", quiet=True)
     losses = [json.loads(row)["loss"] for row in (tmp_path / "runs/keyframes/log.jsonl").read_text().splitlines()]
     new = Bundle(tmp_path / "new")
