@@ -22,8 +22,8 @@ FLAGS = {
         "--device", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--rows-per-part",
-        "--quiet",
+        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--entries-per-part", "--quiet",
     },
     "train": {"--runs", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet"},
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},

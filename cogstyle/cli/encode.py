@@ -1,7 +1,6 @@
 """Turn your own videos and captions into token shards that `cogstyle train` reads."""
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -37,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
     )
     parser.add_argument("--retry", action="store_true", help="try entries again that an earlier run refused")
-    parser.add_argument("--rows-per-part", type=int, default=256, help="entries of the manifest in one file")
+    parser.add_argument(
+        "--entries-per-part", type=int, default=256, help="lines of the manifest (or files of the folder) in one part"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -63,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.data.card import CARD, write_card
     from cogstyle.data.encode import encode_videos, make_index
     from cogstyle.data.manifest import read_manifest
+    from cogstyle.data.workers import cores
 
     require(arguments.workers >= 0, f"workers {arguments.workers} must be 0 or more")
-    require(arguments.rows_per_part >= 1, f"rows-per-part {arguments.rows_per_part} must be 1 or more")
+    require(arguments.entries_per_part >= 1, f"entries-per-part {arguments.entries_per_part} must be 1 or more")
     require(arguments.extra_rates >= 0, f"extra-rates {arguments.extra_rates} must be 0 or more")
     only = arguments.kind == "keyframes" or not arguments.extra_rates
     require(only, f"extra-rates has no effect with --for {arguments.kind}")
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(
-        manifest, bundle, arguments.kind, extra_rates=arguments.extra_rates, entries_per_part=arguments.rows_per_part
+        manifest, bundle, arguments.kind, extra_rates=arguments.extra_rates, entries_per_part=arguments.entries_per_part
     )
     mine, refused = encode_videos(
         manifest,
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         index,
         bundle=bundle.folder,
         shard=shard,
-        workers=arguments.workers or len(os.sched_getaffinity(0)),
+        workers=arguments.workers or cores(),
         retry=arguments.retry,
         quiet=arguments.quiet,
         report=lambda line: tqdm.write(f"refused {line}", file=sys.stderr),

@@ -192,6 +192,7 @@ def encode_videos(
         else:
             refused += found
     total, left = (sum(len(stretch[part]) for part in parts) for parts in (mine, todo))
+    workers = min(workers, max(sum(-(-len(stretch[part]) // BATCH) for part in todo), 1))  # no idle ones
     numbered = list(enumerate(manifest.entries))
     chunks = (
         numbered[first : min(first + BATCH, stretch[part].stop)] for part in todo for first in stretch[part][::BATCH]
@@ -205,7 +206,7 @@ def encode_videos(
             waiting[part].append(encoded)
             missing[part] -= len(chunk)
             for entry in encoded.refused:
-                report(f"{entry['where']} {entry['video']}: {entry['reason']}")
+                report(f"{' '.join(dict.fromkeys((entry['where'], entry['video'])))}: {entry['reason']}")
             refused += encoded.refused
             bar.update(len(chunk))
             if not missing[part]:

@@ -19,6 +19,11 @@ AHEAD = 3  # chunks a worker that are handed out at a time
 _work: Any = None  # a worker process's own
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def spread(
     make_work: Callable[[], Callable[[Sequence[Item]], Result]],
     chunks: Iterable[Sequence[Item]],

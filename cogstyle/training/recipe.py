@@ -45,6 +45,7 @@ class DataConfig:
     caption_dropout: float = 0.1  # share of the samples whose caption is left out
 
     def __post_init__(self) -> None:
+        require(all(isinstance(name, str) for name in self.shards), f"shards {self.shards} must be names of folders")
         require(not (self.rows and self.shards), "[data] has rows and shards; set one of them")
         require(
             bool(self.shards) or 0 < self.rows <= 1_000_000,

@@ -139,7 +139,7 @@ def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_pat
         (["--shard", "3/2"], "shard '3/2' must be i/n with i from 1 to n"),
         (["--max-bad", "some"], "max-bad 'some' must be a share such as 5% or a number such as 20"),
         (["--workers", "-1"], "workers -1 must be 0 or more"),
-        (["--rows-per-part", "0"], "rows-per-part 0 must be 1 or more"),
+        (["--entries-per-part", "0"], "entries-per-part 0 must be 1 or more"),
         (["--for", "image", "--extra-rates", "1"], "extra-rates has no effect with --for image"),
         (["--for", "song"], "unknown task 'song'"),
     ],
@@ -165,7 +165,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     table.write_text("\n".join(["video,caption", *(f"{k % 3}.mp4,a circle {k}" for k in range(48))]))
     folder = tmp_path / "s"
     command = [sys.executable, "-m", "cogstyle.cli.main", "encode", str(table), "--to", str(folder)]
-    command += ["--bundle", str(debug_bundle), "--workers", "2", "--rows-per-part", "2", "--quiet"]
+    command += ["--bundle", str(debug_bundle), "--workers", "2", "--entries-per-part", "2", "--quiet"]
     process = subprocess.Popen(command, start_new_session=True)
     while not list(folder.glob("part-*.safetensors")):
         assert process.poll() is None
@@ -176,7 +176,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     process.wait()
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.safetensors")}
     assert 0 < len(done) < 24
-    assert encode(table, folder, debug_bundle, "--rows-per-part", "2") == 0
+    assert encode(table, folder, debug_bundle, "--entries-per-part", "2") == 0
     assert all((folder / name).stat().st_mtime_ns == when for name, when in done.items())
     assert load(folder).captions == [f"a circle {k}" for k in range(48)]
     assert not list(folder.glob("*.part"))

@@ -45,6 +45,8 @@ def test_shipped_recipes_load(path):
         (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nema = 1.0", r"ema 1.0 must be in \[0, 1\)"),
         (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nspike = 0.5", "spike 0.5 must be above 1"),
         (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nkeep = 0", "keep 0 must be 1 or more"),
+        ("task = 'image'\nbundle = 'x'\n[data]\nshards = [1]\n[optim]\nsteps = 200", r"shards \(1,\) must be names"),
+        ("task = 'image'\nbundle = 'x'\n[data]\nshards = 1\n[optim]\nsteps = 200", r"\[data\]: 'int' object"),
         ("bundle = 'x'", "missing 1 required positional argument: 'task'"),
         ("task = ", "cannot read recipe"),
     ],
