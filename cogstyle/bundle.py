@@ -4,10 +4,11 @@
 safetensors; every write is whole or not at all.
 """
 
+import os
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,50 @@ class Bundle:
     def hashes(self) -> dict[str, str]:
         """sha256 of every file."""
         return dict(self.manifest.get("files", {}))
+
+
+def check_kin(source: Bundle, folder: Path, names: Sequence[str]) -> None:
+    """Raise BundleError if `folder` is a bundle that holds other files under these names than `source`."""
+    if not (folder / MANIFEST).is_file():
+        return
+    mine, theirs = source.hashes(), Bundle(folder).hashes()
+    if other := [name for name in names if name in theirs and theirs[name] != mine.get(name)]:
+        raise BundleError(f"{folder} has another {', '.join(other)} than {source.folder}; name a new folder")
+
+
+def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
+    """Give the bundle `folder` these files of `source`, and what its manifest says beside them of all but adapters.
+
+    They are hard links where the disk allows it: no bundle changes a file, it writes a new one in its place.
+
+    Raises:
+        BundleError: if `folder` holds others, or cannot be written.
+    """
+    check_kin(source, folder, names)
+    if (folder / MANIFEST).is_file():
+        manifest = Bundle(folder).manifest
+    else:
+        sampling = {stage: table for stage, table in source.manifest.get("sampling", {}).items() if stage == "image"}
+        manifest = {**source.manifest, "name": folder.name, "sampling": sampling, "files": {}}
+        manifest.pop("superres", None)
+    files = manifest["files"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if source.has(name) and name not in files:
+                _link((source.folder / name).resolve(), folder / name)
+                files[name] = source.hashes()[name]
+    except OSError as error:
+        raise BundleError(f"cannot write {folder}: {error}") from None
+    write_bytes(folder / MANIFEST, to_toml(manifest).encode())
+
+
+def _link(path: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(path, target)
 
 
 def update_bundle(

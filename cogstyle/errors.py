@@ -23,3 +23,7 @@ class MediaError(CogstyleError):
 
 class LayoutError(CogstyleError):
     """Tokens or tensors that do not fit the layout they are used with."""
+
+
+class TrainingError(CogstyleError):
+    """A run that cannot go on: a lost process, or losses that are no numbers again and again."""

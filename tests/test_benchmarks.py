@@ -12,3 +12,12 @@ def test_superres(debug_bundle, capsys):
     psnr, flicker = ({row[1].strip(): float(row[k]) for row in rows} for k in (2, 3))
     assert len(psnr) == 6 and psnr["bicubic, true small frame"] > 20
     assert flicker["upscaled, drawn, each frame its own"] > 3 * flicker["upscaled, drawn, numbers shared"]
+
+
+def test_mixing(debug_bundle, capsys, tmp_path):
+    sizes = ["--steps", "3", "--tokens", "160", "--rows", "24", "--validation-rows", "8", "--runs", str(tmp_path)]
+    runpy.run_path(str(BENCHMARKS / "mixing.py"))["main"]([str(debug_bundle), *sizes])
+    lines = capsys.readouterr().out.splitlines()
+    start, alone, mixed = (line.split("|")[2:-1] for line in lines[2:5])
+    assert len(start) == len(mixed) == 4 and start != alone
+    assert sum("0.0 % of the image places" in line for line in lines) == 2

@@ -21,7 +21,11 @@ FLAGS = {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--adapter", "--sheet", "--tokens", "--upscale",
         "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
-    "train": {"--runs", "--encode-only", "--threads", "--quiet"},
+    "encode": {
+        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--entries-per-part", "--quiet",
+    },
+    "train": {"--runs", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet"},
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
     "export": {"--to", "--role"},

@@ -1,26 +1,57 @@
 """Train one weight from a recipe, resuming where an earlier run of it stopped."""
 
 import argparse
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cogstyle.training.plan import Plan
 
 HELP = "train one weight from a TOML recipe"
-EXAMPLE = "cogstyle train train/shapes/keyframes.toml"
+EXAMPLE = "cogstyle train train/shapes/keyframes.toml --dry-run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="a recipe, see train/")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints, logs and data are kept")
     parser.add_argument("--encode-only", action="store_true", help="encode the recipe's data, then stop")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--dry-run", action="store_true", help="encode the data, print the plan of the run, then stop")
+    parser.add_argument("--processes", type=int, default=1, help="with --dry-run: how many would train")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process; one is exactly repeatable")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(arguments: argparse.Namespace) -> int:
     import torch
 
-    from cogstyle.training.recipe import train
+    from cogstyle.config import require
+    from cogstyle.training.recipe import dry_run, train
 
+    require(arguments.threads > 0, f"--threads {arguments.threads} must be 1 or more")
+    require(arguments.processes > 0, f"--processes {arguments.processes} must be 1 or more")
+    require(arguments.dry_run or arguments.processes == 1, "--processes has no effect without --dry-run")
     torch.set_num_threads(arguments.threads)
+    if arguments.dry_run:
+        plan, picture = dry_run(
+            arguments.recipe, runs=arguments.runs, processes=arguments.processes, quiet=arguments.quiet
+        )
+        print_plan(plan)
+        print(f"first batch          {picture}")
+        return 0
     folder = train(arguments.recipe, runs=arguments.runs, encode_only=arguments.encode_only, quiet=arguments.quiet)
-    print(f"done: {folder}")
+    if os.environ.get("RANK", "0") == "0":  # one of many processes that a launcher started speaks for all
+        print(f"done: {folder}")
     return 0
+
+
+def print_plan(plan: "Plan") -> None:
+    """One line a figure."""
+    print(f"steps                {plan.steps:,} in {plan.processes} processes")
+    print(f"parameters           {plan.trained:,} trained, {plan.frozen:,} frozen")
+    if plan.tokens is not None:
+        print(f"image tokens a step  {plan.tokens:,}")
+    for title, parts in (("memory a process", plan.memory), ("host memory", plan.host)):
+        if parts:
+            named = ", ".join(f"{name} {size / 1e6:,.1f}" for name, size in parts.items() if size)
+            print(f"{title:<20} {sum(parts.values()) / 1e6:,.1f} MB: {named}")

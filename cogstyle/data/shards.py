@@ -1,10 +1,13 @@
 """Token shards: what training reads. Each part holds tokens, captions and seconds of some rows.
 
-Parts are written whole; a killed encoding goes on after the last part it finished.
+Parts are written whole; a killed encoding goes on after the last part it finished. A folder of somebody's own
+videos has an index beside its parts, which says how they were made.
 """
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,43 +16,103 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cogstyle.data.clips import Row
+from cogstyle.config import from_dict
+from cogstyle.data.clips import RULES, Row
 from cogstyle.errors import BundleError
-from cogstyle.files import read_tensors, write_tensors
+from cogstyle.files import read_bytes, read_tensors, write_tensors
 from cogstyle.tokenizers.image import ImageTokenizer
 
 PART = 1000  # rows a file
 TOKENIZER_KEY = "tokenizer_sha256"
+INDEX = "index.json"
+INDEX_KEY = "index"  # fingerprint of the index that a part belongs to
 
 
 @dataclass(frozen=True)
 class Shards:
-    """All rows in memory: tokens [rows, F, L], captions, seconds [rows], and fine tokens [rows, F, M] or none."""
+    """All rows in memory: tokens [rows, F, L], captions, seconds [rows], and fine tokens [rows, F, M] or none.
+
+    `sources` names the video of each row, if the rows come from videos.
+    """
 
     tokens: Tensor
     captions: list[str]
     seconds: list[float]
     fine: Tensor | None = None
+    sources: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
 
+    def take(self, rows: np.ndarray) -> "Shards":
+        """These rows alone."""
+        picks = torch.from_numpy(rows)
+        return Shards(
+            self.tokens[picks],
+            [self.captions[row] for row in rows],
+            [self.seconds[row] for row in rows],
+            None if self.fine is None else self.fine[picks],
+            None if self.sources is None else [self.sources[row] for row in rows],
+        )
 
-def _ids(vqvae: ImageTokenizer, clips: list[np.ndarray]) -> Tensor:
+
+@dataclass(frozen=True)
+class Index:
+    """How the parts of a folder were made; index.json holds it, and parts made otherwise are never mixed in."""
+
+    kind: str  # "keyframes", "interpolation" or "image"
+    manifest: str  # fingerprint of the manifest's entries
+    entries: int  # of the manifest
+    entries_per_part: int
+    extra_rates: int  # rates above the lowest that keyframes are also taken at
+    frames: int  # F
+    size: int  # pixels along the side of a frame
+    tokenizer_sha256: str
+    rules: int = RULES
+
+    @property
+    def parts(self) -> int:
+        return -(-self.entries // self.entries_per_part)
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Where part `number` of a folder lies."""
+    return folder / f"part-{number:05d}.safetensors"
+
+
+def read_index(folder: Path) -> Index:
+    """How the shards of a folder were made.
+
+    Raises:
+        BundleError: if there is no index, or a damaged one.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        raise BundleError(f"{folder} holds no shards with an {INDEX}; cogstyle encode writes them")
+    try:
+        return from_dict(Index, json.loads(read_bytes(path)), str(path))
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"cannot read {path}: {error}") from None
+
+
+def image_ids(vqvae: ImageTokenizer, clips: list[np.ndarray]) -> Tensor:
     """Clips of equal length -> ids int32 [clips, F, L]."""
     images_BCHW = torch.from_numpy(np.concatenate(clips)).permute(0, 3, 1, 2)
     ids_BL = torch.cat([vqvae.encode(chunk) for chunk in images_BCHW.split(64)])
     return ids_BL.view(len(clips), -1, ids_BL.shape[1]).to(torch.int32)
 
 
+def pack(captions: list[str], seconds: list[float], **tokens: Tensor) -> dict[str, Tensor]:
+    """What a part holds: token tensors [rows, F, L], captions and seconds."""
+    text = np.frombuffer(bytearray("\n".join(captions).encode()), np.uint8)
+    return {**tokens, "captions": torch.from_numpy(text), "seconds": torch.tensor(seconds, dtype=torch.float32)}
+
+
 def _encode_part(vqvae: ImageTokenizer, rows: list[Row]) -> dict[str, Tensor]:
     fine = [row.fine for row in rows if row.fine is not None]
-    return {
-        "tokens": _ids(vqvae, [row.frames for row in rows]),
-        **({"fine": _ids(vqvae, fine)} if fine else {}),
-        "captions": torch.frombuffer(bytearray("\n".join(row.caption for row in rows).encode()), dtype=torch.uint8),
-        "seconds": torch.tensor([row.seconds for row in rows]),
-    }
+    tokens = {"tokens": image_ids(vqvae, [row.frames for row in rows])}
+    tokens |= {"fine": image_ids(vqvae, fine)} if fine else {}
+    return pack([row.caption for row in rows], [row.seconds for row in rows], **tokens)
 
 
 def encode(
@@ -64,7 +127,7 @@ def encode(
     """Write rows `make_row(0)` .. `make_row(count - 1)` as parts in `folder`, and load them; parts there stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for first in tqdm(range(0, count, PART), desc=f"encoding {folder.name}", disable=quiet):
-        path, numbers = folder / f"part-{first // PART:05d}.safetensors", range(first, min(first + PART, count))
+        path, numbers = part_path(folder, first // PART), range(first, min(first + PART, count))
         if not path.exists() or len(read_tensors(path)[0]["seconds"]) < len(numbers):
             rows = [make_row(number) for number in numbers]
             write_tensors(path, _encode_part(vqvae, rows), {TOKENIZER_KEY: tokenizer_sha256})
@@ -77,19 +140,86 @@ def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Sh
     Raises:
         BundleError: if parts are missing or were encoded by another tokenizer.
     """
-    tokens, captions, seconds, fine = [], [], [], []
-    for path in sorted(folder.glob("part-*.safetensors"))[: None if count is None else -(-count // PART)]:
-        part, meta = read_tensors(path)
-        if meta.get(TOKENIZER_KEY) != tokenizer_sha256:
-            raise BundleError(f"{path} was encoded by another tokenizer; remove {folder} to encode it again")
-        tokens.append(part["tokens"])
-        fine += [part["fine"]] if "fine" in part else []
-        captions += bytes(part["captions"].numpy()).decode().split("\n")
-        seconds += part["seconds"].tolist()
+    paths = sorted(folder.glob("part-*.safetensors"))[: None if count is None else -(-count // PART)]
+    parts = [read_part(path, {TOKENIZER_KEY: tokenizer_sha256}) for path in paths]
+    return _join(parts, str(folder), count)
+
+
+def load_videos(folders: Sequence[Path], kind: str, *, frames: int, size: int, tokenizer_sha256: str) -> Shards:
+    """Read everything that `cogstyle encode` wrote for `kind` to any of some folders.
+
+    Raises:
+        BundleError: if nothing there is for `kind`, or of another shape or tokenizer, or not encoded to the end.
+    """
+    indices = {folder: read_index(folder) for folder in folders}
+    if not (chosen := {folder: index for folder, index in indices.items() if index.kind == kind}):
+        found = ", ".join(f"{folder} is for {index.kind}" for folder, index in indices.items())
+        raise BundleError(f"no shards for {kind}: {found}; write some with cogstyle encode --for {kind}")
+    parts = []
+    for folder, index in chosen.items():
+        for name, has, wants in (("frames", index.frames, frames), ("pixels a side", index.size, size)):
+            if has != wants:
+                raise BundleError(f"{folder} was encoded with {has} {name}, the model takes {wants}")
+        paths = [part_path(folder, number) for number in range(index.parts)]
+        if missing := sum(not path.exists() for path in paths):
+            raise BundleError(f"{folder} lacks {missing} of {len(paths)} parts; run cogstyle encode again to finish it")
+        expected = {TOKENIZER_KEY: tokenizer_sha256, INDEX_KEY: fingerprint(index)}
+        parts += [read_part(path, expected) for path in paths]
+    return _join(parts, ", ".join(map(str, chosen)), None)
+
+
+def read_part(path: Path, expected: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of one part; the metadata must say what is `expected`.
+
+    Raises:
+        BundleError: if it was encoded by another tokenizer or with other settings.
+    """
+    part, meta = read_tensors(path)
+    for key, value in expected.items():
+        if meta.get(key) != value:
+            other = "by another tokenizer" if key == TOKENIZER_KEY else "with other settings"
+            raise BundleError(f"{path} was encoded {other}; remove {path.parent} to encode it again")
+    return part, meta
+
+
+def _join(parts: list[tuple[dict[str, Tensor], dict[str, str]]], where: str, count: int | None) -> Shards:
+    tokens, captions, seconds, fine, sources = [], [], [], [], []
+    for part, meta in parts:
+        if len(part["seconds"]):
+            tokens.append(part["tokens"])
+            fine += [part["fine"]] if "fine" in part else []
+            captions += bytes(part["captions"].numpy()).decode().split("\n")
+            seconds += part["seconds"].tolist()
+            sources += [facts["video"] for facts in json.loads(meta.get("rows", "[]"))]
     if len(captions) < (wanted := 1 if count is None else count):
-        raise BundleError(f"{folder} holds {len(captions)} rows, {wanted} are asked for")
+        raise BundleError(f"{where} holds {len(captions)} rows, {wanted} are asked for")
     together = torch.cat(fine)[:count] if fine else None
-    return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together)
+    return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together, sources[:count] or None)
+
+
+def hold_back(data: Sequence[Shards], count: int) -> list[tuple[Shards, Shards]]:
+    """Split each into rows to train on and about `count` rows, a tenth at most, of videos that none of them trains on.
+
+    Raises:
+        BundleError: if the rows are of too few videos for that.
+    """
+    rows = [Counter(shard.sources) for shard in data]
+    wanted, videos = [min(count, max(len(shard) // 10, 1)) for shard in data], [len(names) for names in rows]
+    held = set()
+    for name in sorted(set().union(*rows), key=lambda name: hashlib.sha256(name.encode()).digest()):
+        inside = [k for k, names in enumerate(rows) if name in names]
+        if any(wanted[k] > 0 for k in inside) and all(videos[k] > 1 for k in inside):
+            held.add(name)
+            for k in inside:
+                wanted[k], videos[k] = wanted[k] - rows[k][name], videos[k] - 1
+    masks = [np.array([name in held for name in shard.sources or ()], bool) for shard in data]
+    for names, mask in zip(rows, masks, strict=True):
+        if not mask.any():
+            raise BundleError(f"{len(mask)} rows of {len(names)} videos leave none to check on")
+    return [
+        (shard.take(np.flatnonzero(~mask)), shard.take(np.flatnonzero(mask)))
+        for shard, mask in zip(data, masks, strict=True)
+    ]
 
 
 def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import tomllib
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cogstyle.bundle import update_bundle
+from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import (
     FRAME_RATES,
     MODELS,
@@ -16,9 +17,15 @@ from cogstyle.config import (
     preset,
     require,
 )
+from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.errors import ConfigError
-from cogstyle.training.loop import Job, LoopConfig, run
-from cogstyle.training.step import OptimConfig
+from cogstyle.training.board import Board
+from cogstyle.training.engine import EngineConfig
+from cogstyle.training.grid import prompt_grid
+from cogstyle.training.loop import Grid, LoopConfig, run, write_picture
+from cogstyle.training.plan import Plan, make_plan
+from cogstyle.training.processes import World, join, launched, which_device
+from cogstyle.training.step import Job, OptimConfig
 from cogstyle.training.superres import SuperResolutionJob
 from cogstyle.training.text import train_text_model
 from cogstyle.training.tokenizer import TokenizerJob
@@ -30,16 +37,27 @@ TASKS = (*SEQUENCE_TASKS, "superres")  # what trains on token shards
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Scenes of the shapes world, encoded once and kept."""
+    """Scenes of the shapes world, encoded once and kept; or shards of own videos. One of `rows` and `shards` is set."""
 
-    rows: int  # training samples, each another scene (ignored by the tokenizers, which render as they go)
-    validation_rows: int = 256  # samples from validation seeds
+    rows: int = 0  # training samples, each another scene
+    shards: str | tuple[str, ...] = ()  # folders that cogstyle encode wrote
+    validation_rows: int = 256  # samples from validation seeds; of own rows at most a tenth, from videos of their own
     caption_dropout: float = 0.1  # share of the samples whose caption is left out
 
     def __post_init__(self) -> None:
-        require(0 < self.rows <= 1_000_000, f"rows {self.rows} must be 1 to 1,000,000 (the training seeds)")
+        require(all(isinstance(name, str) for name in self.shards), f"shards {self.shards} must be names of folders")
+        require(not (self.rows and self.shards), "[data] has rows and shards; set one of them")
+        require(
+            bool(self.shards) or 0 < self.rows <= 1_000_000,
+            f"rows {self.rows} must be 1 to 1,000,000 (the training seeds)",
+        )
         require(self.validation_rows >= 8, f"validation_rows {self.validation_rows} must be at least 8")
         require(0.0 <= self.caption_dropout < 1.0, f"caption_dropout {self.caption_dropout} must be in [0, 1)")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of `shards`."""
+        return tuple(map(Path, (self.shards,) if isinstance(self.shards, str) else self.shards))
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,9 @@ class Recipe:
     bundle: str  # folder of the bundle: read for what the task stands on, written at the end
     preset: str = "shapes"  # architecture of a new tokenizer or image model
     seed: int = 0
+    base: str | None = None  # another bundle to take the image model and tokenizers from
+    train: str = "adapter"  # or "all": the image model beside the adapter too
+    pb_relax: bool = False  # keyframes, interpolation: the order of the temporal scores that half precision survives
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     licence: str = "Apache-2.0"  # of the weights
     frame_rate: float | None = None  # keyframes: the rate that sampling uses unless it is told another
@@ -57,20 +78,51 @@ class Recipe:
     optim: OptimConfig | None = None
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
+    mix: MixConfig | None = None  # tasks that take turns
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         known = ("text", "tokenizer", *TASKS)
         require(self.task in known, f"unknown task {self.task!r}; known are {', '.join(known)}")
         require(self.task == "text" or self.optim is not None, f"a recipe for {self.task!r} needs an [optim] table")
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
+        own = self.data is not None and bool(self.data.shards)
+        require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
         require(self.data is None or self.task in TASKS, f"[data] has no effect on the task {self.task!r}")
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
+        plain = self.engine == EngineConfig() or self.task in TASKS
+        require(plain, f"[engine] has no effect on the task {self.task!r}")
+        again = self.engine.activation_checkpointing and self.task not in SEQUENCE_TASKS
+        require(not again, f"activation_checkpointing has no effect on the task {self.task!r}")
+        drawn = not self.loop.prompts or self.task in ("image", "keyframes")
+        require(drawn, f"prompts have no effect on the task {self.task!r}")
+        whole = not self.loop.prompts or self.engine.zero < 3
+        require(whole, "prompts cannot be drawn with zero 3: no process has the whole weights")
         only = self.frame_rate is None or self.task == "keyframes"
         require(only, f"frame_rate has no effect on the task {self.task!r}")
         require(
             self.frame_rate is None or self.frame_rate in FRAME_RATES,
             f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
         )
+        require(self.train in ("adapter", "all"), f"train {self.train!r} must be adapter or all")
+        for name in ("base", "train", "pb_relax"):
+            given = getattr(self, name) != getattr(Recipe, name)
+            require(not given or self.task in FAMILIES, f"{name} has no effect on the task {self.task!r}")
+        if self.mix is not None:
+            check_mix(self.mix, self.task, train_all=self.train == "all")
+        batch = 0 if self.optim is None else self.optim.batch
+        sized = self.optim is None or (batch > 0) != (self.mix is not None)
+        require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
+
+
+TABLES: dict[str, type[Any]] = {
+    "optim": OptimConfig,
+    "loop": LoopConfig,
+    "data": DataConfig,
+    "sampling": SamplingConfig,
+    "mix": MixConfig,
+    "engine": EngineConfig,
+}
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -83,7 +135,7 @@ def load_recipe(path: Path) -> Recipe:
         table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read recipe {path}: {error}") from None
-    for key, cls in (("optim", OptimConfig), ("loop", LoopConfig), ("data", DataConfig), ("sampling", SamplingConfig)):
+    for key, cls in TABLES.items():
         if key in table:
             table[key] = from_dict(cls, table[key], f"{path} [{key}]")
     return from_dict(Recipe, table, str(path))
@@ -98,7 +150,9 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
         return TokenizerJob(config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle)
     assert recipe.data is not None
     options: dict[str, Any] = {
-        **asdict(recipe.data),
+        "rows": recipe.data.rows,
+        "validation_rows": recipe.data.validation_rows,
+        "caption_dropout": recipe.data.caption_dropout,
         "bundle": bundle,
         "data": runs / "data",
         "batch": recipe.optim.batch,
@@ -108,13 +162,20 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
     }
     if recipe.task == "superres":
         return SuperResolutionJob(**options)
-    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), **options)
+    if recipe.task in FAMILIES:
+        options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
+        options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
+    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
 
 
 def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:
-    """Train a recipe to its end, resuming what `runs` holds of it; returns the run's folder."""
+    """Train a recipe to its end, resuming what `runs` holds of it; returns the run's folder.
+
+    Every process that a launcher starts calls this; the first one writes.
+    """
     recipe = load_recipe(path)
     folder = runs / path.stem
+    check(recipe)
     if recipe.task == "text":
         update_bundle(
             Path(recipe.bundle),
@@ -122,12 +183,75 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
             prompts=Prompts(),
         )
         return folder
-    job = make_job(recipe, runs=runs, quiet=quiet)
-    if not encode_only:
-        assert recipe.optim is not None
-        run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, quiet=quiet)
-        update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe))
+    device = recipe.engine.device if recipe.task in TASKS else "cpu"
+    with join(device, group=recipe.engine.zero > 0) as world:
+        if not world.first:
+            world.wait()  # for the first one, which encodes the data
+        job = make_job(recipe, runs=runs, quiet=quiet or not world.first)
+        if world.first:
+            world.wait()
+        if not encode_only:
+            assert recipe.optim is not None
+            options: dict[str, Any] = {"engine": recipe.engine, "marks": marks(recipe), "grid": grid(recipe, job)}
+            run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, world=world, quiet=quiet, **options)
+            if world.first:
+                update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe))
     return folder
+
+
+def check(recipe: Recipe) -> None:
+    """What can be known about a run before anything is computed.
+
+    Raises:
+        ConfigError: naming what does not fit, or is not installed.
+    """
+    processes, local = launched()
+    alone = recipe.task in TASKS or processes == 1
+    require(alone, f"the task {recipe.task!r} trains in one process; {processes} were started")
+    if recipe.optim is not None and recipe.task in TASKS:
+        recipe.engine.check(recipe.optim, processes, which_device(recipe.engine.device, local))
+    if recipe.loop.tensorboard:
+        Board.check()
+
+
+def marks(recipe: Recipe) -> dict[str, str]:
+    """What the checkpoints of a recipe belong to."""
+    if recipe.task not in TASKS:
+        return {}
+    hashes = Bundle(recipe.base or recipe.bundle).hashes()
+    frozen = recipe.task != "image" and recipe.train == "adapter"
+    base = {"base_sha256": hashes["image.safetensors"]} if frozen else {}
+    return base | {"tokenizer_sha256": hashes["tokenizer.safetensors"]}
+
+
+def grid(recipe: Recipe, job: Job) -> Grid | None:
+    """What draws the recipe's prompts, if it has any."""
+    if not recipe.loop.prompts:
+        return None
+    assert isinstance(job, TransformerJob)
+    video = recipe.sampling or SamplingConfig()
+    image = video if recipe.task == "image" else Bundle(recipe.base or recipe.bundle).sampling("image")
+    rate = recipe.frame_rate or 1.0
+    return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)
+
+
+def dry_run(path: Path, *, runs: Path = Path("runs"), processes: int = 1, quiet: bool = False) -> tuple[Plan, Path]:
+    """The plan of a recipe and a picture of its first batch; encodes the data, trains nothing.
+
+    Args:
+        processes: how many would train.
+    """
+    recipe = load_recipe(path)
+    require(recipe.optim is not None, f"the task {recipe.task!r} has no steps to plan")
+    assert recipe.optim is not None
+    device = which_device(recipe.engine.device, 0)
+    recipe.engine.check(recipe.optim, processes, device)
+    job = make_job(recipe, runs=runs, quiet=quiet)
+    picture = runs / path.stem / "first-batch.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(picture, job.preview())
+    world = World(size=processes, device=device)
+    return make_plan(job, recipe.optim, recipe.engine, world, ema=recipe.loop.ema > 0), picture
 
 
 def bundle_tables(recipe: Recipe) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""One training step, free of any engine: learning rate, forward, backward, update."""
+"""What a training step is, free of any engine: its learning rate, its share of the batch, its optimiser."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ class OptimConfig:
     """AdamW or Muon with linear warm-up and cosine decay to zero."""
 
     steps: int  # optimiser steps of the whole run
-    batch: int  # samples a step
+    batch: int = 0  # samples a step; 0 where [mix] tokens says how many
     optimizer: str = "adamw"  # or "muon"
     lr: float = 1e-3  # highest learning rate
     betas: tuple[float, float] = (0.9, 0.95)
@@ -29,7 +29,7 @@ class OptimConfig:
     warmup: int = 100  # steps until `lr` is reached
 
     def __post_init__(self) -> None:
-        require(self.steps > 0 and self.batch > 0, f"steps {self.steps} and batch {self.batch} must be positive")
+        require(self.steps > 0 and self.batch >= 0, f"steps {self.steps} and batch {self.batch} must be positive")
         require(self.optimizer in OPTIMIZERS, f"optimizer {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
         require(0 <= self.warmup < self.steps, f"warmup {self.warmup} must be below steps {self.steps}")
         require(self.lr > 0 and self.clip > 0, f"lr {self.lr} and clip {self.clip} must be positive")
@@ -41,16 +41,45 @@ class OptimConfig:
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
 
 
+Rows = TypeVar("Rows", list[Any], np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of the equal parts of a step's batch. Each process, and each of its accumulated passes, takes another."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, batch: Rows) -> Rows:
+        """This part of the whole batch's rows.
+
+        Raises:
+            ConfigError: if the batch does not divide.
+        """
+        size, rest = divmod(len(batch), self.count)
+        require(rest == 0 and size > 0, f"a batch of {len(batch)} does not divide into {self.count} parts")
+        return batch[self.index * size : (self.index + 1) * size]
+
+
+WHOLE = Share()
+
+
 class Job(Protocol):
     """What a training task brings to the loop."""
 
     module: nn.Module  # what is saved and resumed: trained parameters and buffers
+    base: nn.Module | None  # what the loss uses beside it, frozen
+    device: torch.device  # where the loss is computed: set by the engine, which moves the modules there
 
     def trained(self) -> Iterable[nn.Parameter]:
         """The parameters that the optimiser changes."""
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Scalar loss of the step's own batch, and figures to log."""
+    def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        """Mean loss of a share of the step's own batch, and figures to log (`tokens`: how many the share has)."""
+
+    def preview(self) -> np.ndarray:
+        """uint8 [height, width, 3]: what the first batch shows."""
 
     def validate(self) -> dict[str, float]:
         """Figures on validation seeds."""
@@ -73,15 +102,3 @@ def make_optimizer(job: Job, optim: OptimConfig) -> torch.optim.Optimizer:
 def seed_step(seed: int, step: int) -> None:
     """Make every global draw of this step its own."""
     torch.manual_seed(seed * 1_000_003 + step)
-
-
-def train_step(job: Job, optimizer: torch.optim.Optimizer, optim: OptimConfig, step: int) -> dict[str, float]:
-    """One forward, backward and update; returns the figures of the step."""
-    for group in optimizer.param_groups:
-        group["lr"] = optim.lr_at(step)
-    loss, figures = job.loss(step)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(list(job.trained()), optim.clip)
-    optimizer.step()
-    return {"loss": loss.item(), **figures, "grad_norm": norm.item(), "lr": optim.lr_at(step)}

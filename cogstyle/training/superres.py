@@ -12,6 +12,7 @@ from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import SuperResConfig
 from cogstyle.data import clips, shards, world
 from cogstyle.training.loss import token_loss
+from cogstyle.training.step import WHOLE, Share
 from cogstyle.video import enlarge, psnr
 
 SHOWN = 32  # validation scenes whose pixels are compared
@@ -50,6 +51,8 @@ class SuperResolutionJob:
             copy_output=copy_output,
         )
         self.module: nn.Module = self.upscaler
+        self.base: nn.Module | None = self.transformer
+        self.device = torch.device("cpu")
         self.text, self.vqvae = source.text(), source.vqvae()
         make = partial(clips.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
         digest = source.hashes()["tokenizer.safetensors"]
@@ -62,7 +65,7 @@ class SuperResolutionJob:
     def _rows(
         self, make: partial[clips.Row], data: Path, count: int, first_seed: int, digest: str, quiet: bool
     ) -> shards.Shards:
-        folder = data / f"superres-{shards.fingerprint(first_seed, sorted(make.keywords.items()), digest)}"
+        folder = data / f"superres-{shards.fingerprint(clips.RULES, first_seed, sorted(make.keywords.items()), digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,
@@ -78,18 +81,27 @@ class SuperResolutionJob:
     def _logits(self, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray) -> Tensor:
         """Logits of all fine places, [B, M, V]."""
         captions = [None if drop else data.captions[pick] for pick, drop in zip(picks, dropped, strict=True)]
-        text_BS = self.text.pad([self.text.image_text(caption) for caption in captions])
-        h_BMD = self.upscaler(self.transformer, text_BS, data.tokens[torch.from_numpy(picks), 0].long())
+        text_BS = self.text.pad([self.text.image_text(caption) for caption in captions]).to(self.device)
+        coarse_BL = data.tokens[torch.from_numpy(picks), 0].long().to(self.device)
+        h_BMD = self.upscaler(self.transformer, text_BS, coarse_BL)
         return self.transformer.logits(h_BMD)
 
     def _loss(self, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray) -> Tensor:
         assert data.fine is not None
-        return token_loss(self._logits(data, picks, dropped), data.fine[torch.from_numpy(picks), 0]).mean(1)
+        targets_BM = data.fine[torch.from_numpy(picks), 0].to(self.device)
+        return token_loss(self._logits(data, picks, dropped), targets_BM).mean(1)
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        picks = shards.shuffled(len(self.train), self.batch, step, self.seed)
-        dropped = np.random.default_rng([self.seed, step, 1]).random(self.batch) < self.dropout
-        return self._loss(self.train, picks, dropped).mean(), {}
+    def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        picks = share.of(shards.shuffled(len(self.train), self.batch, step, self.seed))
+        dropped = share.of(np.random.default_rng([self.seed, step, 1]).random(self.batch) < self.dropout)
+        tokens = (self.upscaler.factor**2 + 1) * self.transformer.config.tokens * len(picks)
+        return self._loss(self.train, picks, dropped).mean(), {"tokens": float(tokens)}
+
+    def preview(self) -> np.ndarray:
+        assert self.train.fine is not None
+        picks = torch.from_numpy(shards.shuffled(len(self.train), self.batch, 0, self.seed)[:6])
+        pictures = self.vqvae.decode(self.train.fine[picks, 0].long()).permute(0, 2, 3, 1)
+        return np.concatenate(list(pictures.numpy()), 1)
 
     def _batches(self, count: int) -> list[np.ndarray]:
         return np.array_split(np.arange(count), -(-count // self.batch))
@@ -100,7 +112,7 @@ class SuperResolutionJob:
         parts = []
         for picks in self._batches(count):
             best_BM = self._logits(self.held_back, picks, np.zeros(len(picks), bool)).argmax(-1)
-            parts.append(self.vqvae.decode(best_BM).permute(0, 2, 3, 1).numpy())
+            parts.append(self.vqvae.decode(best_BM.cpu()).permute(0, 2, 3, 1).numpy())
         return np.concatenate(parts)
 
     def _shown(self, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from cogstyle.bundle import update_bundle
 from cogstyle.config import TokenizerConfig
 from cogstyle.data import clips, world
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
+from cogstyle.training.step import WHOLE, Share
 
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
 DECAY = 0.99  # of the running means that the codebook follows
@@ -78,6 +79,8 @@ class TokenizerJob:
         torch.manual_seed(seed)
         self.model: VQVAE = VQVAE(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = self.model
+        self.base: nn.Module | None = None
+        self.device = torch.device("cpu")
         held_back = draw_pictures(np.random.default_rng(seed), 128, config.image_size, world.VALIDATION_SEED)
         self.held_back_BCHW = to_tensor(held_back)
         rows = [clips.keyframe_row(world.VALIDATION_SEED + n, config.image_size, CLIP) for n in range(CLIPS)]
@@ -86,9 +89,15 @@ class TokenizerJob:
     def trained(self) -> list[nn.Parameter]:
         return list(self.model.parameters())
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([self.seed, step])
-        pixels_BCHW = to_float(to_tensor(draw_pictures(rng, self.batch, self.config.image_size)))
+    def _pictures(self, step: int) -> np.ndarray:
+        return draw_pictures(np.random.default_rng([self.seed, step]), self.batch, self.config.image_size)
+
+    def preview(self) -> np.ndarray:
+        return np.concatenate(list(self._pictures(0)[:12]), 1)
+
+    def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        assert share is WHOLE  # the codebook follows whole batches
+        pixels_BCHW = to_float(to_tensor(self._pictures(step)))
         features_BDHW = self.model.features(pixels_BCHW)
         flat_PD = features_BDHW.permute(0, 2, 3, 1).reshape(-1, self.config.code_width)
         codebook = self.model.codebook

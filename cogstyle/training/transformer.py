@@ -1,24 +1,26 @@
 """Training the image model, and the keyframe and interpolation adapters on it."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, update_bundle
 from cogstyle.config import ModelConfig, require
 from cogstyle.data import clips, shards, world
-from cogstyle.layout import FrameLayout, Role, image_layout, interpolation_layout, keyframe_layout
+from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.loss import token_loss
+from cogstyle.training.step import WHOLE, Share
 
 TASKS = ("image", "keyframes", "interpolation")
+TOKENIZERS = ("tokenizer.safetensors", "clusters.safetensors", "text.model")
 
 
 def fresh_transformer(config: ModelConfig) -> Transformer:
@@ -33,13 +35,22 @@ def fresh_transformer(config: ModelConfig) -> Transformer:
 
 
 class TransformerJob:
-    """One task on token shards; the image model trains whole, adapters beside a frozen image model.
+    """One task, or a mix of them, on token shards.
+
+    The image model trains whole, adapters beside a frozen image model, or both together.
 
     Args:
         task: "image", "keyframes" or "interpolation".
         model: architecture of a new image model; adapters take the bundle's.
-        rows: training samples, each another scene.
+        bundle: where the weights go, and what the task stands on unless `base` names another bundle.
+        rows: training samples of each kind, each another scene.
+        batch: samples a step, unless `mix` is given.
         caption_dropout: share of the samples whose caption is left out, so that guidance has a guide.
+        base: bundle whose image model and tokenizers are taken.
+        train_all: train the image model too.
+        pb_relax: compute the temporal channel in the order that half precision survives.
+        mix: tasks that take turns; `steps` is the length of the run, which has two phases.
+        folders: shards of own videos, in place of scenes.
     """
 
     def __init__(
@@ -55,11 +66,20 @@ class TransformerJob:
         seed: int,
         caption_dropout: float,
         copy_output: bool = True,
+        base: str | None = None,
+        train_all: bool = False,
+        pb_relax: bool = False,
+        mix: MixConfig | None = None,
+        steps: int = 1,
+        folders: Sequence[Path] = (),
         quiet: bool = False,
     ) -> None:
         require(task in TASKS, f"unknown task {task!r}; known are {', '.join(TASKS)}")
-        self.task, self.bundle, self.batch, self.seed, self.dropout = task, bundle, batch, seed, caption_dropout
-        source = Bundle(bundle)
+        self.task, self.bundle, self.seed, self.dropout = task, bundle, seed, caption_dropout
+        self.pb_relax, self.steps = pb_relax, steps
+        self.train_all = train_all or task == "image"
+        self.source = source = Bundle(base or bundle)
+        self._check_target()
         if task == "image":
             source.manifest["model"] = asdict(model)
         self.adapter: TemporalAdapter | None = None
@@ -74,21 +94,56 @@ class TransformerJob:
             window = self.config.window if task == "interpolation" else 0
             self.adapter = adapter_from_image(self.transformer, window=window, copy_output=copy_output)
             self.module = self.adapter
+            if train_all:
+                self.module = nn.ModuleDict({"image": self.transformer.requires_grad_(), "adapter": self.adapter})
+        self.base: nn.Module | None = None if self.train_all else self.transformer
+        self.device = torch.device("cpu")
         self.text, self.vqvae = source.text(), source.vqvae()
-        self.train, self.held_back = (
-            self._rows(source, data, count, first, quiet)
-            for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
-        )
+        self.mixed, self.images = mix is not None, None if mix is None else mix.images
+        single = [Group(tuple(make_tasks(task, self.config)), batch)]
+        self.groups = single if mix is None else make_groups(mix, self.config)
+        kinds = tuple(dict.fromkeys(group.rows for group in self.groups))
+        if folders:
+            own = [self._own_rows(kind, source, folders) for kind in kinds]
+            self.rows = dict(zip(kinds, shards.hold_back(own, validation_rows), strict=True))
+        else:
+            self.rows = {
+                kind: (
+                    self._rows(kind, source, data, rows, 0, quiet),
+                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, quiet),
+                )
+                for kind in kinds
+            }
+        self.shown = next((group for group in self.groups if group.layout.frames > 1), self.groups[0])
+        self.train, self.held_back = self.rows[self.shown.rows]
+        self.pools = [[rows_at(self.rows[group.rows][0], member) for member in group.tasks] for group in self.groups]
 
-    def _rows(self, source: Bundle, data: Path, count: int, first_seed: int, quiet: bool) -> shards.Shards:
+    def _taken(self) -> tuple[str, ...]:
+        """Files that the bundle has in common with the one that the task stands on."""
+        return TOKENIZERS if self.train_all else (*TOKENIZERS, "image.safetensors")
+
+    def _check_target(self) -> None:
+        """Refuse a bundle that the new weights would not fit, before anything is computed."""
+        if self.source.folder.resolve() != self.bundle.resolve():
+            check_kin(self.source, self.bundle, self._taken())
+        if self.task != "image" and self.train_all and (self.bundle / MANIFEST).is_file():
+            others = [name for name in ADAPTERS if name != self.task and Bundle(self.bundle).has(f"{name}.safetensors")]
+            require(
+                not others,
+                f'train = "all" changes the image model, and in {self.bundle} {", ".join(others)} stand on it; '
+                "name a new folder as bundle, and this one as base",
+            )
+
+    def _rows(self, kind: str, source: Bundle, data: Path, count: int, first_seed: int, quiet: bool) -> shards.Shards:
         size, frames = self.vqvae.config.image_size, self.config.frames
         make = {
             "image": partial(clips.image_row, size=size),
             "keyframes": partial(clips.keyframe_row, size=size, frames=frames),
+            "continuation": partial(clips.continuation_row, size=size, frames=frames),
             "interpolation": partial(clips.interpolation_row, size=size, frames=frames),
-        }[self.task]
+        }[kind]
         digest = source.hashes()["tokenizer.safetensors"]
-        folder = data / f"{self.task}-{shards.fingerprint(first_seed, size, frames, digest)}"
+        folder = data / f"{kind}-{shards.fingerprint(clips.RULES, first_seed, size, frames, digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,
@@ -98,60 +153,123 @@ class TransformerJob:
             quiet=quiet,
         )
 
+    def _own_rows(self, kind: str, source: Bundle, folders: Sequence[Path]) -> shards.Shards:
+        data = shards.load_videos(
+            folders,
+            kind,
+            frames=1 if kind == "image" else self.config.frames,
+            size=self.vqvae.config.image_size,
+            tokenizer_sha256=source.hashes()["tokenizer.safetensors"],
+        )
+        for caption, seconds in zip(data.captions, data.seconds, strict=True):  # one that is too long is an error now
+            _ = self.text.image_text(caption) if kind == "image" else self.text.video_text(caption, seconds)
+        return data
+
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
 
-    def _texts(self, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray) -> Tensor:
+    def _texts(self, group: Group, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray) -> Tensor:
         texts = []
         for pick, drop in zip(picks, dropped, strict=True):
             caption = None if drop else data.captions[pick]
-            image = self.task == "image"
+            image = group.layout.frames == 1
             texts.append(self.text.image_text(caption) if image else self.text.video_text(caption, data.seconds[pick]))
-        return self.text.pad(texts)
+        return self.text.pad(texts).to(self.device)
 
-    def _layout(self, text: int) -> FrameLayout:
-        make = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}[self.task]
-        return make(self.config, text)
+    def _hidden(
+        self, group: Group, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """text_BS, tokens_BFL in memory order and hidden states [B, F * L, D] of some rows; images meet no adapter."""
+        text_BS = self._texts(group, data, picks, dropped)
+        layout = replace(group.layout, text=text_BS.shape[1])
+        tokens_BFL = data.tokens[torch.from_numpy(picks)][:, list(layout.times)].long().to(self.device)
+        adapter = self.adapter if layout.frames > 1 else None
+        return text_BS, tokens_BFL, self.transformer(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
 
-    def _frame_losses(self, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray) -> Tensor:
-        """Loss of each generated frame, in memory order."""
-        text_BS = self._texts(data, picks, dropped)
-        layout = self._layout(text_BS.shape[1])
-        tokens_BFL = data.tokens[torch.from_numpy(picks)][:, list(layout.times)].long()
-        h_BPD = self.transformer(text_BS, tokens_BFL, layout, self.adapter)
-        known = layout.roles.count(Role.PREFIX) + layout.roles.count(Role.GIVEN)
-        logits_BPV = self.transformer.logits(h_BPD[:, known * layout.tokens :])
-        return token_loss(logits_BPV, tokens_BFL[:, known:].flatten(1)).unflatten(1, (-1, layout.tokens)).mean((0, 2))
+    def _losses(
+        self, group: Group, data: shards.Shards, picks: np.ndarray, dropped: np.ndarray
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss of every place of the generated frames, [B, frames, L], and how full the batch is."""
+        text_BS, tokens_BFL, h_BPD = self._hidden(group, data, picks, dropped)
+        known = group.layout.known
+        logits_BPV = self.transformer.logits(h_BPD[:, known * group.layout.tokens :])
+        losses_BP = token_loss(logits_BPV, tokens_BFL[:, known:].flatten(1))
+        figures = {
+            "tokens": float(tokens_BFL.numel()),
+            "padding": (tokens_BFL < 0).float().mean().item(),
+            "text_padding": (text_BS == self.config.pad).float().mean().item(),
+        }
+        return losses_BP.unflatten(1, (-1, group.layout.tokens)), figures
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        picks = shards.shuffled(len(self.train), self.batch, step, self.seed)
-        dropped = np.random.default_rng([self.seed, step, 1]).random(self.batch) < self.dropout
-        losses_F = self._frame_losses(self.train, picks, dropped)
-        return losses_F.mean(), {}
+    def group(self, step: int) -> int:
+        """Number of the group that a step trains, the same in every process."""
+        return draw_group(shares(self.groups, step, steps=self.steps, images=self.images), step, self.seed)
+
+    def _batch(self, step: int) -> tuple[Group, shards.Shards, np.ndarray, np.ndarray]:
+        """The group of a step, its rows, and the task (its place in the group) and row of every sample."""
+        number = self.group(step)
+        group = self.groups[number]
+        return group, self.rows[group.rows][0], *draw_rows(group, self.pools[number], step, self.seed)
+
+    def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        group, data, tasks_B, picks = self._batch(step)
+        dropped = np.random.default_rng([self.seed, step, 1]).random(group.samples) < self.dropout
+        dropped |= np.array([not task.captioned for task in group.tasks])[tasks_B]
+        rest = group.samples % share.count if self.mixed else 0  # a token budget leaves out what does not divide
+        whole = slice(group.samples - rest)
+        tasks_B, picks, dropped = (share.of(rows[whole]) for rows in (tasks_B, picks, dropped))
+        losses_BFL, figures = self._losses(group, data, picks, dropped)
+        return losses_BFL.mean((0, 2)).mean(), figures | self._parts(group, data, picks, tasks_B, losses_BFL.detach())
+
+    def _parts(
+        self, group: Group, data: shards.Shards, picks: np.ndarray, tasks_B: np.ndarray, losses_BFL: Tensor
+    ) -> dict[str, float]:
+        """The loss by task, by frame (the first is 1) and by frame rate."""
+        losses_B = losses_BFL.mean((1, 2)).cpu().numpy()
+        parts = np.unique(tasks_B) if self.mixed else ()
+        figures = {f"loss_{group.tasks[k].name}": losses_B[tasks_B == k].mean() for k in parts}
+        if group.layout.frames > 1:
+            figures |= self._by_frame("loss", group, losses_BFL.mean((0, 2)))
+            rates_B = np.array([(group.layout.frames - 1) / data.seconds[pick] for pick in picks])
+            figures |= {f"loss_rate_{rate:g}": losses_B[rates_B == rate].mean() for rate in np.unique(rates_B)}
+        return {name: float(loss) for name, loss in figures.items()}
+
+    @staticmethod
+    def _by_frame(name: str, group: Group, losses_F: Tensor) -> dict[str, float]:
+        """The loss of each generated frame of a video; the first frame of a video is 1."""
+        times = group.layout.times[group.layout.known :] if group.layout.frames > 1 else ()
+        return {f"{name}_frame_{time + 1}": loss for time, loss in zip(times, losses_F.tolist(), strict=False)}
+
+    def preview(self) -> np.ndarray:
+        _, data, _, picks = self._batch(0)
+        return np.concatenate([self._strip(data.tokens[pick].long()) for pick in picks[:8]])
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        parts = [
-            self._frame_losses(self.held_back, picks, np.zeros(len(picks), bool))
-            for picks in np.array_split(np.arange(len(self.held_back)), -(-len(self.held_back) // self.batch))
-        ]
-        losses_F = torch.stack(parts).mean(0)
-        figures = {"validation_loss": losses_F.mean().item()}
-        if len(losses_F) > 1:
-            figures |= {f"validation_loss_frame_{k + 1}": loss for k, loss in enumerate(losses_F.tolist())}
+        figures = {}
+        for group in self.groups:
+            data = self.rows[group.rows][1]
+            parts = [
+                self._losses(group, data, picks, np.zeros(len(picks), bool))[0].mean((0, 2))
+                for picks in np.array_split(np.arange(len(data)), -(-len(data) // group.samples))
+            ]
+            losses_F = torch.stack(parts).mean(0)
+            if self.mixed:
+                figures[f"validation_loss_{group.name}"] = losses_F.mean().item()
+            else:
+                figures["validation_loss"] = losses_F.mean().item()
+                figures |= self._by_frame("validation_loss", group, losses_F)
         if self.adapter is not None:
             gates = [layer.gate.sigmoid().mean().item() for layer in self.adapter.layers]  # type: ignore[operator]
+            figures |= {f"spatial_gate_layer_{k + 1}": gate for k, gate in enumerate(gates)}
             figures["spatial_gate_mean"] = float(np.mean(gates))
         return figures
 
     @torch.no_grad()
     def picture(self) -> np.ndarray:
         """Truth over the most likely token of every place, given the true tokens before it."""
-        picks = np.arange(8)
-        text_BS = self._texts(self.held_back, picks, np.zeros(8, bool))
-        layout = self._layout(text_BS.shape[1])
-        tokens_BFL = self.held_back.tokens[:8, list(layout.times)].long()
-        h_BPD = self.transformer(text_BS, tokens_BFL, layout, self.adapter)
+        layout, picks = self.shown.layout, np.arange(min(8, len(self.held_back)))
+        _, tokens_BFL, h_BPD = self._hidden(self.shown, self.held_back, picks, np.zeros(len(picks), bool))
         best_BFL = self.transformer.logits(h_BPD).argmax(-1).unflatten(1, (layout.frames, -1))
         best_BFL[:, : layout.known] = tokens_BFL[:, : layout.known]
         order = torch.tensor(layout.times).argsort()
@@ -163,7 +281,7 @@ class TransformerJob:
         )
 
     def _strip(self, tokens_FL: Tensor) -> np.ndarray:
-        return np.concatenate(list(self.vqvae.decode(tokens_FL).permute(0, 2, 3, 1).numpy()), 1)
+        return np.concatenate(list(self.vqvae.decode(tokens_FL.cpu()).permute(0, 2, 3, 1).numpy()), 1)
 
     @torch.no_grad()
     def _lengthen_unseen(self) -> None:
@@ -182,7 +300,12 @@ class TransformerJob:
         weight[unseen] *= weight[seen].norm(dim=1).mean() / lengths
 
     def export(self) -> None:
-        if self.task == "image":
+        image = {"image.safetensors": self.transformer.state_dict()}
+        if self.adapter is None:
             self._lengthen_unseen()
-        tables: dict[str, Any] = {"model": self.config} if self.task == "image" else {}
-        update_bundle(self.bundle, {f"{self.task}.safetensors": self.module.state_dict()}, **tables)
+            update_bundle(self.bundle, image, model=self.config)
+            return
+        if self.source.folder.resolve() != self.bundle.resolve():
+            share_files(self.source, self.bundle, self._taken())
+        adapter = {f"{self.task}.safetensors": self.adapter.state_dict()}
+        update_bundle(self.bundle, {**image, **adapter} if self.train_all else adapter)  # an adapter names its base

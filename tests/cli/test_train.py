@@ -15,6 +15,12 @@ def test_a_recipe_becomes_a_bundle(debug_bundle, tmp_path, capsys):
     )
     runs = tmp_path / "runs"
     before = Bundle(bundle).hashes()
+    assert main(["train", str(recipe), "--runs", str(runs), "--dry-run", "--processes", "2", "--quiet"]) == 0
+    planned = capsys.readouterr().out
+    assert "steps                4 in 2 processes" in planned and "image tokens a step  320" in planned
+    assert "10,560 trained, 41,632 frozen" in planned and "first batch" in planned
+    assert (runs / "keyframes" / "first-batch.png").exists() and Bundle(bundle).hashes() == before
+    shutil.rmtree(runs)
     assert main(["train", str(recipe), "--runs", str(runs), "--encode-only", "--quiet"]) == 0
     assert list((runs / "data").glob("keyframes-*/part-00000.safetensors")) and not (runs / "keyframes").exists()
     assert Bundle(bundle).hashes() == before
@@ -25,7 +31,7 @@ def test_a_recipe_becomes_a_bundle(debug_bundle, tmp_path, capsys):
     assert after.frame_rate == 4.0 and after.manifest["licence"] == "MIT"
     assert after.sampling("keyframes").guidance == 2.5
     assert {path.name for path in (runs / "keyframes").iterdir()} >= {
-        "checkpoint.safetensors",
+        "checkpoint-00000004.safetensors",
         "curves.png",
         "log.jsonl",
     }

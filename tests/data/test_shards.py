@@ -52,3 +52,20 @@ def test_batches_show_every_row_once_an_epoch():
 
 def test_fingerprints_differ():
     assert shards.fingerprint("a", 1) != shards.fingerprint("a", 2)
+
+
+def test_held_back_rows_are_of_other_videos():
+    sources = [f"{k // 3}.mp4" for k in range(60)]
+    data = shards.Shards(torch.arange(60)[:, None, None], list(map(str, range(60))), [1.0] * 60, sources=sources)
+    ((trained, held_back),) = shards.hold_back([data], 4)
+    assert len(held_back) == 6 and len(trained) == 54  # two whole videos
+    assert not set(trained.sources) & set(held_back.sources)
+    rows = sorted(trained.tokens.flatten().tolist() + held_back.tokens.flatten().tolist())
+    assert rows == list(range(60)) and [int(c) for c in trained.captions] == trained.tokens.flatten().tolist()
+    assert len(shards.hold_back([data], 500)[0][1]) == 6  # a tenth
+    few = data.take(np.arange(9))
+    (trained, held_back), (also_trained, also_held) = shards.hold_back([data, few], 4)
+    assert not set(also_trained.sources) & set(held_back.sources) and not set(trained.sources) & set(also_held.sources)
+    assert set(also_held.sources) <= set(held_back.sources) and len(also_trained)
+    with pytest.raises(BundleError, match=r"3 rows of 1 videos leave none to check on"):
+        shards.hold_back([data.take(np.arange(3))], 4)

@@ -14,3 +14,13 @@ def test_one_panel_a_figure():
     assert line.sum() > 50
     first, last = (np.flatnonzero(line.any(0))[k] for k in (0, -1))
     assert line[:, first].argmax() < line[:, last].argmax()  # the loss falls to the right
+
+
+def test_frames_share_a_panel_and_words_have_none():
+    rows = [
+        {"step": k, "loss_rate_2": 1.0 - k, "loss_rate_0.5": 2.0 - k, "skipped": "the loss is nan"} for k in range(3)
+    ]
+    picture = draw_curves(rows)
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    red, blue = (picture[..., k].astype(int) - picture[..., 2 - k] > 60 for k in (0, 2))
+    assert red.sum() > 50 and blue.sum() > 50

@@ -1,56 +1,84 @@
-"""The loop: exact resume, learning, logs, and the adapters' frozen base."""
+"""The loop: exact resume, learning, logs, trouble, and the adapters' frozen base."""
 
 import json
+import os
+import random
 import shutil
 import signal
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from cogstyle.bundle import Bundle
-from cogstyle.errors import ConfigError
-from cogstyle.files import read_tensors
+from cogstyle.errors import BundleError, ConfigError, TrainingError
+from cogstyle.files import read_tensors, write_tensors
 from cogstyle.training import loop as loop_module
+from cogstyle.training.checkpoint import checkpoints
+from cogstyle.training.engine import EngineConfig, start
+from cogstyle.training.guard import SETTLED, Guard
+from cogstyle.training.loop import LoopConfig, train_step
+from cogstyle.training.processes import World, join
 from cogstyle.training.recipe import load_recipe, make_job, train
-from cogstyle.training.step import OptimConfig, seed_step, train_step
+from cogstyle.training.step import OptimConfig
 from tests.conftest import TASKS, debug_recipe
+from tests.training.tiny import OPTIM, TinyJob, fork, fork_all, statuses
+
+OFTEN = LoopConfig(checkpoint_minutes=0.0, log_every=1, sample_every=1000)
+CLOCK = ("seconds", "tokens_per_second", "memory_gb")
+
+
+def logged(folder):
+    """Rows of a run's log, without those figures that are not the same twice."""
+    rows = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [{key: value for key, value in row.items() if key not in CLOCK} for row in rows]
+
+
+def newest(folder):
+    return read_tensors(checkpoints(folder)[-1])
+
+
+def go(folder, job=None, *, steps=8, loop=OFTEN, world=None, **options):
+    """A run of the tiny job."""
+    job = job or TinyJob()
+    optim = replace(OPTIM, steps=steps)
+    loop_module.run(job, optim, loop, seed=0, folder=folder, quiet=True, world=world, **options)
+    return job
 
 
 @pytest.mark.parametrize(("task", "optimizer"), [*((task, "adamw") for task in TASKS[1:]), ("keyframes", "muon")])
 def test_an_interrupted_run_equals_an_uninterrupted_one(task, optimizer, debug_bundle, tmp_path, monkeypatch):
-    """Bit for bit: weights, optimiser state and every logged figure but the clock."""
+    """Bit for bit: weights, optimiser state, their running mean, and every logged figure that is not of the clock."""
     path = debug_recipe(tmp_path, task, steps=6, bundle=debug_bundle)
     path.write_text(path.read_text().replace("[optim]", f'[optim]\noptimizer = "{optimizer}"'))
     recipe = load_recipe(path)
+    loop = replace(recipe.loop, ema=0.9)
 
     def run(name):
         job = make_job(recipe, runs=tmp_path, quiet=True)
         job.export = lambda: None
-        loop_module.run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=tmp_path / name, quiet=True)
+        loop_module.run(job, recipe.optim, loop, seed=recipe.seed, folder=tmp_path / name, quiet=True)
 
     run("whole")
     plain = loop_module.train_step
 
-    def interrupted(job, optimizer, optim, step):
+    def interrupted(*given, step, **named):
         if step == 3:
             signal.raise_signal(signal.SIGINT)  # arrives in the middle of a step
-        return plain(job, optimizer, optim, step)
+        return plain(*given, step=step, **named)
 
     monkeypatch.setattr(loop_module, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("parts")
     monkeypatch.setattr(loop_module, "train_step", plain)
-    assert read_tensors(tmp_path / "parts" / "checkpoint.safetensors")[1]["step"] == "4"
+    assert [path.name for path in checkpoints(tmp_path / "parts")] == ["checkpoint-00000004.safetensors"]
     run("parts")
-    whole, parts = (read_tensors(tmp_path / name / "checkpoint.safetensors")[0] for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys() and any(key.startswith("optim.") for key in whole)
+    whole, parts = (read_tensors(checkpoints(tmp_path / name)[-1])[0] for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and any(key.endswith(".ema") for key in whole)
     for key in whole:
         assert torch.equal(whole[key], parts[key]), key
-    logs = []
-    for name in ("whole", "parts"):
-        rows = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
-        logs.append([{key: value for key, value in row.items() if key != "seconds"} for row in rows])
-    assert logs[0] == logs[1]
+    assert logged(tmp_path / "whole") == logged(tmp_path / "parts")
     assert (tmp_path / "parts" / "curves.png").exists() and list((tmp_path / "parts").glob("sample-*.png"))
 
 
@@ -60,11 +88,8 @@ def test_the_loss_falls_and_the_base_stays(task, debug_bundle, tmp_path):
     job = make_job(recipe, runs=tmp_path, quiet=True)
     before = {k: v.clone() for k, v in job.transformer.state_dict().items()}
     optim = OptimConfig(steps=60, batch=8, lr=1e-2, warmup=2)
-    optimizer = torch.optim.AdamW(list(job.trained()), lr=optim.lr)
-    losses = []
-    for step in range(60):
-        seed_step(0, step)
-        losses.append(train_step(job, optimizer, optim, step)["loss"])
+    engine, guard = start(EngineConfig(), job, optim, World()), Guard(0.0, 1)
+    losses = [train_step(engine, optim, guard, seed=0, step=step)[0]["loss"] for step in range(60)]
     assert sum(losses[-5:]) < sum(losses[:5]) - 0.3
     same = all(torch.equal(v, before[k]) for k, v in job.transformer.state_dict().items())
     assert same == (task != "image")
@@ -112,3 +137,166 @@ def test_learning_rate_schedule():
     assert optim.lr_at(99) < 1e-3
     with pytest.raises(ConfigError, match="warmup 100 must be below steps 100"):
         OptimConfig(steps=100, batch=1, warmup=100)
+
+
+def test_checkpoints_are_kept_and_older_ones_go(tmp_path):
+    job = go(tmp_path, loop=replace(OFTEN, keep=3))
+    assert [path.stem[-1] for path in checkpoints(tmp_path)] == ["6", "7", "8"]
+    assert torch.equal(newest(tmp_path)[0]["module.weight"], job.exported["weight"])
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    wanted = go(tmp_path / "whole").exported
+    go(tmp_path / "run")
+    path = checkpoints(tmp_path / "run")[-1]
+    path.write_bytes(path.read_bytes()[:-9])
+    assert all(torch.equal(value, wanted[name]) for name, value in go(tmp_path / "run").exported.items())
+    for path in checkpoints(tmp_path / "run"):
+        path.write_bytes(b"")
+    with pytest.raises(BundleError, match=r"no checkpoint in .* can be read"):
+        go(tmp_path / "run")
+
+
+def test_checkpoints_of_before_are_read(tmp_path):
+    """One file without a number, optimiser state by number."""
+    go(tmp_path / "run", steps=4)
+    tensors, meta = newest(tmp_path / "run")
+    for name, number in (("optim.weight.", "optim.0."), ("optim.bias.", "optim.1.")):
+        tensors = {key.replace(name, number): value.clone() for key, value in tensors.items()}
+    (tmp_path / "before").mkdir()
+    meta = {key: meta[key] for key in ("step", "seconds")}
+    write_tensors(tmp_path / "before" / "checkpoint.safetensors", tensors, meta)
+    wanted, found = (go(tmp_path / name).exported for name in ("run", "before"))
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+
+
+def test_the_running_mean_is_what_is_exported(tmp_path):
+    job = go(tmp_path, loop=replace(OFTEN, ema=0.5))
+    tensors, _ = newest(tmp_path)
+    for name, value in job.exported.items():
+        assert torch.equal(value, tensors[f"optim.{name}.ema"]) and not torch.equal(value, tensors[f"module.{name}"])
+
+
+def test_what_trains_later_has_a_running_mean_later(tmp_path):
+    class Late(TinyJob):
+        def loss(self, step, share=None):
+            loss, figures = super().loss(step)
+            return (loss if step > 3 else self.module.weight.square().sum()), figures
+
+    for name, optimizer in (("a", "adamw"), ("m", "muon")):
+        job = Late()
+        optim = replace(OPTIM, optimizer=optimizer)
+        loop_module.run(job, optim, replace(OFTEN, ema=0.5), seed=0, folder=tmp_path / name, quiet=True)
+        assert torch.equal(job.exported["bias"], newest(tmp_path / name)[0]["optim.bias.ema"])
+
+
+def test_a_loss_that_is_no_number_is_skipped(tmp_path):
+    """The weights go on as if the step had not been; the log says so."""
+    job = TinyJob({3: float("nan"), 5: float("inf")})
+    go(tmp_path, job)
+    assert [(row["step"], row["skipped"]) for row in logged(tmp_path) if "skipped" in row] == [
+        (3, "the loss is nan"),
+        (5, "the loss is inf"),
+    ]
+    assert newest(tmp_path)[0]["optim.weight.step"] == 6 and job.exported["weight"].isfinite().all()
+
+
+def test_a_gradient_that_is_no_number_is_skipped(tmp_path):
+    class Broken(TinyJob):
+        def loss(self, step, share=None):
+            loss, figures = super().loss(step)
+            return (loss + (self.module.weight * 0).sqrt().sum() if step == 2 else loss), figures
+
+    assert go(tmp_path, Broken()).exported["weight"].isfinite().all()
+    assert logged(tmp_path)[2] == {"step": 2, "skipped": "the gradient's norm is nan"}
+
+
+def test_a_spike_is_skipped_and_many_end_the_run(tmp_path):
+    steps = SETTLED + 10
+    job = TinyJob({SETTLED + 2: 1e6} | dict.fromkeys(range(SETTLED + 5, steps), 1e6))
+    with pytest.raises(
+        TrainingError, match=f"step {SETTLED + 8}: 3 steps in a row were skipped.*over 5 times the usual"
+    ):
+        go(tmp_path, job, steps=steps, loop=replace(OFTEN, skips=3))
+    assert "is over 5 times" in logged(tmp_path)[SETTLED + 2]["skipped"]
+    assert int(newest(tmp_path)[1]["step"]) == SETTLED + 7  # the next one could not be
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
+    wanted = go(tmp_path / "whole").exported
+
+    class Filling(TinyJob):
+        def loss(self, step, share=None):
+            if step == 4:  # what is written there fails as on a full disk
+                (tmp_path / "run" / "checkpoint-00000005.safetensors.part").symlink_to("/dev/full")
+            return super().loss(step)
+
+    with pytest.raises(BundleError, match=r"cannot write .*checkpoint-00000005.*No space left on device"):
+        go(tmp_path / "run", Filling())
+    assert int(newest(tmp_path / "run")[1]["step"]) == 4
+    assert all(torch.equal(value, wanted[name]) for name, value in go(tmp_path / "run").exported.items())
+
+
+def test_a_disk_without_room_is_named_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(BundleError, match=r"has 0\.000 GB left; the checkpoints of this run need"):
+        go(tmp_path)
+
+
+def test_a_checkpoint_on_another_image_model_is_refused(tmp_path):
+    go(tmp_path, marks={"base_sha256": "a" * 64})
+    with pytest.raises(BundleError, match=r"belongs to another base \(base_sha256 a{12}"):
+        go(tmp_path, marks={"base_sha256": "b" * 64})
+
+
+def test_kill_9_loses_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
+    """Twenty times at random moments; then the run ends as one that was never killed, to the bit."""
+    steps, rng, before = 400, random.Random(0), 0
+    often = replace(OFTEN, checkpoint_minutes=5e-5)
+
+    def at():
+        return max((int(path.stem[-8:]) for path in checkpoints(tmp_path / "run")), default=0)
+
+    for attempt in range(20):
+        pid = fork(lambda: go(tmp_path / "run", TinyJob(sleep=0.001), steps=steps, loop=often))
+        while attempt % 2 and at() == before:  # every second time once there is progress, the others at once
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, 0.02))
+        os.kill(pid, signal.SIGKILL)
+        assert statuses([pid]) == [-signal.SIGKILL]
+        assert at() >= before and (at() == 0 or int(newest(tmp_path / "run")[1]["step"]) == at())
+        before = at()
+    assert 0 < before < steps
+    whole, parts = (go(tmp_path / name, steps=steps).exported for name in ("whole", "run"))
+    assert all(torch.equal(value, whole[name]) for name, value in parts.items())
+    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+
+
+def in_two(folder, job):
+    with join("cpu") as world:
+        go(folder, job, steps=100_000, world=world)
+
+
+def test_when_one_process_dies_the_other_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Dying(TinyJob):
+        def loss(self, step, share=None):
+            if step == 5 and os.environ["RANK"] == "1":
+                os._exit(9)
+            return super().loss(step, share)
+
+    assert statuses(fork_all(2, in_two, tmp_path / "run", Dying())) == [2, 9]
+    said = (tmp_path / "error-0.txt").read_text()
+    assert said.startswith("process 0 of 2 lost another one (") and "goes on from the last checkpoint" in said
+    assert int(newest(tmp_path / "run")[1]["step"]) == 5
+
+
+def test_a_stop_of_one_process_stops_all_after_the_same_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pids = fork_all(2, in_two, tmp_path / "run", TinyJob(sleep=0.001))
+    while not checkpoints(tmp_path / "run"):
+        time.sleep(0.01)
+    os.kill(pids[1], signal.SIGTERM)
+    assert statuses(pids) == [130, 130]
+    assert int(newest(tmp_path / "run")[1]["step"]) == len(logged(tmp_path / "run"))

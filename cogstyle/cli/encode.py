@@ -1,0 +1,101 @@
+"""Turn your own videos and captions into token shards that `cogstyle train` reads."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from cogstyle.config import require
+
+HELP = "turn videos and captions into token shards to train on"
+EXAMPLE = "cogstyle encode clips/captions.csv --to shards"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "manifest",
+        type=Path,
+        help="a .csv or .jsonl file with video, caption[, start, end, language], paths relative to it; "
+        "or a folder of videos, each with its caption in a .txt file beside it",
+    )
+    parser.add_argument("--to", type=Path, required=True, help="folder of the shards")
+    parser.add_argument(
+        "--for",
+        dest="kind",
+        metavar="TASK",
+        default="keyframes",
+        help="what the rows will train: keyframes, interpolation, continuation or image",
+    )
+    parser.add_argument("--bundle", default="shapes", help="bundle whose tokenizers are used: a name or a folder")
+    parser.add_argument(
+        "--extra-rates", type=int, default=0, help="keyframes: take each clip also at so many higher frame rates"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
+    parser.add_argument("--shard", default="1/1", help="i/n: do the i-th of n shares, one a machine")
+    parser.add_argument(
+        "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
+    )
+    parser.add_argument("--retry", action="store_true", help="try entries again that an earlier run refused")
+    parser.add_argument(
+        "--entries-per-part", type=int, default=256, help="lines of the manifest (or files of the folder) in one part"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "2/8" -> (2, 8)."""
+    number, _, count = text.partition("/")
+    good = number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)
+    require(good, f"shard {text!r} must be i/n with i from 1 to n, such as 1/4")
+    return int(number), int(count)
+
+
+def parse_limit(text: str, entries: int) -> float:
+    """ "5%" of `entries`, or a plain number of them."""
+    good = re.fullmatch(r"\d+|\d+(\.\d+)?%", text) is not None
+    require(good, f"max-bad {text!r} must be a share such as 5% or a number such as 20")
+    return float(text[:-1]) / 100 * entries if text.endswith("%") else int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from cogstyle.bundle import Bundle
+    from cogstyle.data.card import CARD, write_card
+    from cogstyle.data.encode import encode_videos, make_index
+    from cogstyle.data.manifest import read_manifest
+    from cogstyle.data.workers import cores
+
+    require(arguments.workers >= 0, f"workers {arguments.workers} must be 0 or more")
+    require(arguments.entries_per_part >= 1, f"entries-per-part {arguments.entries_per_part} must be 1 or more")
+    require(arguments.extra_rates >= 0, f"extra-rates {arguments.extra_rates} must be 0 or more")
+    only = arguments.kind == "keyframes" or not arguments.extra_rates
+    require(only, f"extra-rates has no effect with --for {arguments.kind}")
+    shard = parse_shard(arguments.shard)
+    parse_limit(arguments.max_bad, 0)
+    manifest, bundle = read_manifest(arguments.manifest), Bundle(arguments.bundle)
+    vqvae, _ = bundle.vqvae(), bundle.text()  # what a bundle lacks is an error now, not in the workers
+    if manifest.unused:
+        print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
+    index = make_index(
+        manifest, bundle, arguments.kind, extra_rates=arguments.extra_rates, entries_per_part=arguments.entries_per_part
+    )
+    mine, refused = encode_videos(
+        manifest,
+        arguments.to,
+        index,
+        bundle=bundle.folder,
+        shard=shard,
+        workers=arguments.workers or cores(),
+        retry=arguments.retry,
+        quiet=arguments.quiet,
+        report=lambda line: tqdm.write(f"refused {line}", file=sys.stderr),
+    )
+    contents = write_card(arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=vqvae)
+    to_come = f"; {index.parts - contents.parts} of {index.parts} parts to come" * (contents.parts < index.parts)
+    print(f"{arguments.to / CARD}: {len(contents.rows)} rows, {len(contents.refused)} refused{to_come}")
+    if len(refused) > parse_limit(arguments.max_bad, mine):
+        limit = f"more than --max-bad {arguments.max_bad}"
+        print(f"cogstyle: {len(refused)} of {mine} entries refused, {limit}; the others are kept", file=sys.stderr)
+        return 1
+    return 0

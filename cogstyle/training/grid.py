@@ -1,0 +1,32 @@
+"""What the weights draw from fixed prompts while they train."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cogstyle.config import SamplingConfig
+from cogstyle.sampling.decode import Stage
+from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.training.transformer import TransformerJob
+
+
+@torch.no_grad()
+def prompt_grid(
+    job: TransformerJob, prompts: Sequence[str], *, frame_rate: float, image: SamplingConfig, video: SamplingConfig
+) -> np.ndarray:
+    """One row a prompt, its keyframes or its image: uint8 [rows * height, F * width, 3]. The seeds are always the same.
+
+    Args:
+        frame_rate: keyframes a second.
+        image, video: how to draw the first frame, and those after it.
+    """
+    conditions = Conditions(list(prompts), list(range(len(prompts))), job.text, job.device)
+    tokens_BFL = first_frames(Stage(job.transformer, None, image), conditions)
+    if job.adapter is not None:
+        tokens_BFL = keyframes(
+            Stage(job.transformer, job.adapter, video), tokens_BFL, conditions, frame_rate=frame_rate
+        )
+    pixels = job.vqvae.decode(tokens_BFL.flatten(0, 1).cpu()).permute(0, 2, 3, 1).numpy()
+    rows = pixels.reshape(len(prompts), -1, *pixels.shape[1:])
+    return np.concatenate([np.concatenate(list(row), 1) for row in rows])

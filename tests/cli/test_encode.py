@@ -1,0 +1,193 @@
+"""`cogstyle encode`, and training on what it wrote: two commands from videos to weights, and every way to be wrong."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.cli.encode import parse_limit, parse_shard
+from cogstyle.cli.main import main
+from cogstyle.data.shards import hold_back, load_videos, read_index
+from cogstyle.errors import ConfigError
+from cogstyle.files import read_tensors
+from tests.conftest import debug_recipe
+from tests.videos import write_clock
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    assert main(["world", "--count", "12", "--out", str(folder), "--size", "32"]) == 0
+    return folder / "captions.csv"
+
+
+@pytest.fixture(scope="module")
+def encoded(world, debug_bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    assert encode(world, folder, debug_bundle) == 0
+    return folder
+
+
+def encode(manifest, folder, bundle, *options):
+    common = ["--to", str(folder), "--bundle", str(bundle), "--workers", "1", "--quiet"]
+    return main(["encode", str(manifest), *common, *options])
+
+
+def load(folder):
+    index = read_index(folder)
+    return load_videos(
+        [folder], index.kind, frames=index.frames, size=index.size, tokenizer_sha256=index.tokenizer_sha256
+    )
+
+
+def recipe(folder: Path, task: str, bundle: Path, shards: str) -> Path:
+    path = debug_recipe(folder, task, steps=3, bundle=bundle)
+    path.write_text(path.read_text().replace("rows = 24", f"shards = {shards}", 1))
+    return path
+
+
+def test_own_videos_train_a_bundle(encoded, world, debug_bundle, tmp_path, capsys):
+    data = load(encoded)
+    with open(world, encoding="utf-8") as file:
+        assert data.captions == [line.strip().split(",", 1)[1].strip('"') for line in list(file)[1:]]
+    assert {"README.md", "clips.png", "index.json"} < {path.name for path in encoded.iterdir()}
+    bundle = shutil.copytree(debug_bundle, tmp_path / "bundle")
+    before = Bundle(bundle).hashes()
+    path = recipe(tmp_path, "keyframes", bundle, f'["{encoded}"]')
+    assert main(["train", str(path), "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
+    after = Bundle(bundle).hashes()
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"keyframes.safetensors"}
+    assert not (tmp_path / "runs" / "data").exists()  # no scene of the shapes world was made
+    ((trained, held_back),) = hold_back([data], 256)
+    assert (len(trained), len(held_back)) == (11, 1) and not set(trained.sources) & set(held_back.sources)
+
+
+def test_a_mix_takes_each_task_from_its_folder(encoded, world, debug_bundle, tmp_path):
+    assert encode(world, tmp_path / "later", debug_bundle, "--for", "continuation", "--max-bad", "12") == 0
+    path = recipe(tmp_path, "keyframes", tmp_path / "new", f'["{encoded}", "{tmp_path / "later"}"]')
+    text = path.read_text().replace("batch = 4\n", "")
+    path.write_text(
+        f'base = "{debug_bundle}"\n{text}\n[mix]\ntokens = 240\ntasks = {{ keyframes = 1, continuation = 1 }}\n'
+    )
+    assert main(["train", str(path), "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
+    assert Bundle(tmp_path / "new").has("keyframes.safetensors")
+
+
+def test_train_says_what_is_wrong_with_shards(encoded, world, debug_bundle, tmp_path, capsys):
+    def train(task, shards, bundle=debug_bundle):
+        assert main(["train", str(recipe(tmp_path, task, bundle, shards)), "--runs", str(tmp_path / "runs")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert f"no shards for image: {encoded} is for keyframes; write some with cogstyle encode --for image" in train(
+        "image", f'"{encoded}"'
+    )
+    assert "nothing holds no shards with an index.json; cogstyle encode writes them" in train("keyframes", '"nothing"')
+    assert "shards has no effect on the task 'superres'" in train("superres", f'"{encoded}"')
+    assert "[data] has rows and shards; set one of them" in train("keyframes", f'"{encoded}"\nrows = 5')
+    assert "part-00000.safetensors was encoded by another tokenizer" in train(
+        "keyframes", f'"{encoded}"', retokenized(debug_bundle, tmp_path)
+    )
+    one = tmp_path / "one.csv"
+    one.write_text(f"video,caption\n{world.parent / '0000000.mp4'},a ring\n")
+    assert encode(one, tmp_path / "one", debug_bundle) == 0
+    capsys.readouterr()
+    assert "1 rows of 1 videos leave none to check on" in train("keyframes", f'"{tmp_path / "one"}"')
+    one.write_text("video,caption\nnone.mp4,a ring\n")
+    assert encode(one, tmp_path / "empty", debug_bundle) == 1
+    capsys.readouterr()
+    assert "holds 0 rows, 1 are asked for" in train("keyframes", f'"{tmp_path / "empty"}"')
+
+
+def retokenized(bundle: Path, folder: Path) -> Path:
+    """A bundle whose image tokenizer is another file with the same sizes."""
+    copy = shutil.copytree(bundle, folder / "retokenized")
+    tensors = read_tensors(bundle / "tokenizer.safetensors")[0]
+    update_bundle(copy, {"tokenizer.safetensors": {name: value + 0.5 for name, value in tensors.items()}})
+    return copy
+
+
+def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_path, capsys):
+    table = tmp_path / "m.csv"
+    lines = [f"{world.parent / f'{k:07d}.mp4'},a circle,me" for k in range(9)]
+    table.write_text("\n".join(["video,caption,author", *lines, "none.mp4,a ring,me"]))
+    assert encode(table, tmp_path / "s", debug_bundle) == 0  # one of ten is not more than 10 %
+    out, err = capsys.readouterr()
+    assert f"{tmp_path / 's' / 'README.md'}: 9 rows, 1 refused" in out
+    assert err.splitlines() == [
+        "columns not used: author",
+        f"refused m.csv:11 none.mp4: cannot read video {tmp_path / 'none.mp4'}: No such file or directory",
+    ]
+    assert encode(table, tmp_path / "s", debug_bundle, "--max-bad", "9.9%") == 1  # nothing to do, and still too many
+    assert "1 of 10 entries refused, more than --max-bad 9.9%; the others are kept" in capsys.readouterr().err
+    assert encode(table, tmp_path / "s", debug_bundle, "--max-bad", "1") == 0
+    shutil.copy(world.parent / "0000003.mp4", tmp_path / "none.mp4")
+    assert encode(table, tmp_path / "s", debug_bundle, "--retry", "--max-bad", "0") == 0
+    assert len(load(tmp_path / "s")) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "3/2"], "shard '3/2' must be i/n with i from 1 to n"),
+        (["--max-bad", "some"], "max-bad 'some' must be a share such as 5% or a number such as 20"),
+        (["--workers", "-1"], "workers -1 must be 0 or more"),
+        (["--entries-per-part", "0"], "entries-per-part 0 must be 1 or more"),
+        (["--for", "image", "--extra-rates", "1"], "extra-rates has no effect with --for image"),
+        (["--for", "song"], "unknown task 'song'"),
+    ],
+)
+def test_wrong_options_are_one_line(world, tmp_path, debug_bundle, capsys, options, message):
+    assert encode(world, tmp_path / "s", debug_bundle, *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and not (tmp_path / "s").exists()
+
+
+def test_shares_and_limits():
+    assert parse_shard("2/8") == (2, 8) and parse_limit("5%", 200) == 10 and parse_limit("0", 200) == 0
+    for text in ("1", "0/2", "a/b", "1/2/3", "-1/2"):
+        with pytest.raises(ConfigError, match="must be i/n"):
+            parse_shard(text)
+
+
+def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
+    """kill -9 while two workers encode; their processes end too, and the next run does the rest."""
+    for k in range(3):
+        write_clock(tmp_path / f"{k}.mp4", [i / 8 for i in range(17)])
+    table = tmp_path / "m.csv"
+    table.write_text("\n".join(["video,caption", *(f"{k % 3}.mp4,a circle {k}" for k in range(48))]))
+    folder = tmp_path / "s"
+    command = [sys.executable, "-m", "cogstyle.cli.main", "encode", str(table), "--to", str(folder)]
+    command += ["--bundle", str(debug_bundle), "--workers", "2", "--entries-per-part", "2", "--quiet"]
+    process = subprocess.Popen(command, start_new_session=True)
+    while not list(folder.glob("part-*.safetensors")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    children = [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.safetensors")}
+    assert 0 < len(done) < 24
+    assert encode(table, folder, debug_bundle, "--entries-per-part", "2") == 0
+    assert all((folder / name).stat().st_mtime_ns == when for name, when in done.items())
+    assert load(folder).captions == [f"a circle {k}" for k in range(48)]
+    assert not list(folder.glob("*.part"))
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
