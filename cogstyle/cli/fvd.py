@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 HELP = "FVD, KVD and IS between folders of videos"
@@ -22,9 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8, help="clips of one pass")
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--out", type=Path, help="write the figures and all they depend on: .json")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from cogstyle.config import require
     from cogstyle.evaluation import fvd
     from cogstyle.evaluation.classifier import shapes_classifier
@@ -41,7 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     extractor = Extractor(path, device=find_device(arguments.device), batch=arguments.batch)
 
     def measured(source: Path) -> fvd.Statistics:
-        return fvd.load_statistics(source, extractor) if source.is_file() else fvd.of_folder(source, extractor)
+        if source.is_file():
+            return fvd.load_statistics(source, extractor)
+        bar = partial(tqdm, desc=source.name, unit="video", disable=arguments.quiet)
+        return fvd.of_folder(source, extractor, progress=lambda clips, of: bar(clips, total=of))
 
     real = measured(arguments.real)
     if arguments.save_stats is not None:

@@ -3,6 +3,7 @@
 TorchScript can run whatever it was written to: use files that you trust.
 """
 
+import json
 import tomllib
 import warnings
 from collections.abc import Iterable, Sequence
@@ -116,7 +117,8 @@ class Extractor:
 
     def record(self) -> dict[str, Any]:
         """The settings, as they stand in statistics files and reports."""
-        return asdict(self.settings)
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))  # lists, as in what is read back
+        return plain
 
     def __call__(self, clips: Iterable[np.ndarray]) -> Extracted:
         """Features of clips, uint8 [F, height, width, 3] each.

@@ -4,7 +4,7 @@ Sources: FVD and KVD (arXiv 1812.01717), KVD's kernel (arXiv 1801.01401), IS (ar
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cogstyle.evaluation.extractor import Extracted, Extractor
 from cogstyle.evaluation.folders import check_balance, find_videos
 from cogstyle.files import read_tensors, write_tensors
 
+Progress = Callable[[Iterable[ndarray], int], Iterable[ndarray]]
 SUBSETS, SUBSET = 50, 1000  # of KVD, and the most videos in one
 SPLITS, SPLIT = 10, 100  # of IS, and the fewest videos in one
 KIND = "cogstyle video statistics"
@@ -39,8 +40,19 @@ def frechet_distance(mean_D: ndarray, cov_DD: ndarray, other_mean_D: ndarray, ot
     return max(0.0, apart + float(np.trace(cov_DD) + np.trace(other_cov_DD)) - 2.0 * cross)
 
 
+def squared_mmd(features_ND: ndarray, other_MD: ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy with the kernel (x . y / D + 1)^3; it can be below 0."""
+    sides = (features_ND, other_MD)
+    within = 0.0
+    for x in sides:
+        kernel_NN = (x @ x.T / x.shape[1] + 1.0) ** 3
+        within += (kernel_NN.sum() - np.trace(kernel_NN)) / (len(x) * (len(x) - 1))
+    cross_NM = (features_ND @ other_MD.T / features_ND.shape[1] + 1.0) ** 3
+    return float(within - 2.0 * cross_NM.mean())
+
+
 def kernel_distance(features_ND: ndarray, other_MD: ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Unbiased squared MMD with the kernel (x . y / D + 1)^3, over subsets drawn without replacement.
+    """KVD: `squared_mmd` over subsets drawn without replacement.
 
     Returns:
         "mean" and "std" over the subsets, "subsets", and "size": videos in each, at most half of the smaller set
@@ -48,12 +60,12 @@ def kernel_distance(features_ND: ndarray, other_MD: ndarray, *, seed: int = 0) -
     """
     size = min(SUBSET, len(features_ND) // 2, len(other_MD) // 2)
     require(size >= 2, f"KVD needs 4 videos on each side, not {len(features_ND)} and {len(other_MD)}")
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(SUBSETS):
-        x, y = (side[rng.choice(len(side), size, replace=False)] for side in (features_ND, other_MD))
-        xx, yy, xy = ((a @ b.T / x.shape[1] + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-        within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
-        found.append(within - 2.0 * xy.mean())
+    rng = np.random.default_rng(seed)
+
+    def some(side: ndarray) -> ndarray:
+        return side[rng.choice(len(side), size, replace=False)]
+
+    found = [squared_mmd(some(features_ND), some(other_MD)) for _ in range(SUBSETS)]
     return {"mean": float(np.mean(found)), "std": float(np.std(found)), "subsets": SUBSETS, "size": size}
 
 
@@ -123,7 +135,7 @@ def load_statistics(path: Path, extractor: Extractor) -> Statistics:
     """
     tensors, meta = read_tensors(path)
     require(meta.get("kind") == KIND, f"{path} holds no video statistics")
-    theirs, ours = json.loads(meta["extractor"]), json.loads(json.dumps(extractor.record()))
+    theirs, ours = json.loads(meta["extractor"]), extractor.record()
     for name in ours:
         if theirs.get(name) != ours[name]:
             raise ConfigError(f"{path} was made with {name} = {theirs.get(name)!r}, the extractor has {ours[name]!r}")
@@ -132,14 +144,17 @@ def load_statistics(path: Path, extractor: Extractor) -> Statistics:
     return Statistics(arrays["mean"], arrays["cov"], arrays["features"], shares, ours, source)
 
 
-def of_folder(folder: Path, extractor: Extractor) -> Statistics:
+def of_folder(folder: Path, extractor: Extractor, *, progress: Progress = lambda clips, of: clips) -> Statistics:
     """Statistics of all videos of a folder.
+
+    Args:
+        progress: passes clips on, told how many there are.
 
     Raises:
         MediaError: naming the video that cannot be read or is too short.
     """
     source = find_videos(folder)
-    found = extractor(source.clips())
+    found = extractor(progress(source.clips(), len(source.files)))
     return statistics(found, extractor, source.record())
 
 

@@ -158,7 +158,7 @@ def _rates(part: Part) -> str:
         )
     head = ["keyframes a second", "true", "found", "found / true", "clips within 10 %", "no actor", "remark"]
     return (
-        '## Frame-rate control\n\nDisplacement per keyframe, in canvas widths, of captions that say "moves ... slowly": '
+        '## Frame-rate control\n\nDisplacement per keyframe (canvas widths) of captions that say "moves ... slowly": '
         f"the same text at every rate, keyframes only. Over the clips at trained rates: {line}.\n\n" + table(head, rows)
     )
 

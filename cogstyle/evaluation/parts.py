@@ -62,6 +62,7 @@ class Plan:
             "(validation scenes; below are training's, from there on those that options are chosen on)",
         )
         require(all(scale >= 0 for scale in self.sweep), f"sweep {self.sweep} must be scales of 0 or more")
+        _ = self.options  # checks the levels
 
     @property
     def options(self) -> Options:

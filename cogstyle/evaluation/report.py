@@ -14,6 +14,7 @@ from PIL import Image
 
 import cogstyle
 from cogstyle.config import require
+from cogstyle.data import world
 from cogstyle.errors import ConfigError
 from cogstyle.evaluation.markdown import to_markdown
 from cogstyle.evaluation.parts import Bench, Part, Plan, parts_of
@@ -74,6 +75,7 @@ def evaluate(
         begun: told the name of every part when it begins.
     """
     require(batch > 0, f"batch {batch} must be positive")
+    pipe.check(world.caption(plan.scenes(*plan.kinds()[0])[0][1]), plan.options)
     bench, report = Bench(pipe, plan, batch, done), start(pipe, plan, folder)
     folder.mkdir(parents=True, exist_ok=True)
     for part in chosen_parts(plan, names):
