@@ -118,6 +118,6 @@ def check_balance(real: Mapping[str, int], fake: Mapping[str, int]) -> None:
     name, (a, b) = max(shares.items(), key=lambda item: abs(item[1][0] - item[1][1]))
     require(
         abs(a - b) <= BALANCE,
-        f"class {name!r} is {100 * a:.1f} % of the real videos and {100 * b:.1f} % of the others; "
+        f"class {name or '(none)'!r} is {100 * a:.1f} % of the real videos and {100 * b:.1f} % of the others; "
         f"at most {100 * BALANCE:g} points apart, or --any-balance",
     )

@@ -1,4 +1,4 @@
-"""A report for reading: the figures of report.json as Markdown tables. It computes nothing but shares of shares."""
+"""A report for reading: the figures of report.json as Markdown tables. It measures nothing."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -105,30 +105,29 @@ def _language(kind: Part, part: Part) -> str:
 
 def _limits(name: str, part: Part, kind: Part | None) -> str:
     """Shares of every stage fed with the truth, and which is the lowest."""
-    fed = {stage: part["stages"][stage]["alignment"] for stage in STAGES if stage in part["stages"]}
+    fed = {stage: found["alignment"] for stage, found in part["stages"].items() if stage != "truth"}
+    fed |= {} if kind is None else {"image": kind["first_frame"]}
+    fed = {stage: fed[stage] for stage in STAGES if stage in fed}
     rows = [("true frames, as the reader sees them", part["stages"]["truth"]["alignment"])]
-    rows += [(STAGES[stage], fed[stage]) for stage in fed]
+    rows += [(STAGES[stage], summary) for stage, summary in fed.items()]
     if kind is not None:
-        rows.insert(2, ("image model: the first frame, from the text", kind["first_frame"]))
         rows += [("keyframes as sampled, from the text", kind["keyframes"]), ("the whole way", kind["alignment"])]
     cells = []
     for title, summary in rows:
-        still = summary is (kind or {}).get("first_frame")
-        shown = [*STILL, *(() if still else ("action", "direction", "speed"))]
-        cells.append([title, *(percent(summary[a]) if a in shown else "-" for a in ATTRIBUTES), _all(summary, still)])
+        shown = STILL if title == STAGES["image"] else ATTRIBUTES
+        cells.append(
+            [title, *(percent(summary[a]) if a in shown else "-" for a in ATTRIBUTES), percent(summary["all"])]
+        )
     (worst, last), *others = sorted(
         ((STAGES[stage].split(":")[0], summary["all"]) for stage, summary in fed.items()),
         key=lambda item: item[1]["share"],
     )
     said = f"Fed with the truth, the weakest is the {worst} ({100 * last['share']:.0f} % all right)"
-    near = [title for title, row in others if row["share"] <= last["high"]]
+    near = [title for title, row in others if row["low"] <= last["high"]]
+    said = "Fed with the truth, no stage fails in any clip" if last["share"] == 1.0 else said
+    near = [] if last["share"] == 1.0 else near
     said += f"; so few clips do not tell it apart from the {' and the '.join(near)}." if near else "."
     return f"## What limits it: {name}\n\n" + table(["fed with the truth", *ATTRIBUTES, "all"], cells) + f"\n{said}\n"
-
-
-def _all(summary: dict[str, Any], still: bool) -> str:
-    """The share that is all right; one frame has none."""
-    return "-" if still else percent(summary["all"])
 
 
 def _rates(part: Part) -> str:

@@ -12,6 +12,7 @@ from cogstyle.video import Video
 
 STAGES = {
     "tokenizer": "tokenizer: true frames, encoded and decoded",
+    "image": "image model: the first frame, from the text",
     "keyframes": "keyframe adapter: from a true first frame",
     "interpolation": "interpolation adapter: between true keyframes",
     "superres": "super-resolution: of true small frames",
@@ -21,7 +22,8 @@ STAGES = {
 def fed_with_truth(
     pipe: Pipeline, scenes: Scenes, options: Options, *, batch: int = 10, done: Done = lambda clips: None
 ) -> dict[str, list[Clip]]:
-    """What each stage makes of true inputs, by the names of STAGES; judged against the scene.
+    """What each stage makes of true inputs, by the names of STAGES; judged against the scene. The image model
+    is not among them: its input is the text, as always.
 
     Interpolation is there if `options.levels` is above 0, super-resolution if `options.upscale` is set.
     """

@@ -46,5 +46,5 @@ def test_nothing_to_read(tmp_path):
 def test_balance():
     check_balance({"": 4}, {"": 9})
     check_balance({"run": 50, "jump": 50}, {"run": 51, "jump": 49})
-    with pytest.raises(ConfigError, match=r"class 'run' is 100.0 % of the real videos and 0.0 % of the others"):
+    with pytest.raises(ConfigError, match=r"class '\(none\)' is 0.0 % of the real videos and 100.0 % of the others"):
         check_balance({"run": 3}, {"": 3})
