@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-import cogstyle
 from cogstyle.config import require
 from cogstyle.data import world
 from cogstyle.errors import ConfigError
@@ -40,7 +39,6 @@ def chosen_parts(plan: Plan, names: Sequence[str]) -> list[Part]:
 def start(pipe: Pipeline, plan: Plan, folder: Path) -> dict[str, Any]:
     """The report in `folder` as far as it is, if it is one of the same weights and plan; else a new one."""
     made = {
-        "cogstyle": cogstyle.__version__,
         "bundle": pipe.bundle.manifest["name"],
         "files": pipe.bundle.hashes(),
         "sampling": {stage: asdict(pipe.bundle.sampling(stage)) for stage in plan.options.stages},

@@ -63,7 +63,7 @@ def test_the_truth_is_right(whole):
     assert found["frame rate"]["correlation"] > 0.99
     for stage in found["stages, one actor"]["stages"].values():
         assert stage["alignment"]["all"]["share"] == 1.0 and stage["temporal"]["flicker"]["mean"] < 0.05
-    assert found["one actor"]["distances"] == {"skipped": "2 clips of 9 frames; needs at least 4 of 17"}
+    assert list(found["one actor"]["distances"]) == ["skipped"]  # clips of 9 frames
     for text in found["diversity"]["texts"]:
         assert text["found"]["pixels"] < 1.0 < text["true"]["pixels"]  # this pipeline always draws the same
 
