@@ -4,6 +4,7 @@ A stopped evaluation goes on where it was: parts that the folder has of the same
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             batch=arguments.batch,
             names=arguments.parts,
-            command=" ".join(["cogstyle", *sys.argv[1:]]),
+            command=shlex.join(["cogstyle", *sys.argv[1:]]),
             done=bar.update,
             begun=bar.set_description,
         )

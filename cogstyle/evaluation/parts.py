@@ -230,7 +230,7 @@ def kind(bench: Bench, *, actors: int, held_out: bool) -> tuple[Figures, Pages]:
     name = kind_name(actors, held_out).replace(", ", "-").replace(" ", "-")
     failed = [clip for clip in clips if not clip.verdict.all]
     right = f"{len(clips) - len(failed)} of {len(clips)} all right"
-    pages = {f"{name}.png": page([row_of(c) for c in clips[:ROWS]], title=f"{right}; the first {ROWS} by seed")}
+    pages = {f"{name}.png": page([row_of(c) for c in clips[:ROWS]], title=f"{right}; by seed")}
     if not all(clip.verdict.all for clip in clips[ROWS:]):
         pages[f"{name}-failures.png"] = page([row_of(c) for c in failed[:ROWS]], title=f"{right}; the first failures")
     return figures, pages
