@@ -22,7 +22,8 @@ from cogstyle.interop.sat_checkpoint import describe, sat_name
 from cogstyle.layout import image_layout, keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import decode, sampler
+from cogstyle.sampling.decode import decode, finish, sampler
+from cogstyle.sampling.plan import Plan
 from cogstyle.sampling.schedule import Schedule, sequential
 
 
@@ -83,8 +84,9 @@ def draw(bundle: Bundle, count: int) -> tuple[Tensor, float]:
     began = time.perf_counter()
     for layout, beside in ((image_layout(config, 12), None), (keyframe_layout(config, 12), adapter)):
         pick = sampler(SamplingConfig(top_k=50), [(0,)], layout, None)
-        steps = Schedule(sequential(layout).steps[:count], 1)
-        out = decode(model, texts, tokens[:, : layout.frames], layout, pick, adapter=beside, schedule=steps)
+        steps = Schedule(sequential(layout).steps[:count], layout.tokens)
+        plan = Plan(layout, steps, () if beside is None else tuple(beside.windows))
+        out = finish(decode(model, texts, tokens[:, : layout.frames], layout, pick, adapter=beside, plan=plan))
         found.append(out.flatten(1)[:, steps.steps[0] : steps.steps[-1] + 1])
     return torch.cat(found, 1), (time.perf_counter() - began) / (2 * count)
 

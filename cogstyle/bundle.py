@@ -27,6 +27,7 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError
 from cogstyle.files import read_tensors, sha256, to_toml, write_bytes, write_tensors
+from cogstyle.model.linear import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -48,13 +49,14 @@ class Bundle:
     Args:
         name: a folder, or the name of a shipped bundle.
         dtype: of the transformer's weights once loaded; the image tokenizer is always float32.
+        packed: "int8" or "float16" packs the transformer's matrices so for the CPU (`PackedLinear`).
 
     Raises:
         BundleError: if there is no such bundle or its manifest is damaged.
     """
 
-    def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
-        self.dtype = dtype
+    def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32, packed: str | None = None) -> None:
+        self.dtype, self.packed = dtype, packed
         places = [Path(name), *(shelf / name for shelf in SHELVES)]
         found = next((place for place in places if (place / MANIFEST).is_file()), None)
         if found is None:
@@ -117,8 +119,10 @@ class Bundle:
         path = self.file(name)
         tensors, meta = read_tensors(path)
         try:
+            if self.packed is not None and not isinstance(module, ImageTokenizer):
+                pack(module, tensors, kind=self.packed)
             module.load_state_dict({key: value.to(dtype) for key, value in tensors.items()}, assign=True)
-        except RuntimeError as error:
+        except (RuntimeError, KeyError) as error:
             raise BundleError(f"{path} does not fit its config: {str(error).splitlines()[-1].strip()}") from None
         module.eval().requires_grad_(False)
         return meta
@@ -140,6 +144,8 @@ class Bundle:
         with torch.device("meta"):
             model = Transformer(self.model_config)
         self._load(model, "image.safetensors", self.dtype)
+        if self.packed is not None:
+            model.head = PackedLinear(model.embed.weight[: self.model_config.codes], None, kind=self.packed)
         return model
 
     def adapter(self, stage: str) -> TemporalAdapter:

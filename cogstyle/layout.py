@@ -141,3 +141,42 @@ def interpolation_layout(
         times = times[::2] + times[1::2]
     roles = tuple(Role.GENERATED if time % 2 else Role.GIVEN for time in times)
     return FrameLayout(text, config.grid, times, roles)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where keys lie in a memory, so that a generated place reads one contiguous run of it and nothing else.
+
+    A run is a copy of the text, then image places; a place sees its run from the start to its own slot.
+    """
+
+    slots_P: Tensor  # slot of every image place, [F * L]
+    starts_P: Tensor  # where the run of every image place starts, [F * L]
+    texts: tuple[int, ...]  # where the copies of the text start, one a run
+    length: int  # slots in all
+
+
+def spatial_runs(layout: FrameLayout, lanes: int) -> Runs:
+    """One run a lane; a frame takes lane `frame % lanes` from the frame that was there before."""
+    length = layout.text + layout.tokens
+    frames_F, raster_L = torch.arange(layout.frames), torch.arange(layout.tokens)
+    starts_P = (frames_F % lanes * length).repeat_interleave(layout.tokens)
+    slots_P = starts_P + layout.text + raster_L.repeat(layout.frames)
+    return Runs(slots_P, starts_P, tuple(range(0, lanes * length, length)), lanes * length)
+
+
+def temporal_runs(layout: FrameLayout, window: Window | None = None) -> Runs:
+    """One run a region of the window: given frames first, the others by time, inside a frame by raster."""
+    frames, length = layout.frames, layout.tokens
+    by_time = sorted(range(frames), key=lambda frame: (layout.roles[frame] is not Role.GIVEN, layout.times[frame]))
+    rank_F = torch.tensor(by_time).argsort()
+    region_L = torch.zeros(length, dtype=torch.long) if window is None else window_regions(layout.grid, window)
+    region_L = region_L.unique(return_inverse=True)[1]
+    region_P, rank_P = region_L.repeat(frames), rank_F.repeat_interleave(length)
+    order_P = ((region_P * frames + rank_P) * length + torch.arange(length).repeat(frames)).argsort()
+    slots_P = torch.empty_like(order_P)
+    slots_P[order_P] = torch.arange(frames * length)
+    slots_P += (region_P + 1) * layout.text
+    counts_R = region_P.bincount() + layout.text
+    starts_R = counts_R.cumsum(0) - counts_R
+    return Runs(slots_P, starts_R[region_P], tuple(starts_R.tolist()), int(counts_R.sum()))

@@ -22,12 +22,13 @@ from cogstyle.errors import CogstyleError
 from cogstyle.interop import sat_checkpoint as sat
 from cogstyle.interop.icetk import read_image_tokenizer
 from cogstyle.interop.sat_bundle import COARSE_OFFSET, SAMPLING, new_module
-from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
+from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import decode, misplaced, sampler
+from cogstyle.sampling.decode import decode, finish, misplaced, sampler
 from cogstyle.sampling.logits import best_clusters, cluster_weights, inside_cluster, sample
+from cogstyle.sampling.plan import Plan
 from cogstyle.sampling.schedule import Schedule, sequential
 from cogstyle.tokenizers.hierarchical import RATES
 from cogstyle.tokenizers.text import TextTokenizer
@@ -108,6 +109,12 @@ def check_training(folder: Path, name: str) -> Iterator[Finding]:
     yield Finding("loss, relative", relative.item(), RELATIVE_LOSS)
 
 
+def plan(layout: FrameLayout, adapter: TemporalAdapter | None, steps: int) -> Plan:
+    """The first `steps` places, one after the other."""
+    schedule = Schedule(sequential(layout).steps[:steps], layout.tokens)
+    return Plan(layout, schedule, () if adapter is None else tuple(adapter.windows))
+
+
 def guides(golden: dict[str, Tensor], span: int, pad: int) -> Tensor:
     """The guide's text, left-padded to the prompt's length."""
     texts = golden["guider_seq"][:, : int(golden["guider_text_len"])].long()
@@ -136,15 +143,17 @@ def check_sampling(folder: Path, name: str) -> Iterator[Finding]:
         kept.append(logits_BPV[:, 0])
         return tokens.flatten(1)[:, places_P]
 
-    decode(
-        *(model, text, tokens, layout, follow),
-        adapter=None if bare else adapter,
-        guides_BS=guide_texts,
-        guidance=float(golden["guidance_alpha"]) if guided else 1.0,
-        text_bias=bias,
-        schedule=Schedule(sequential(layout).steps[:steps], 1),
-        released=True,
-        guide_known_BFL=late,
+    finish(
+        decode(
+            *(model, text, tokens, layout, follow),
+            adapter=None if bare else adapter,
+            guides_BS=guide_texts,
+            guidance=float(golden["guidance_alpha"]) if guided else 1.0,
+            text_bias=bias,
+            plan=plan(layout, None if bare else adapter, steps),
+            released=True,
+            guide_known_BFL=late,
+        )
     )
     kind, stride = "ar_guided" if guided else "ar_logits", int(golden.get("ar_cols_step_stride", 1))
     every = torch.stack(kept[::stride])[..., golden["columns"].long()]
@@ -181,18 +190,19 @@ def check_greedy(folder: Path, name: str) -> Iterator[Finding]:
         whole = golden[result][:, span + 1 :].long()
         sequence = given["seq"][:rows, span + 1 :].long().clamp(min=0)
         guided = "guider_seq" in given
-        schedule = sequential(layout)
         drawn = whole.shape[1] - layout.known * layout.tokens
         seeds = [(0, row) for row in range(len(text))]
         pick = sampler(first if bare else keyframes, seeds, layout, labels, last=keyframes if bare else None)
-        out = decode(
-            *(model, text, sequence.unflatten(1, (layout.frames, -1)), layout, pick),
-            adapter=None if bare else adapter,
-            guides_BS=guides(given, span, model.config.pad)[:rows] if guided else None,
-            guidance=float(given["guidance_alpha"]) if guided else 1.0,
-            text_bias=float(given["log_text_attention_weights"]),
-            schedule=Schedule(schedule.steps[:drawn], 1),
-            released=True,
+        out = finish(
+            decode(
+                *(model, text, sequence.unflatten(1, (layout.frames, -1)), layout, pick),
+                adapter=None if bare else adapter,
+                guides_BS=guides(given, span, model.config.pad)[:rows] if guided else None,
+                guidance=float(given["guidance_alpha"]) if guided else 1.0,
+                text_bias=float(given["log_text_attention_weights"]),
+                plan=plan(layout, None if bare else adapter, drawn),
+                released=True,
+            )
         )
         return unequal(f"tokens of {result}", out.flatten(1)[:, : whole.shape[1]], whole)
 

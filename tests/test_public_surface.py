@@ -14,12 +14,12 @@ FLAGS = {
     "sample": {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
         "--top-p", "--levels", "--first-frame", "--adapter", "--sheet", "--upscale", "--device", "--dtype", "--compat",
-        "--tokens", "--windows", "--continue", "--memory", "--quiet",
+        "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview", "--resume",
     },
     "upscale": {"--out", "--prompt", "--seed", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--adapter", "--sheet", "--tokens", "--upscale",
-        "--device", "--quiet",
+        "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "train": {"--runs", "--encode-only", "--threads", "--quiet"},
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},

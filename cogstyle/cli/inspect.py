@@ -76,7 +76,7 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
     from cogstyle.layout import interpolation_layout, keyframe_layout
     from cogstyle.model.superres import SuperResolution
     from cogstyle.sampling.decode import memory_bytes
-    from cogstyle.sampling.pipeline import LEVELS
+    from cogstyle.sampling.options import LEVELS
     from cogstyle.sampling.upscale import frame_bytes
 
     upscaling = {}
@@ -91,7 +91,7 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
         "weights": sum(value.numel() * itemsize for weights in parts.values() for value in weights.values()),
         "keyframes: keys and values": memory_bytes(config, keyframe_layout(config, text), 2 * batch, itemsize),
         f"interpolation: {groups} groups at once": memory_bytes(
-            config, interpolation_layout(config, text), groups * 2 * batch, itemsize
+            config, interpolation_layout(config, text), groups * 2 * batch, itemsize, window=config.window, lanes=2
         ),
         **upscaling,
     }
@@ -101,7 +101,7 @@ def capacity(device: str) -> int:
     """Bytes of memory that a device has."""
     import torch
 
-    from cogstyle.sampling.pipeline import find_device
+    from cogstyle.sampling.machine import find_device
 
     place = find_device(device)
     if place.type == "cuda":

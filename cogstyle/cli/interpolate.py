@@ -20,19 +20,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", action="store_true", help="also write FILE.png, all frames side by side")
     parser.add_argument("--tokens", action="store_true", help="also write FILE.tokens.safetensors")
     parser.add_argument("--upscale", action="store_true", help="super-resolution of every frame")
+    parser.add_argument("--preview", action="store_true", help="write FILE.preview.png as levels come")
+    parser.add_argument("--resume", action="store_true", help="go on from where a stopped run left FILE.part")
     parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument(
+        "--dtype", choices=sample.DTYPES, default="float32", help="of the transformer's weights; int8 is for the CPU"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.sampling.pipeline import Options, load
+    from cogstyle.sampling.options import Options
+    from cogstyle.sampling.pipeline import load
     from cogstyle.video import check_suffix
 
     given = {name: getattr(arguments, name) for name in ("frame_rate", "levels", "seed", "upscale")}
     task = sample.Task(
         arguments.prompt, check_suffix(arguments.out), Options(**given), {"images": tuple(arguments.images)}
     )
-    pipe = load(arguments.adapter, device=arguments.device)
+    pipe = load(arguments.adapter, device=arguments.device, dtype=arguments.dtype)
     pipe.check(task.prompt, task.options)
-    sample.make_videos(pipe, [task], arguments)
+    sample.make_videos(pipe, [sample.begun(pipe, task, arguments)], arguments)
     return 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cogstyle.cli.sample import DTYPES
 from cogstyle.config import require
 from cogstyle.errors import MediaError
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=float, default=2.0, help="gigabytes that one pass may take beside the weights")
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the transformer's weights"
+        "--dtype", choices=DTYPES, default="float32", help="of the transformer's weights; int8 is for the CPU"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read(pipe: "Pipeline", path: Path, arguments: argparse.Namespace) -> Task:
     """An input as tokens, checked."""
-    from cogstyle.sampling.pipeline import Options
+    from cogstyle.sampling.options import Options
     from cogstyle.sampling.token_file import TokenFile, read_tokens
     from cogstyle.video import check_suffix
 

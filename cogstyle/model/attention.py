@@ -82,8 +82,9 @@ class BlockChannel:
     def __call__(self, layer: int, q_BTNH: Tensor, k_BTNH: Tensor, v_BTNH: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q_BTNH, k_BTNH, v_BTNH))
         if self.memory is not None:
-            kept = slice(None) if self.keep_images else slice(self.text)
-            self.memory.write(layer, slice(0, k[:, :, kept].shape[2]), k[:, :, kept], v[:, :, kept])
+            self.memory.write_text(layer, k[:, :, : self.text], v[:, :, : self.text])
+            if self.keep_images:
+                self.memory.write_images(layer, k[:, :, self.text :], v[:, :, self.text :])
         rows = []
         if q.shape[2] == k.shape[2]:  # text rows see text only; the temporal channel has none
             rows.append(attend(q[:, :, : self.text], k[:, :, : self.text], v[:, :, : self.text], self.text_bias))
@@ -102,18 +103,40 @@ class BlockChannel:
         return torch.cat(rows, 2).transpose(1, 2)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Reading:
+    """Some of the new places (`rows`), which all read the slots from `start` to `stop`."""
+
+    rows: slice | Tensor
+    start: int
+    stop: int
+    bias: Tensor | None = None  # added to their scores, broadcasts to [B, N, rows, stop - start]
+
+
+@dataclass(frozen=True)
 class StepChannel:
     """A few new places, each written to its slot of the memory and then reading what it may see."""
 
     memory: KeyValues
-    slots_P: Tensor  # where the new keys and values go, counted from the start of the memory (text included)
-    bias: Tensor  # [B, 1, P, text + slots] over the whole memory
+    slots: slice | Tensor  # where the new keys and values go
+    readings: list[Reading]
 
     def __call__(self, layer: int, q_BTNH: Tensor, k_BTNH: Tensor, v_BTNH: Tensor) -> Tensor:
-        self.memory.write(layer, self.slots_P, k_BTNH.transpose(1, 2), v_BTNH.transpose(1, 2))
-        keys, values = self.memory.read(layer)
-        return attend(q_BTNH.transpose(1, 2), keys, values, self.bias).transpose(1, 2)
+        self.memory.write(layer, self.slots, k_BTNH.transpose(1, 2), v_BTNH.transpose(1, 2))
+        q_BNTH = q_BTNH.transpose(1, 2) * q_BTNH.shape[-1] ** -0.5
+        if len(self.readings) == 1:
+            return self._read(layer, q_BNTH, self.readings[0]).transpose(1, 2)
+        context_BTNH = torch.empty_like(q_BTNH)
+        for reading in self.readings:
+            context_BTNH[:, reading.rows] = self._read(layer, q_BNTH[:, :, reading.rows], reading).transpose(1, 2)
+        return context_BTNH
+
+    def _read(self, layer: int, q_BNQH: Tensor, reading: Reading) -> Tensor:
+        keys_BNHK, values_BNHK = self.memory.read(layer, reading.start, reading.stop)
+        scores_BNQK = q_BNQH @ keys_BNHK
+        if reading.bias is not None:
+            scores_BNQK += reading.bias
+        return scores_BNQK.softmax(-1) @ values_BNHK.transpose(-1, -2)
 
 
 def spatial_blocks(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from cogstyle.config import ModelConfig, require
 from cogstyle.layout import Window
 from cogstyle.model.attention import Channel
+from cogstyle.model.linear import Linear
 
-Linear = Callable[[int, int], nn.Module]  # (features in, features out) -> a projection with bias
+Projection = Callable[[int, int], nn.Module]  # (features in, features out) -> a projection with bias
 
 
 class TemporalAttention(nn.Module):
@@ -23,7 +24,7 @@ class TemporalAttention(nn.Module):
             gives each rank the queries, keys and values of its heads, and one that sums over the ranks.
     """
 
-    def __init__(self, width: int, heads: int, *, column: Linear = nn.Linear, row: Linear = nn.Linear) -> None:
+    def __init__(self, width: int, heads: int, *, column: Projection = Linear, row: Projection = Linear) -> None:
         super().__init__()
         self.head_width = width // heads
         self.qkv = column(width, 3 * width)

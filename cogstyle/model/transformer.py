@@ -17,6 +17,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.linear import Linear, head
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 from cogstyle.shapes import expect_shape
 
@@ -29,10 +30,10 @@ class Block(nn.Module):
         width, inner = config.width, config.mlp_ratio * config.width
         self.heads = config.heads
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(width, config.norm_eps) for _ in range(4))
-        self.qkv = nn.Linear(width, 3 * width)
-        self.dense = nn.Linear(width, width)
-        self.up = nn.Linear(width, inner)
-        self.down = nn.Linear(inner, width)
+        self.qkv = Linear(width, 3 * width)
+        self.dense = Linear(width, width)
+        self.up = Linear(width, inner)
+        self.down = Linear(inner, width)
 
     def forward(
         self,
@@ -79,6 +80,7 @@ class Transformer(nn.Module):
         self.positions = nn.Embedding(config.positions, config.width)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, config.norm_eps)
+        self.head: nn.Module | None = None  # a packed copy of the output rows, if weights are packed
 
     def embed_text(self, text_BS: Tensor) -> Tensor:
         """Left-padded text ids -> [B, S, D]; positions count from the first id that is no padding."""
@@ -87,18 +89,23 @@ class Transformer(nn.Module):
         return self.embed(text_BS) + self.positions(positions_BS)
 
     def embed_image(self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
-        """Input ids at image positions (time * L + raster) -> [B, P, D].
+        """Input ids at image positions (time * L + raster) -> [B, P, D]."""
+        length, table = self.config.tokens, self.positions.weight[self.config.text_positions :]
+        first_PD = F.embedding(positions_P.clamp(max=length - 1), table)
+        if adapter is None:
+            return self.embed(inputs_BP) + first_PD
+        later_PD = adapter.positions((positions_P - length).clamp(min=0))
+        return self.embed(inputs_BP) + torch.where((positions_P < length)[:, None], first_PD, later_PD)
+
+    def check_positions(self, layout: FrameLayout, adapter: TemporalAdapter | None) -> None:
+        """Whether the tables have a row for every place.
 
         Raises:
-            LayoutError: if a position lies beyond the tables.
+            LayoutError: if a position lies beyond them.
         """
-        length = self.config.tokens
-        rows = length + (0 if adapter is None else adapter.positions.num_embeddings)
-        if positions_P.numel() and int(positions_P.max()) >= rows:
-            raise LayoutError(f"image position {int(positions_P.max())} lies beyond the {rows} rows of the tables")
-        first = self.positions.weight[self.config.text_positions : self.config.text_positions + length]
-        table = first if adapter is None else torch.cat([first, adapter.positions.weight])
-        return self.embed(inputs_BP) + F.embedding(positions_P, table)
+        rows = self.config.tokens + (0 if adapter is None else adapter.positions.num_embeddings)
+        if (last := (max(layout.times, default=-1) + 1) * layout.tokens - 1) >= rows:
+            raise LayoutError(f"image position {last} lies beyond the {rows} rows of the tables")
 
     def run(
         self,
@@ -117,7 +124,7 @@ class Transformer(nn.Module):
 
     def logits(self, h_BTD: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits [..., V] over the image ids (the tied embedding's first rows)."""
-        return F.linear(h_BTD, self.embed.weight[: self.config.codes])
+        return head(h_BTD, self.embed.weight[: self.config.codes]) if self.head is None else self.head(h_BTD)
 
     def shift(self, tokens_BFL: Tensor) -> Tensor:
         """`shifted` with this model's <start_of_image>."""
@@ -154,6 +161,7 @@ class Transformer(nn.Module):
         """
         expect_shape(text_BS, "text_BS", None, layout.text)
         expect_shape(tokens_BFL, "tokens_BFL", len(text_BS), layout.frames, layout.tokens)
+        self.check_positions(layout, adapter)
         valid_BS = text_BS != self.config.pad
         positions_P = layout.image_positions().to(text_BS.device)
         inputs_BP = self.shift(tokens_BFL)

@@ -1,20 +1,22 @@
 """The one decode loop: prefill what is known, then fill the places of a schedule."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cogstyle.config import ModelConfig, SamplingConfig
-from cogstyle.layout import FrameLayout, Window
-from cogstyle.model.attention import Channel, StepChannel, hidden, text_bias
+from cogstyle.layout import FrameLayout, Window, spatial_runs, temporal_runs
+from cogstyle.model.attention import Channel, text_bias
 from cogstyle.model.cache import KeyValues
-from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.logits import guide, sample
-from cogstyle.sampling.schedule import Schedule, quickest
+from cogstyle.sampling.plan import Plan, plan_for
 
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
 
@@ -29,6 +31,7 @@ def sampler(
     labels_V: Tensor | None,
     *,
     last: SamplingConfig | None = None,
+    device: torch.device | None = None,
 ) -> Pick:
     """Draw as `config` says; every place of every sample owns its random numbers.
 
@@ -38,75 +41,32 @@ def sampler(
         last: how to draw the very last place, if otherwise.
     """
     places = layout.frames * layout.tokens
-    uniforms_BP2 = torch.from_numpy(np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds]))
+    uniforms = np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds])
+    uniforms_BP2 = torch.from_numpy(uniforms).to(device)
 
     def pick(logits_BPV: Tensor, places_P: Tensor) -> Tensor:
-        uniforms = uniforms_BP2[:, places_P].flatten(0, 1).to(logits_BPV.device)
         chosen = last if last is not None and int(places_P[0]) == places - 1 else config
-        return sample(logits_BPV.flatten(0, 1), uniforms, chosen, labels_V).view(logits_BPV.shape[:2])
+        uniforms_R2 = uniforms_BP2[:, places_P].flatten(0, 1)
+        return sample(logits_BPV.flatten(0, 1), uniforms_R2, chosen, labels_V).view(logits_BPV.shape[:2])
 
     return pick
 
 
-def slots(layout: FrameLayout, in_flight: int) -> tuple[int, int]:
-    """Places that the spatial memory (text + frames in flight) and the temporal one (text + all frames) hold."""
-    return layout.text + in_flight * layout.tokens, layout.text + layout.frames * layout.tokens
+def memory_bytes(
+    config: ModelConfig, layout: FrameLayout, rows: int, itemsize: int, *, window: int = 0, lanes: int = 1
+) -> int:
+    """Bytes of keys and values for `rows` sequences beside an adapter with these temporal windows (0: none)."""
+    spatial = config.layers * spatial_runs(layout, lanes).length
+    temporal = sum(temporal_runs(layout, kind).length for kind in layer_windows(config.layers, window))
+    return 2 * rows * (spatial + temporal) * config.width * itemsize
 
 
-def memory_bytes(config: ModelConfig, layout: FrameLayout, rows: int, itemsize: int, *, in_flight: int = 1) -> int:
-    """Bytes of both memories for `rows` sequences."""
-    return 2 * config.layers * rows * sum(slots(layout, in_flight)) * config.width * itemsize
-
-
-def new_memory(model: Transformer, rows: int, layout: FrameLayout, in_flight: int, *, temporal: bool) -> Memory:
-    """Buffers for `rows` sequences."""
-    config, weight = model.config, model.embed.weight
-    spatial, whole = (
-        KeyValues(config.layers, rows, config.heads, length, config.head_width, like=weight)
-        for length in slots(layout, in_flight)
-    )
-    return Memory(spatial, whole if temporal else None)
-
-
-class Steps:
-    """Channels for each step of a schedule, cut from visibility that is computed once."""
-
-    def __init__(
-        self,
-        layout: FrameLayout,
-        windows: set[Window | None],
-        valid_RS: Tensor,
-        memory: Memory,
-        in_flight: int,
-        bias: float,
-    ) -> None:
-        device = valid_RS.device
-        self.layout, self.memory, self.in_flight = layout, memory, in_flight
-        self.text_R11S = text_bias(valid_RS, bias)
-        self.spatial_FLL = hidden(layout.spatial_visible().to(device))
-        self.temporal_PP = {w: hidden(layout.temporal_visible(w).to(device)) for w in windows}
-
-    def _bias(self, images_PK: Tensor) -> Tensor:
-        """[R, 1, P, S + K]."""
-        places, rows = images_PK.shape[0], self.text_R11S.shape[0]
-        text = self.text_R11S.expand(-1, -1, places, -1)
-        return torch.cat([text, images_PK.expand(rows, 1, -1, -1)], -1)
-
-    def channels(self, places_P: Tensor) -> tuple[Channel, dict[Window | None, Channel]]:
-        """The spatial channel and the temporal channel of each window for these places."""
-        length, text = self.layout.tokens, self.layout.text
-        frames_P, raster_P = places_P // length, places_P % length
-        lane_P = frames_P % self.in_flight
-        own_PK = torch.full((len(places_P), self.in_flight, length), -torch.inf, device=self.text_R11S.device)
-        own_PK[torch.arange(len(places_P)), lane_P] = self.spatial_FLL[frames_P, raster_P]
-        spatial_slots = text + lane_P * length + raster_P
-        spatial = StepChannel(self.memory.spatial, spatial_slots, self._bias(own_PK.flatten(1)))
-        temporal: dict[Window | None, Channel] = {}
-        for window, visible_PP in self.temporal_PP.items():
-            assert self.memory.temporal is not None
-            bias = self._bias(visible_PP[places_P])
-            temporal[window] = StepChannel(self.memory.temporal, text + places_P, bias)
-        return spatial, temporal
+def text_room(valid_RS: Tensor, bias: float, longest: int) -> Tensor | None:
+    """What the scores of a run need, [R, 1, 1, longest]: -inf at padding, `bias` at text; None if that is nothing."""
+    if bias == 0.0 and bool(valid_RS.all()):
+        return None
+    text_R11S = text_bias(valid_RS, bias)
+    return F.pad(text_R11S, (0, longest - text_R11S.shape[-1]))
 
 
 def misplaced(tokens_BFL: Tensor, texts_BS: Tensor, guides_BS: Tensor, *, pad: int) -> Tensor:
@@ -133,12 +93,14 @@ def decode(
     guides_BS: Tensor | None = None,
     guidance: float = 1.0,
     text_bias: float = 0.0,
-    schedule: Schedule | None = None,
+    plan: Plan | None = None,
     progress: Progress = lambda tokens: None,
     released: bool = False,
     guide_known_BFL: Tensor | None = None,
-) -> Tensor:
-    """Fill the generated frames of `tokens_BFL` and return all tokens in memory order, [B, F, L].
+) -> Iterator[Tensor]:
+    """Fill the generated frames of `tokens_BFL`; whenever one is finished, yield all that are, [B, .., L].
+
+    Frames come in memory order; the last yield holds all.
 
     Args:
         texts_BS: left-padded text ids of the prompts.
@@ -146,19 +108,27 @@ def decode(
         pick: draws tokens from logits.
         guides_BS: left-padded guide texts; they ride in the same batch when `guidance` is not 1.
         text_bias: added to the scores of text keys where there is no guidance.
-        schedule: order of filling; default: the quickest that gives the same tokens.
-        progress: told about every step.
+        plan: order of filling; default: the quickest that gives the same tokens. A plan that looks `ahead` tries
+            several steps at once, their inputs guessed: first like the frame before, then as drawn last. Steps
+            whose inputs were guessed right count. As every place owns its random numbers, what is drawn is
+            what one step after the other would draw.
+        progress: told the tokens of every step that counts.
         released: prefill as the released sampler does: no text bias in the temporal channel, and shifted
             windows that see across the wrapped border.
         guide_known_BFL: the known frames as the guide's rows see them, if otherwise.
     """
-    windows = set(adapter.windows) if adapter is not None else set()
-    schedule = schedule or quickest(replace(layout, text=0), frozenset(windows))
+    model.check_positions(layout, adapter)
+    config, device = model.config, texts_BS.device
+    windows = tuple(adapter.windows) if adapter is not None else ()
+    plan = plan or plan_for(layout, windows, device=device)
     guided = guidance != 1.0 and guides_BS is not None
     texts_RS = torch.cat([texts_BS, guides_BS]) if guided and guides_BS is not None else texts_BS
     copies, bias = (2, 0.0) if guided else (1, text_bias)
     tokens_BP = tokens_BFL.flatten(1).clone()
-    memory = new_memory(model, len(texts_RS), layout, schedule.in_flight, temporal=adapter is not None)
+    spatial, temporal = (
+        KeyValues(runs, len(texts_RS), config.heads, config.head_width, like=model.embed.weight)
+        for runs in plan.runs(config.layers)
+    )
     known = layout.known
     known_RFL = tokens_BFL[:, :known].repeat(copies, 1, 1)
     if guided and guide_known_BFL is not None:
@@ -168,24 +138,65 @@ def decode(
         known_RFL,
         layout.first(known),
         adapter,
-        memory=memory,
+        memory=Memory(spatial, temporal),
         spatial_bias=bias,
         temporal_bias=0.0 if released else bias,
         released=released,
     )
-    steps = Steps(layout, windows, texts_RS != model.config.pad, memory, schedule.in_flight, bias)
-    positions = layout.image_positions().to(texts_RS.device)
-    for places_P in schedule.steps:
-        before_BP = tokens_BP[:, (places_P - 1).clamp(min=0)]
-        inputs_BP = before_BP.masked_fill(places_P % layout.tokens == 0, model.config.start_of_image)
-        x_RPD = model.embed_image(inputs_BP.repeat(copies, 1), positions[places_P], adapter)
-        logits_RPV = model.logits(model.run(x_RPD, 0, *steps.channels(places_P), adapter)).float()
-        if guided:
-            condition_BPV, guide_BPV = logits_RPV.chunk(2)
-            logits_RPV = guide(condition_BPV, guide_BPV, guidance)
-        tokens_BP[:, places_P] = pick(logits_RPV, places_P)
-        progress(len(places_P))
-    return tokens_BP.view_as(tokens_BFL)
+    room = text_room(texts_RS != config.pad, bias, plan.longest)
+
+    def logits(first: int, last: int) -> Tensor:
+        """Of the places `first` up to `last` in the plan's order, their inputs taken from `tokens_BP`."""
+        inputs_BP = tokens_BP[:, plan.before_P[first:last]]
+        inputs_BP = inputs_BP.masked_fill(plan.opens_P[first:last], config.start_of_image)
+        x_RPD = model.embed_image(inputs_BP.repeat(copies, 1), plan.positions_P[first:last], adapter)
+        channels: dict[Window | None, Channel] = {
+            window: order.channel(temporal, first, last, room) for window, order in plan.temporal.items()
+        }
+        h_RPD = model.run(x_RPD, 0, plan.spatial.channel(spatial, first, last, room), channels, adapter)
+        logits_RPV = model.logits(h_RPD).float()
+        if not guided:
+            return logits_RPV
+        condition_BPV, guide_BPV = logits_RPV.chunk(2)
+        return guide(condition_BPV, guide_BPV, guidance)
+
+    step, tried, right = 0, 0, 2
+    while step < plan.steps:
+        tries = min(plan.ahead, 2 * right)  # twice as many as were right the last time
+        ends = plan.ends[step : step + tries + 1]
+        first, last = ends[0], ends[-1]
+        places_P = plan.places_P[first:last]
+        if tried < last and plan.ahead > 1:
+            tokens_BP[:, plan.places_P[tried:last]] = tokens_BP[:, plan.alike_P[tried:last]]
+            tried = last
+        drawn_BP = pick(logits(first, last), places_P)
+        right = len(ends) - 1
+        if right > 1:
+            right = guessed_right(drawn_BP == tokens_BP[:, places_P], [end - first for end in ends])
+        tokens_BP[:, places_P] = drawn_BP
+        before, step = step, step + right
+        progress(plan.ends[step] - first)
+        if step == plan.steps:
+            yield tokens_BP.view_as(tokens_BFL)
+        elif plan.finished[step] > plan.finished[before]:
+            yield tokens_BP.view_as(tokens_BFL)[:, : known + plan.finished[step]].clone()
+
+
+def finish(frames: Iterator[Tensor]) -> Tensor:
+    """The last tokens of a decoding, when all frames are filled."""
+    return deque(frames, maxlen=1).pop()
+
+
+def guessed_right(same_BP: Tensor, ends: list[int]) -> int:
+    """Steps that count: the first one, and every further one as long as all draws before it equal their guesses.
+
+    Args:
+        same_BP: whether a place's draw equals what the step after it took for granted.
+        ends: of the steps, starting with 0.
+    """
+    wrong_P = (~same_BP).any(0)
+    first_wrong = int(torch.cat([wrong_P, wrong_P.new_ones(1)]).int().argmax())
+    return 1 + sum(end <= first_wrong for end in ends[1:-1])
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,33 @@ class Stage:
     progress: Progress = lambda tokens: None
     released: bool = False  # with the released sampler's quirks
     last: SamplingConfig | None = None  # how to draw the last place, if otherwise
+    ahead: int = 1  # steps that are tried at once
+
+    def frames(
+        self,
+        tokens_BFL: Tensor,
+        layout: FrameLayout,
+        texts: tuple[Tensor, Tensor],
+        seeds: Sequence[tuple[int, ...]],
+    ) -> Iterator[Tensor]:
+        """`decode` with this stage's weights and options; `texts` are prompts and guides, [B, S] each."""
+        known_BFL, device = tokens_BFL[:, : layout.known], tokens_BFL.device
+        windows = () if self.adapter is None else tuple(self.adapter.windows)
+        return decode(
+            self.model,
+            texts[0],
+            tokens_BFL,
+            layout,
+            sampler(self.config, seeds, layout, self.labels_V, last=self.last, device=device),
+            adapter=self.adapter,
+            guides_BS=texts[1],
+            guidance=self.config.guidance,
+            text_bias=self.config.text_bias,
+            plan=plan_for(layout, windows, ahead=self.ahead, device=device),
+            progress=self.progress,
+            released=self.released,
+            guide_known_BFL=misplaced(known_BFL, *texts, pad=self.model.config.pad) if self.released else None,
+        )
 
     def fill(
         self,
@@ -207,19 +245,5 @@ class Stage:
         texts: tuple[Tensor, Tensor],
         seeds: Sequence[tuple[int, ...]],
     ) -> Tensor:
-        """`decode` with this stage's weights and options; `texts` are prompts and guides, [B, S] each."""
-        known_BFL = tokens_BFL[:, : layout.known]
-        return decode(
-            self.model,
-            texts[0],
-            tokens_BFL,
-            layout,
-            sampler(self.config, seeds, layout, self.labels_V, last=self.last),
-            adapter=self.adapter,
-            guides_BS=texts[1],
-            guidance=self.config.guidance,
-            text_bias=self.config.text_bias,
-            progress=self.progress,
-            released=self.released,
-            guide_known_BFL=misplaced(known_BFL, *texts, pad=self.model.config.pad) if self.released else None,
-        )
+        """The tokens of `frames` when all are filled."""
+        return finish(self.frames(tokens_BFL, layout, texts, seeds))

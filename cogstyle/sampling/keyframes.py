@@ -1,10 +1,12 @@
 """The first frame by the image model, then the other keyframes by the keyframe adapter."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, keyframe_layout
 from cogstyle.sampling.decode import Stage
 from cogstyle.tokenizers.text import TextTokenizer
@@ -42,27 +44,27 @@ def first_frames(stage: Stage, conditions: Conditions) -> Tensor:
     return stage.fill(blank_BFL, layout, texts, [(IMAGE_STAGE, seed) for seed in conditions.seeds])
 
 
-def keyframes(stage: Stage, known_BFL: Tensor, conditions: Conditions, *, frame_rate: float, window: int = 0) -> Tensor:
-    """Known first keyframes [B, 1.., L] -> all keyframes [B, F, L] at `frame_rate` frames a second.
+def keyframes(
+    stage: Stage, known_BFL: Tensor, conditions: Conditions, *, frame_rate: float, windows: int = 1
+) -> Iterator[Tensor]:
+    """Known first keyframes [B, 1.., L] -> all keyframes at `frame_rate` frames a second, yielded frame by frame.
 
-    Args:
-        window: each window of a longer video has its own random numbers.
+    The first window holds F frames; each further one goes on from the last OVERLAP. Going on from what was yielded
+    gives the same frames as not stopping: every window and place has its own random numbers.
 
     Raises:
         LayoutError: if no keyframe is known, or all are.
     """
-    batch, known, length = known_BFL.shape
-    frames = stage.model.config.frames
-    texts = conditions.texts((frames - 1) / frame_rate)
-    layout = keyframe_layout(stage.model.config, texts[0].shape[1], known=known)
-    tokens_BFL = torch.cat([known_BFL, known_BFL.new_zeros(batch, frames - known, length)], 1)
-    seeds = [(KEYFRAME_STAGE, seed, window) if window else (KEYFRAME_STAGE, seed) for seed in conditions.seeds]
-    return stage.fill(tokens_BFL, layout, texts, seeds)
-
-
-def extend(stage: Stage, tokens_BFL: Tensor, conditions: Conditions, *, frame_rate: float, windows: int) -> Tensor:
-    """Keyframes [B, K, L] -> [B, K + windows * (F - OVERLAP), L]: each window goes on from the last frames."""
-    for window in range(1, windows + 1):
-        more_BFL = keyframes(stage, tokens_BFL[:, -OVERLAP:], conditions, frame_rate=frame_rate, window=window)
-        tokens_BFL = torch.cat([tokens_BFL, more_BFL[:, OVERLAP:]], 1)
-    return tokens_BFL
+    frames, stride = stage.model.config.frames, stage.model.config.frames - OVERLAP
+    texts, total = conditions.texts((frames - 1) / frame_rate), frames + (windows - 1) * stride
+    if not 1 <= known_BFL.shape[1] < total:
+        raise LayoutError(f"{known_BFL.shape[1]} known keyframes, must be 1 to {total - 1}")
+    while (count := known_BFL.shape[1]) < total:
+        window = (count - frames) // stride + 1 if count >= frames else 0
+        before_BFL, seen_BFL = known_BFL[:, : window * stride], known_BFL[:, window * stride :]
+        layout = keyframe_layout(stage.model.config, texts[0].shape[1], known=seen_BFL.shape[1])
+        blank_BFL = seen_BFL.new_zeros(len(seen_BFL), frames - seen_BFL.shape[1], layout.tokens)
+        seeds = [(KEYFRAME_STAGE, seed, window) if window else (KEYFRAME_STAGE, seed) for seed in conditions.seeds]
+        for filled_BFL in stage.frames(torch.cat([seen_BFL, blank_BFL], 1), layout, texts, seeds):
+            known_BFL = torch.cat([before_BFL, filled_BFL], 1)
+            yield known_BFL

@@ -5,9 +5,9 @@ video = pipe("a red circle moves right", frame_rate=2, seed=0, levels=3)
 video.save("circle.mp4")
 """
 
-import os
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,71 +18,27 @@ import torch
 from torch import Tensor
 
 from cogstyle.bundle import STAGES, Bundle
-from cogstyle.config import FRAME_RATES, SamplingConfig, require
-from cogstyle.errors import BundleError, ConfigError, PromptError
+from cogstyle.config import require
+from cogstyle.errors import BundleError, PromptError
 from cogstyle.layout import interpolation_layout, keyframe_layout
+from cogstyle.model.linear import PACKED
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Progress, Stage, memory_bytes
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import OVERLAP, SUPERRES_STAGE, Conditions, extend, first_frames, keyframes
+from cogstyle.sampling.keyframes import OVERLAP, SUPERRES_STAGE, Conditions, first_frames, keyframes
+from cogstyle.sampling.machine import find_device
+from cogstyle.sampling.options import Options
+from cogstyle.sampling.parts import Part
 from cogstyle.sampling.upscale import BUDGET, frames_of_a_pass, upscale
 from cogstyle.shapes import expect_shape
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.video import Video, read_image, read_last_frames
 
-WINDOWS = 100  # the most that one call samples
-DTYPES = ("float32", "bfloat16", "float16")
-LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to sample one video; None takes the bundle's default."""
-
-    frame_rate: float | None = None  # keyframes a second
-    seed: int = 0
-    levels: int = LEVELS  # refinement levels, 0 = keyframes only
-    windows: int = 1  # windows of keyframes, each going on from the last frames of the one before
-    guidance: float | None = None  # of keyframes
-    temperature: float | None = None  # of keyframes
-    clusters: int | None = None  # of every stage; likewise below
-    top_k: int | None = None
-    top_p: float | None = None
-    upscale: bool = False  # super-resolution of every frame
-    compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
-
-    def __post_init__(self) -> None:
-        rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
-        require(
-            self.frame_rate is None or self.frame_rate in FRAME_RATES,
-            f"frame_rate {self.frame_rate} must be one of {rates}",
-        )
-        require(0 <= self.levels <= LEVELS, f"levels {self.levels} must be 0 to {LEVELS}")
-        require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
-        require(1 <= self.windows <= WINDOWS, f"windows {self.windows} must be 1 to {WINDOWS}")
-        require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
-        require(
-            sum(x is not None for x in (self.clusters, self.top_k, self.top_p)) <= 1,
-            "clusters, top_k and top_p exclude each other; set one",
-        )
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages that these options go through."""
-        return (*STAGES, "superres") if self.upscale else STAGES
-
-    def stage(self, config: SamplingConfig, name: str) -> SamplingConfig:
-        """A stage's defaults with these options laid over them."""
-        changes: dict[str, Any] = {}
-        if any(x is not None for x in (self.clusters, self.top_k, self.top_p)):
-            changes |= {"clusters": self.clusters or 0, "top_k": self.top_k or 0, "top_p": self.top_p or 1.0}
-        if name == "keyframes":
-            given = {"guidance": self.guidance, "temperature": self.temperature}
-            changes |= {key: value for key, value in given.items() if value is not None}
-        return replace(config, **changes)
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+AHEAD = 16  # steps tried at once: more are rarely guessed right
 
 
 @dataclass
@@ -93,11 +49,13 @@ class Pipeline:
         bundle: where the weights come from.
         device: torch device of the models.
         budget: bytes that one pass of super-resolution may take beside the weights.
+        ahead: the most steps of decoding that are tried at once; the tokens do not depend on it.
     """
 
     bundle: Bundle
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     budget: int = BUDGET
+    ahead: int = AHEAD
 
     @cached_property
     def text(self) -> TextTokenizer:
@@ -129,9 +87,8 @@ class Pipeline:
         if not prompt.strip():
             raise PromptError("the prompt is empty")
         self.text.image_text(prompt.strip())
-        span = (self.bundle.model_config.frames - 1) / self.rate(options)
-        for level in range(options.levels + 1):
-            self.text.video_text(prompt.strip(), span / 2**level)
+        for rate in (self.rate(options), *options.rates(self.rate(options))):
+            self.text.video_text(prompt.strip(), (self.bundle.model_config.frames - 1) / rate)
         for stage in options.stages:
             self._check_clusters(stage, options)
         if options.upscale:
@@ -163,9 +120,6 @@ class Pipeline:
         """Keyframe rate of these options."""
         return options.frame_rate or self.bundle.frame_rate
 
-    def conditions(self, prompts: Sequence[str], seeds: Sequence[int]) -> Conditions:
-        return Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
-
     def stage(self, name: str, options: Options, progress: Progress) -> Stage:
         """What "image", "keyframes" or "interpolation" samples with."""
         adapter = None if name == "image" else self.adapters[name]
@@ -173,7 +127,8 @@ class Pipeline:
         released = options.compat == "released"
         # the released loop counts one place too far: it draws the first frame's last token as a keyframe's
         last = options.stage(self.bundle.sampling("keyframes"), "keyframes") if released and name == "image" else None
-        return Stage(self.image_model, adapter, config, self.labels, progress, released, last)
+        ahead = 1 if released else self.ahead
+        return Stage(self.image_model, adapter, config, self.labels, progress, released, last, ahead)
 
     # ---------------------------------------------------------------- one stage at a time
 
@@ -190,6 +145,38 @@ class Pipeline:
         size = self.bundle.tokenizer_config.image_size
         return self.encode(read_last_frames(Path(path), OVERLAP, frame_rate=frame_rate, size=size))
 
+    def stream(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        options: Options = Options(),
+        *,
+        start: Part | None = None,
+        progress: Progress = lambda tokens: None,
+    ) -> Iterator[Part]:
+        """Videos as they grow: the first frame, each further keyframe, each refinement level.
+
+        Args:
+            seeds: one a prompt.
+            start: what is there already; going on from a part gives the same videos as not stopping.
+        """
+        conditions = Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
+        rate, total, part = self.rate(options), self.keyframe_count(options), start
+        if part is None:
+            part = Part(first_frames(self.stage("image", options, progress), conditions))
+            yield part
+        if not part.whole:
+            stage = self.stage("keyframes", options, progress)
+            windows = options.windows
+            for tokens_BFL in keyframes(stage, part.tokens_BFL, conditions, frame_rate=rate, windows=windows):
+                part = Part(tokens_BFL, whole=tokens_BFL.shape[1] == total)
+                yield part
+        for level, told in enumerate(options.rates(rate), 1):
+            if level > part.level:
+                stage = self.stage("interpolation", options, progress)
+                part = Part(refine(stage, part.tokens_BFL, conditions, frame_rate=told), level, whole=True)
+                yield part
+
     def keyframes(
         self,
         prompts: Sequence[str],
@@ -205,12 +192,9 @@ class Pipeline:
             seeds: one a prompt.
             first_BFL: tokens of known first keyframes [B, 1.., L]; default: the image model draws one.
         """
-        conditions = self.conditions(prompts, seeds)
-        if first_BFL is None:
-            first_BFL = first_frames(self.stage("image", options, progress), conditions)
-        stage, rate = self.stage("keyframes", options, progress), self.rate(options)
-        tokens_BFL = keyframes(stage, first_BFL, conditions, frame_rate=rate)
-        return extend(stage, tokens_BFL, conditions, frame_rate=rate, windows=options.windows - 1)
+        options = replace(options, levels=0, level_rates=None)
+        start = None if first_BFL is None else Part(first_BFL)
+        return deque(self.stream(prompts, seeds, options, start=start, progress=progress), maxlen=1).pop().tokens_BFL
 
     def interpolate(
         self,
@@ -222,10 +206,9 @@ class Pipeline:
         progress: Progress = lambda tokens: None,
     ) -> Tensor:
         """Tokens at the keyframe rate -> tokens after `options.levels` refinements, [B, (F - 1) 2^levels + 1, L]."""
-        conditions, stage = self.conditions(prompts, seeds), self.stage("interpolation", options, progress)
-        for level in range(1, options.levels + 1):
-            tokens_BFL = refine(stage, tokens_BFL, conditions, frame_rate=self.rate(options) * 2**level)
-        return tokens_BFL
+        start = Part(tokens_BFL, whole=True)
+        parts = self.stream(prompts, seeds, options, start=start, progress=progress)
+        return deque([start, *parts], maxlen=1).pop().tokens_BFL
 
     def upscale(
         self,
@@ -279,6 +262,8 @@ class Pipeline:
         first_frame: str | Path | None = None,
         follows: str | Path | None = None,
         images: Sequence[str | Path] = (),
+        done: Part | None = None,
+        watch: Callable[[Part], None] = lambda part: None,
         progress: Progress = lambda tokens: None,
     ) -> list[Video]:
         """A video for each prompt; the same prompt, seed and options give the same tokens in any batch.
@@ -287,34 +272,30 @@ class Pipeline:
             first_frame: an image to start from.
             follows: a video file to go on from; its last keyframes are the first ones.
             images: image files that are the keyframes, two or more: only refinement is left to do.
+            done: what `watch` was shown before the same call was stopped.
+            watch: shown every part of `stream`.
         """
         for prompt in prompts:
             self.check(prompt, options)
         given = {"first_frame": first_frame, "follows": follows, "images": images or None}
-        several = [name for name, value in given.items() if value is not None]
-        require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
-        require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
-        clock = [time.perf_counter()]
-        known_FL = None
-        if first_frame is not None or images:
-            known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
-        elif follows is not None:
-            known_FL = self.encode_end(follows, self.rate(options))
-        known_BFL = None if known_FL is None else known_FL[None].expand(len(prompts), -1, -1)
-        if images and known_BFL is not None:
-            key_BFL = known_BFL
-        else:
-            key_BFL = self.keyframes(prompts, seeds, options, first_BFL=known_BFL, progress=progress)
-        clock.append(time.perf_counter())
-        fine_BFL = self.interpolate(key_BFL, prompts, seeds, options, progress=progress)
-        clock.append(time.perf_counter())
+        clock, seconds = time.perf_counter(), dict.fromkeys(("keyframes", "interpolation", "superres", "decode"), 0.0)
+
+        def lap(name: str) -> None:
+            nonlocal clock
+            clock, before = time.perf_counter(), clock
+            seconds[name] = round(seconds[name] + clock - before, 3)
+
+        start = done or self.start(options, len(prompts), first_frame=first_frame, follows=follows, images=images)
+        part = start
+        for part in self.stream(prompts, seeds, options, start=start, progress=progress):
+            lap("interpolation" if part.level else "keyframes")
+            watch(part)
+        assert part is not None
+        fine_BFL, rate = part.tokens_BFL, self.rate(options)
         shown = self.upscale(fine_BFL, prompts, seeds, options, progress=progress) if options.upscale else fine_BFL
-        clock.append(time.perf_counter())
+        lap("superres")
         pixels = [self.decode(tokens) for tokens in shown]
-        clock.append(time.perf_counter())
-        names = ("keyframes", "interpolation", "superres", "decode")
-        seconds = dict(zip(names, np.diff(clock).round(3).tolist(), strict=True))
-        rate = self.rate(options)
+        lap("decode")
         shared = {
             "bundle": self.bundle.manifest["name"],
             "files": self.bundle.hashes(),
@@ -330,28 +311,65 @@ class Pipeline:
             videos.append(Video(frames, fps, {**info, **shared}, tokens))
         return videos
 
+    def start(
+        self,
+        options: Options,
+        batch: int,
+        *,
+        first_frame: str | Path | None = None,
+        follows: str | Path | None = None,
+        images: Sequence[str | Path] = (),
+    ) -> Part | None:
+        """What files say about the first keyframes of a batch of videos; None: nothing.
+
+        Raises:
+            ConfigError: if they contradict each other.
+            MediaError: if one cannot be read.
+        """
+        given = {"first_frame": first_frame, "follows": follows, "images": images or None}
+        several = [name for name, value in given.items() if value is not None]
+        require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
+        require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
+        if not several:
+            return None
+        if follows is not None:
+            known_FL = self.encode_end(follows, self.rate(options))
+        else:
+            known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
+        return Part(known_FL[None].expand(batch, -1, -1), whole=bool(images))
+
+    def keyframe_count(self, options: Options) -> int:
+        """Keyframes of all windows."""
+        frames = self.bundle.model_config.frames
+        return frames + (options.windows - 1) * (frames - OVERLAP)
+
     def memory_of_one(self, options: Options) -> int:
         """Bytes of keys and values that one video takes at its largest stage; a batch takes as many times that."""
-        config = self.bundle.model_config
-        text, size = config.text_span, self.bundle.dtype.itemsize
-        need = {"keyframes": memory_bytes(config, keyframe_layout(config, text), 1, size)}
+        config, size = self.bundle.model_config, self.bundle.dtype.itemsize
+        text, lanes = config.text_span, 3  # of frames being filled, with steps tried ahead
+        need = {"keyframes": memory_bytes(config, keyframe_layout(config, text), 1, size, lanes=lanes)}
         if options.levels:
-            gaps = (config.frames - 1 + (options.windows - 1) * (config.frames - OVERLAP)) * 2 ** (options.levels - 1)
-            layout = interpolation_layout(config, text)
-            need["interpolation"] = memory_bytes(config, layout, -(-gaps // (config.frames // 2)), size)
+            gaps = (self.keyframe_count(options) - 1) * 2 ** (options.levels - 1)
+            layout, groups = interpolation_layout(config, text), -(-gaps // (config.frames // 2))
+            need["interpolation"] = memory_bytes(config, layout, groups, size, window=config.window, lanes=lanes)
         guided = {name: 1 + (options.stage(self.bundle.sampling(name), name).guidance != 1.0) for name in need}
         return max(guided[name] * need[name] for name in need)
 
-    def steps(self, options: Options, *, known: int = 0) -> int:
+    def steps(self, options: Options, *, start: Part | None = None) -> int:
         """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
 
         Args:
-            known: keyframes that are given.
+            start: what is there already.
         """
-        frames, length = self.bundle.model_config.frames, self.bundle.model_config.tokens
-        key = frames + (options.windows - 1) * (frames - OVERLAP)
+        frames, length, key = (
+            self.bundle.model_config.frames,
+            self.bundle.model_config.tokens,
+            self.keyframe_count(options),
+        )
+        level, known = (0, 0) if start is None else (start.level, start.tokens_BFL.shape[1])
+        left = 0 if start is not None and start.whole else key - known
         upscaled = ((key - 1) * 2**options.levels + 1) * options.upscale
-        return length * (key - known + (frames // 2) * options.levels) + upscaled
+        return length * (left + (frames // 2) * (options.levels - level)) + upscaled
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
         """One prompt gives a Video, a list a list. Options are those of `Options`, and what `sample` can start from."""
@@ -361,36 +379,20 @@ class Pipeline:
         return videos[0] if isinstance(prompt, str) else videos
 
 
-def find_device(name: str) -> torch.device:
-    """The torch device of that name.
-
-    Raises:
-        ConfigError: if it is not there.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a device has free."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def load(name: str | Path = "shapes", *, device: str = "cpu", dtype: str = "float32") -> Pipeline:
     """A pipeline over a bundle: the name of a shipped one, or a folder.
 
     Args:
-        dtype: of the transformer, "float32", "bfloat16" or "float16".
+        dtype: of the transformer, "float32", "bfloat16", "float16" or, on the CPU, "int8" (its matrices; all else is
+            float32). On the CPU "float16" too is of the matrices alone: it computes in float32.
 
     Raises:
         BundleError: if the bundle is missing or damaged.
-        ConfigError: if the device is not there, or the dtype is unknown.
+        ConfigError: if the device is not there, or the dtype is unknown or not for this device.
     """
     require(dtype in DTYPES, f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
-    return Pipeline(Bundle(name, dtype=getattr(torch, dtype)), find_device(device))
+    place = find_device(device)
+    require(dtype != "int8" or place.type == "cpu", f"dtype int8 runs on the CPU, not on {device!r}")
+    if place.type == "cpu" and dtype in PACKED:
+        return Pipeline(Bundle(name, packed=dtype), place)
+    return Pipeline(Bundle(name, dtype=getattr(torch, dtype)), place)

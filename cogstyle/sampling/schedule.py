@@ -12,16 +12,24 @@ from cogstyle.layout import FrameLayout, Window
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of image places (memory index); `in_flight` is how many frames are being filled at one time."""
+    """Steps of image places (memory index, the frames after one another)."""
 
     steps: list[Tensor]
-    in_flight: int
+    tokens: int  # places of a frame
+
+    def lanes(self, ahead: int = 1) -> int:
+        """How many frames are being filled at one time, if `ahead` steps are tried at once."""
+        step_P = torch.cat([torch.full((len(places),), number) for number, places in enumerate(self.steps)])
+        step_P = step_P[torch.cat(self.steps).argsort()]
+        begins, ends = step_P[:: self.tokens].tolist(), step_P[self.tokens - 1 :: self.tokens].tolist()
+        counts = range(1, len(begins) + 1)
+        return next(n for n in counts if all(b - e >= ahead for b, e in zip(begins[n:], ends, strict=False)))
 
 
 def sequential(layout: FrameLayout) -> Schedule:
     """One place a step, frame after frame, in raster order."""
     first = layout.known * layout.tokens
-    return Schedule([torch.tensor([place]) for place in range(first, layout.frames * layout.tokens)], in_flight=1)
+    return Schedule([torch.tensor([place]) for place in range(first, layout.frames * layout.tokens)], layout.tokens)
 
 
 @lru_cache(maxsize=64)
@@ -47,8 +55,4 @@ def wavefront(layout: FrameLayout, windows: Iterable[Window | None]) -> Schedule
         follows = int(step_P[place - 1]) + 1 if place % length else 0
         step_P[place] = max(follows, int(seen.max()) if len(seen) else 0)
     order = step_P[first:].argsort(stable=True) + first
-    steps = list(order.split(step_P[first:].bincount().tolist()))
-    begins, ends = step_P[first::length].tolist(), step_P[first + length - 1 :: length].tolist()
-    frames = range(1, len(begins) + 1)
-    in_flight = next(n for n in frames if all(b > e for b, e in zip(begins[n:], ends, strict=False)))
-    return Schedule(steps, in_flight)
+    return Schedule(list(order.split(step_P[first:].bincount().tolist())), length)

@@ -6,8 +6,6 @@ import torch
 
 from cogstyle.cli.inspect import human
 from cogstyle.cli.main import main
-from cogstyle.layout import keyframe_layout
-from cogstyle.sampling.decode import memory_bytes, new_memory
 from tests.interop.sat_folder import write
 
 
@@ -44,15 +42,6 @@ def test_a_checkpoint_is_inspected(model, adapters, tmp_path, capsys):
     assert "batch 0 must be positive" in capsys.readouterr().err
     assert main(["inspect", "shapes", "--device", "nowhere"]) == 2
     assert "device 'nowhere' is not available" in capsys.readouterr().err
-
-
-def test_predicted_memory_is_what_is_allocated(model):
-    layout = keyframe_layout(model.config, 7)
-    memory = new_memory(model, 3, layout, 2, temporal=True)
-    assert memory.temporal is not None
-    buffers = [b for part in (memory.spatial, memory.temporal) for b in (part.keys, part.values)]
-    allocated = sum(b.numel() * b.element_size() for b in buffers)
-    assert memory_bytes(model.config, layout, 3, 4, in_flight=2) == allocated
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_lines_of_equal_options_are_sampled_side_by_side(run, monkeypatch):
     for folder, memory in (("wide", "1"), ("narrow", "0.000001")):
         status, error = run("--prompts", "p.jsonl", "--out", folder, "--memory", memory)
         assert status == 1 and error.startswith("cogstyle: line 2: cannot read image") and error.count("\n") == 1
-    assert sizes == [3, 1, 1, 1, 1, 1]
+    assert sizes == [3, 1, 1, 1]  # the line without its image is not begun
     for name in ("0001.mp4", "0003.mp4", "0004.mp4"):
         assert Path("wide", name).read_bytes() == Path("narrow", name).read_bytes()
     assert run("--prompts", "p.jsonl", "--out", "x", "--memory", "0")[0] == 2
@@ -156,3 +156,87 @@ def test_python_side(debug_bundle, tmp_path):
     assert (pipe.decode(fine[0]) == video.frames).all()
     with pytest.raises(cogstyle.CogstyleError, match="exclude each other"):
         pipe("x", top_k=3, top_p=0.5)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 6])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, monkeypatch, parts):
+    arguments = ["a red circle", "--levels", "2", "--seed", "3", "--top-k", "5"]
+    assert run(*arguments, "--out", "whole.webp")[0] == 0
+    written, plain = [], cogstyle.sampling.parts.write_part
+
+    def stop(*values):
+        plain(*values)
+        written.append(values)
+        if len(written) == parts:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cogstyle.sampling.parts.write_part", stop)
+        status, error = run(*arguments, "--out", "v.webp")
+    assert status == 130 and "finished work is kept" in error
+    assert Path("v.webp.part").exists() and not Path("v.webp").exists()
+    for other, message in ((["--seed", "4"], "another prompt, options or weights"), (["--levels", "1"], "another")):
+        status, error = run(*arguments, *other, "--out", "v.webp", "--resume")
+        assert status == 2 and message in error
+    monkeypatch.setattr("cogstyle.sampling.parts.write_part", lambda *values: written.append(values))
+    assert run(*arguments, "--out", "v.webp", "--resume")[0] == 0
+    assert len(written) == 7  # a first frame, 4 keyframes, 2 levels: none drawn twice
+    assert Path("v.webp").read_bytes() == Path("whole.webp").read_bytes()
+    assert not Path("v.webp.part").exists()
+
+
+def test_a_damaged_part_is_refused(run):
+    Path("v.webp.part").write_bytes(b"no part")
+    status, error = run("x", "--out", "v.webp", "--levels", "0", "--resume")
+    assert status == 2 and "cannot read v.webp.part" in error
+    assert run("x", "--out", "v.webp", "--levels", "0")[0] == 0  # without --resume it is begun anew
+
+
+def test_preview_grows(run, monkeypatch):
+    sizes = []
+    plain = cogstyle.files.write_bytes
+
+    def note(path, content):
+        plain(path, content)
+        if str(path).endswith(".preview.png"):
+            with Image.open(path) as image:
+                sizes.append(image.size[0] * image.size[1])
+
+    monkeypatch.setattr("cogstyle.files.write_bytes", note)
+    assert run("x", "--out", "v.webp", "--levels", "1", "--preview")[0] == 0
+    assert len(sizes) == 6 and sizes == sorted(sizes) and sizes[0] < sizes[-1]
+
+
+def test_processes_share_the_lines(run, monkeypatch):
+    Path("p.jsonl").write_text("\n".join(json.dumps({"prompt": f"{n}", "levels": 0}) for n in range(5)))
+    made = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert run("--prompts", "p.jsonl", "--out", "d")[0] == 0
+        made.append({path.name for path in Path("d").glob("*.mp4")})
+        run("x", "--out", f"{rank}.webp", "--levels", "0")
+    assert made[0] == {"0002.mp4", "0004.mp4"} and len(made[1]) == 5
+    assert [Path(f"{rank}.webp").exists() for rank in (0, 1)] == [True, False]  # one video, one process
+
+
+def test_level_rates(run):
+    options = ["x", "--levels", "2", "--frame-rate", "2", "--seed", "1"]
+    for name, more in (("a", []), ("b", ["--level-rates", "4,8"]), ("c", ["--level-rates", "4,16"])):
+        assert run(*options, *more, "--out", name + ".webp")[0] == 0
+    a, b, c = (Path(f"{name}.webp").read_bytes() for name in "abc")
+    assert a == b != c
+    for wrong, message in (("4", "one a level, 2 in number"), ("4,5", "level rate 5.0 must be one of 0.25")):
+        status, error = run(*options, "--level-rates", wrong, "--out", "d.webp")
+        assert status == 2 and message in error
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "bfloat16"])
+def test_smaller_numbers(run, dtype):
+    assert run("x", "--out", "v.webp", "--levels", "1", "--dtype", dtype)[0] == 0
+    assert frames_of_webp(Path("v.webp")) == 9
+
+
+def frames_of_webp(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.n_frames

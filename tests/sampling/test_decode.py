@@ -6,11 +6,13 @@ import torch
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import Stage, decode, sampler
+from cogstyle.sampling.decode import Stage, decode, finish, sampler
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import OVERLAP, Conditions, extend, keyframes
+from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
 from cogstyle.sampling.logits import guide
+from cogstyle.sampling.plan import plan_for
 from tests.model.test_transformer import some_text, some_tokens
+from tests.reference import naive_loop
 
 LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}
 
@@ -22,7 +24,7 @@ def test_steps_equal_full_forward(model, adapters, config, kind, guidance):
     layout, adapter = LAYOUTS[kind](config, 6), adapters.get(kind)
     tokens = some_tokens(config, 2, layout.frames)
     pick = sampler(SamplingConfig(temperature=0.7), [(7,), (8,)], layout, None)
-    drawn = decode(model, texts, tokens, layout, pick, adapter=adapter, guides_BS=guides, guidance=guidance)
+    drawn = finish(decode(model, texts, tokens, layout, pick, adapter=adapter, guides_BS=guides, guidance=guidance))
     logits = model.logits(model(texts, drawn, layout, adapter))
     if guidance != 1.0:
         logits = guide(logits, model.logits(model(guides, drawn, layout, adapter)), guidance)
@@ -37,7 +39,7 @@ def test_text_bias_reaches_every_step(model, adapters, config):
     """The bias of prefill and steps together equals a full forward with the bias in both channels."""
     texts, layout = some_text(config, [5]), keyframe_layout(config, 5)
     tokens, pick = some_tokens(config, 1, 5), sampler(SamplingConfig(), [(1,)], layout, None)
-    drawn = decode(model, texts, tokens, layout, pick, adapter=adapters["keyframes"], text_bias=1.4)
+    drawn = finish(decode(model, texts, tokens, layout, pick, adapter=adapters["keyframes"], text_bias=1.4))
     h = model(texts, drawn, layout, adapters["keyframes"], spatial_bias=1.4, temporal_bias=1.4)
     places = torch.arange(config.tokens, 5 * config.tokens)
     assert torch.equal(drawn.flatten(1)[:, places], pick(model.logits(h)[:, places], places))
@@ -66,7 +68,7 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
 
     def run(prompts, seeds, first):
         conditions = Conditions(prompts, seeds, words)
-        key = keyframes(stages["keyframes"], first, conditions, frame_rate=2.0)
+        key = finish(keyframes(stages["keyframes"], first, conditions, frame_rate=2.0))
         return refine(stages["interpolation"], key, conditions, frame_rate=4.0)
 
     together = run(["a", "bcde", "fg"], [5, 6, 7], first)
@@ -94,11 +96,35 @@ def test_one_frame_has_no_gap(model, adapters, config):
 
 def test_a_longer_video_goes_on_from_its_last_frames(model, adapters, config):
     conditions, stage = Conditions(["a"], [3], Words(config)), Stage(model, adapters["keyframes"], SamplingConfig())
-    first = keyframes(stage, some_tokens(config, 1, 1), conditions, frame_rate=2.0)
-    longer = extend(stage, first, conditions, frame_rate=2.0, windows=2)
-    assert longer.shape == (1, 5 + 2 * (5 - OVERLAP), config.tokens)
+
+    def run(known, windows=1):
+        return list(keyframes(stage, known, conditions, frame_rate=2.0, windows=windows))
+
+    first = run(some_tokens(config, 1, 1))[-1]
+    parts = run(first[:, :1], windows=3)
+    longer = parts[-1]
+    assert [part.shape[1] for part in parts] == [2, 3, 4, 5, 6, 7, 8, 9]
     assert torch.equal(longer[:, :5], first)
-    again = keyframes(stage, first[:, -OVERLAP:], conditions, frame_rate=2.0, window=1)
-    assert torch.equal(longer[:, 5:7], again[:, OVERLAP:])
-    same_numbers = keyframes(stage, first[:, -OVERLAP:], conditions, frame_rate=2.0)
-    assert not torch.equal(again, same_numbers)  # each window has its own
+    assert all(torch.equal(part, longer[:, : part.shape[1]]) for part in parts)
+    alone = run(longer[:, 2:5])[-1]
+    assert not torch.equal(alone[:, OVERLAP:], longer[:, 5:7])  # each window has its own random numbers
+    for part in parts[:-1]:  # stopped anywhere, it goes on the same
+        assert torch.equal(run(part, windows=3)[-1], longer)
+    with pytest.raises(LayoutError, match="9 known keyframes, must be 1 to 8"):
+        run(longer, windows=3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_the_naive_loop_draws_the_same(model, adapters, config, kind, guidance):
+    """Two forwards, growing caches, full logits and one place a step, against caches, plans and steps tried ahead."""
+    text, guide_text = [config.codes + 3, config.codes + 5, config.codes + 4], [config.codes + 2]
+    layout, adapter = LAYOUTS[kind](config, 3), adapters.get(kind)
+    tokens, texts = some_tokens(config, 1, layout.frames), [text, guide_text] if guidance != 1.0 else [text]
+    pick = sampler(SamplingConfig(temperature=0.7), [(7,)], layout, None)
+    expected = naive_loop.decode(model, texts, tokens[0], layout, pick, adapter=adapter, guidance=guidance)
+    windows = () if adapter is None else tuple(adapter.windows)
+    plan = plan_for(layout, windows, ahead=4)
+    given = {"guides_BS": torch.tensor([[config.pad] * 2 + guide_text]), "guidance": guidance, "plan": plan}
+    drawn = finish(decode(model, torch.tensor([text]), tokens, layout, pick, adapter=adapter, **given))
+    assert torch.equal(drawn[0], expected)

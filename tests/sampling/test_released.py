@@ -9,7 +9,7 @@ import cogstyle
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import ConfigError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import Stage, decode, misplaced, sampler
+from cogstyle.sampling.decode import Stage, decode, finish, misplaced, sampler
 
 
 def test_known_frames_come_late_behind_a_shorter_guide(config):
@@ -56,9 +56,9 @@ def test_quirks_change_guided_sampling(model, adapters, role):
     known = tokens[:, : layout.known]
     given = {"guides_BS": guides, "guidance": 3.0, "adapter": adapters[role]}
     pick = sampler(stage.config, [(0,)], layout, None)
-    assert torch.equal(decode(model, texts, tokens, layout, pick, **given), plain)
+    assert torch.equal(finish(decode(model, texts, tokens, layout, pick, **given)), plain)
     late = misplaced(known, texts, guides, pad=pad)
-    by_hand = decode(model, texts, tokens, layout, pick, **given, released=True, guide_known_BFL=late)
+    by_hand = finish(decode(model, texts, tokens, layout, pick, **given, released=True, guide_known_BFL=late))
     assert torch.equal(by_hand, released)
 
 

@@ -5,7 +5,8 @@ import torch
 
 from cogstyle.config import SamplingConfig
 from cogstyle.layout import FrameLayout, Role, Window, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import decode, sampler
+from cogstyle.sampling.decode import decode, finish, sampler
+from cogstyle.sampling.plan import Plan
 from cogstyle.sampling.schedule import quickest, sequential, wavefront
 from tests.model.test_transformer import some_text, some_tokens
 
@@ -44,11 +45,12 @@ def test_frames_in_flight_fit_their_lanes():
     """No frame takes a lane of the spatial memory before the frame that had it is done."""
     layout = FrameLayout(0, (8, 8), tuple(range(7)), (Role.GENERATED,) * 7)
     schedule = wavefront(layout, [Window(4), Window(4, 2)])
-    assert 1 < schedule.in_flight < 7
+    lanes = schedule.lanes()
+    assert 1 < lanes < 7
     owner = {}
     for places in schedule.steps:
         for frame in sorted({place // 64 for place in places.tolist()}):
-            lane = frame % schedule.in_flight
+            lane = frame % lanes
             assert owner.get(lane, frame) <= frame
             owner[lane] = frame
 
@@ -60,10 +62,15 @@ def test_the_order_cannot_change_the_tokens(model, adapters, config, guidance):
     tokens = some_tokens(config, 2, layout.frames)
     pick = sampler(SamplingConfig(), [(1,), (2,)], layout, None)
     given = {"adapter": adapters["interpolation"], "guides_BS": guides, "guidance": guidance}
-    one_by_one = decode(model, texts, tokens, layout, pick, **given, schedule=sequential(layout))
-    schedule = quickest(layout, frozenset(adapters["interpolation"].windows))
+    windows = tuple(adapters["interpolation"].windows)
+    one_by_one = finish(
+        decode(model, texts, tokens, layout, pick, **given, plan=Plan(layout, sequential(layout), windows))
+    )
+    schedule = quickest(layout, frozenset(windows))
     assert len(schedule.steps) < len(sequential(layout).steps)
-    assert torch.equal(decode(model, texts, tokens, layout, pick, **given, schedule=schedule), one_by_one)
+    assert torch.equal(
+        finish(decode(model, texts, tokens, layout, pick, **given, plan=Plan(layout, schedule, windows))), one_by_one
+    )
 
 
 def test_full_attention_goes_one_by_one(config):

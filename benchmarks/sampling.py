@@ -1,0 +1,236 @@
+"""Decode steps and whole clips at a size that one core feels: medians, beside the naive loop, and against the bus.
+
+python benchmarks/sampling.py                          # 12 layers, width 512, 20 x 20 tokens, random weights
+python benchmarks/sampling.py --layers 2 --width 64 --steps 3 --quick     # to see it run
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import itertools
+
+from cogstyle.adapter import adapter_from_image
+from cogstyle.config import ModelConfig, SamplingConfig
+from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
+from cogstyle.model.linear import PackedLinear, pack
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Transformer
+from cogstyle.sampling.decode import decode, finish, sampler
+from cogstyle.sampling.plan import Plan, plan_for
+from cogstyle.sampling.schedule import Schedule, sequential
+from tests.reference import naive_loop
+
+TEXT, GUIDE = 16, 6  # tokens of the prompt and of the guide
+OPTIONS = SamplingConfig(temperature=1.05, top_k=200)
+PATHS = ("float32", "bfloat16", "float16", "int8")
+Models = tuple[Transformer, TemporalAdapter, TemporalAdapter]
+
+
+def config_of(layers: int, width: int, side: int, codes: int) -> ModelConfig:
+    return ModelConfig(
+        layers=layers,
+        width=width,
+        heads=max(1, width // 64),
+        vocabulary=codes + 512,
+        codes=codes,
+        start_of_image=codes + 511,
+        pad=codes,
+        grid=(side, side),
+        window=side // 2,
+        text_positions=64,
+        positions=64 + side * side,
+        extra_positions=4 * side * side,
+    )
+
+
+def random_models(config: ModelConfig) -> Models:
+    """An image model, a keyframe adapter and an interpolation adapter."""
+    torch.manual_seed(0)
+    model = Transformer(config).requires_grad_(False)
+    model.embed.weight.mul_(0.05)
+    return model, adapter_from_image(model), adapter_from_image(model, window=config.window).requires_grad_(False)
+
+
+def converted(models: Models, path: str) -> Models:
+    """The same weights for one path."""
+    if path == "float32":
+        return models
+    config, out = models[0].config, []
+    for module in models:
+        with torch.device("meta"):
+            window = module.window if isinstance(module, TemporalAdapter) else 0
+            new = Transformer(config) if isinstance(module, Transformer) else TemporalAdapter(config, window=window)
+        tensors = dict(module.state_dict())
+        if path != "bfloat16":
+            pack(new, tensors, kind=path)
+        dtype = torch.bfloat16 if path == "bfloat16" else torch.float32
+        new.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
+        out.append(new.requires_grad_(False))
+    if path != "bfloat16":
+        out[0].head = PackedLinear(models[0].embed.weight[: config.codes], None, kind=path)
+    return out[0], out[1], out[2]  # type: ignore[return-value]
+
+
+def bus() -> float:
+    """GB/s that one thread reads."""
+    big = torch.ones(64_000_000)
+    times = [timed(big.sum) for _ in range(7)]
+    return big.numel() * 4 / statistics.median(times) / 1e9
+
+
+def timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def ids(config: ModelConfig, rows: int, length: int) -> Tensor:
+    return torch.randint(config.codes + 1, config.codes + 500, (rows, length), generator=torch.manual_seed(1))
+
+
+def step_ms(models: Models, layout: FrameLayout, *, guided: bool, batch: int, steps: int, windowed: bool) -> float:
+    """Median of a step behind the known frames of `layout`, one place a step."""
+    model, adapter = models[0], models[2 if windowed else 1]
+    config, clock = model.config, []
+    schedule = Schedule(sequential(layout).steps[: steps + 2], layout.tokens)
+    draw = sampler(OPTIONS, [(0, n) for n in range(batch)], layout, None)
+
+    def pick(logits: Tensor, places: Tensor) -> Tensor:
+        drawn = draw(logits, places)
+        clock.append(time.perf_counter())
+        return drawn
+
+    guides = torch.cat([torch.full((batch, TEXT - GUIDE), config.pad), ids(config, batch, GUIDE)], 1)
+    tokens = torch.randint(config.codes, (batch, layout.frames, layout.tokens), generator=torch.manual_seed(2))
+    given = {"guides_BS": guides, "guidance": 3.0} if guided else {}
+    plan = Plan(layout, schedule, tuple(adapter.windows))
+    finish(decode(model, ids(config, batch, TEXT), tokens, layout, pick, adapter=adapter, plan=plan, **given))
+    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(clock[1:]))
+
+
+def naive_ms(models: Models, layout: FrameLayout, *, guided: bool, steps: int, windowed: bool) -> float:
+    """The same by the naive loop, one sample."""
+    model, adapter, clock = models[0], models[2 if windowed else 1], []
+    texts = ids(model.config, 1, TEXT).tolist() + (ids(model.config, 1, GUIDE).tolist() if guided else [])
+    tokens = torch.randint(model.config.codes, (layout.frames, layout.tokens), generator=torch.manual_seed(2))
+    pick = sampler(OPTIONS, [(0, 0)], layout, None)
+    naive_loop.decode(
+        *(model, texts, tokens, layout, pick),
+        adapter=adapter,
+        guidance=3.0 if guided else 1.0,
+        steps=steps + 2,
+        clock=lambda: clock.append(time.perf_counter()),
+    )
+    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(clock[1:]))
+
+
+def step_bytes(models: Models, layout: FrameLayout, *, rows: int, itemsize: int) -> int:
+    """What a step behind the known frames must read: every matrix once, keys and values of every row."""
+    config = models[0].config
+    weights = config.layers * (4 + 4 + 2 * config.mlp_ratio) * config.width**2 + config.codes * config.width
+    places = TEXT + layout.known * layout.tokens
+    return weights * itemsize + rows * config.layers * 2 * (TEXT + places) * config.width * 4
+
+
+def clip_seconds(models: Models, ahead: int) -> dict[str, float]:
+    """A clip of 33 frames: first frame, guided keyframes, three levels of interpolation."""
+    model, key, fine = models
+    config, seconds = model.config, {}
+    text, guide_text = ids(config, 1, TEXT), ids(config, 1, TEXT)
+
+    def fill(tokens: Tensor, layout: FrameLayout, adapter: TemporalAdapter | None, guidance: float) -> Tensor:
+        rows, windows = len(tokens), () if adapter is None else tuple(adapter.windows)
+        pick = sampler(OPTIONS, [(layout.frames, n) for n in range(rows)], layout, None)
+        given = {"guides_BS": guide_text.expand(rows, -1), "guidance": guidance}
+        plan = plan_for(layout, windows, ahead=ahead)
+        return finish(decode(model, text.expand(rows, -1), tokens, layout, pick, adapter=adapter, plan=plan, **given))
+
+    began = time.perf_counter()
+    first = fill(torch.zeros(1, 1, config.tokens, dtype=torch.long), image_layout(config, TEXT), None, 1.0)
+    seconds["first frame"], began = time.perf_counter() - began, time.perf_counter()
+    frames = fill(torch.cat([first, first.new_zeros(1, 4, config.tokens)], 1), keyframe_layout(config, TEXT), key, 3.0)
+    seconds["keyframes"], began = time.perf_counter() - began, time.perf_counter()
+    for level in (1, 2, 3):
+        known = frames[0].unfold(0, 3, 2).transpose(1, 2)  # groups of three known frames
+        blank = known.new_zeros(len(known), 2, config.tokens)
+        group = fill(torch.cat([known, blank], 1), interpolation_layout(config, TEXT), fine, 1.0)
+        longer = frames.new_zeros(1, 2 * frames.shape[1] - 1, config.tokens)
+        longer[:, ::2], longer[:, 1::2] = frames, group[:, 3:].flatten(0, 1)
+        frames = longer
+        seconds[f"level {level}"], began = time.perf_counter() - began, time.perf_counter()
+    seconds["whole clip"] = sum(seconds.values())
+    return seconds
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("layers", 12), ("width", 512), ("side", 20), ("codes", 20_000), ("steps", 20)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS))
+    parser.add_argument("--quick", action="store_true", help="no whole clips")
+    parser.add_argument("--json", type=Path, help="write every figure with its unit")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    config = config_of(arguments.layers, arguments.width, arguments.side, arguments.codes)
+    plain, found, steps = random_models(config), {"bus GB/s": bus()}, arguments.steps
+    start, late = keyframe_layout(config, TEXT), keyframe_layout(config, TEXT, known=3)
+    groups = interpolation_layout(config, TEXT)
+    kinds = (
+        ("keyframe step, plain, start", start, False, False),
+        ("keyframe step, guided, start", start, True, False),
+        ("keyframe step, plain, 4th frame", late, False, False),
+        ("keyframe step, guided, 4th frame", late, True, False),
+        ("interpolation step", groups, False, True),
+    )
+
+    def note(name: str, value: float) -> None:
+        found[name] = round(value, 2)
+        print(f"{name:<64}{value:10.2f}", flush=True)
+
+    note("bus GB/s", found["bus GB/s"])
+    for name, layout, guided, windowed in kinds:
+        note(f"naive: {name}, ms", naive_ms(plain, layout, guided=guided, steps=steps, windowed=windowed))
+    for path in arguments.paths:
+        models = converted(plain, path)
+        itemsize = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}[path]
+        for name, layout, guided, windowed in kinds:
+            for batch in (1, 4, 8) if windowed else (1,):
+                label = f"{path}: {name}" + (f", batch {batch}" if windowed else "")
+                ms = step_ms(models, layout, guided=guided, batch=batch, steps=steps, windowed=windowed)
+                note(f"{label}, ms", ms)
+                if batch == 1:
+                    note(f"{label}, times the naive loop", found[f"naive: {name}, ms"] / ms)
+                if not windowed:
+                    read = step_bytes(models, layout, rows=1 + guided, itemsize=itemsize)
+                    note(f"{label}, % of the bus", 100 * read / ms / 1e6 / found["bus GB/s"])
+        for known in () if arguments.quick else (1, 3):
+            layout = keyframe_layout(config, TEXT, known=known)
+            tokens = torch.zeros(1, known, config.tokens, dtype=torch.long)
+            times = [timed(lambda: prefill(models, tokens, layout.first(known))) for _ in range(3)]  # noqa: B023
+            note(f"{path}: prefill of {known} frames, ms", 1e3 * statistics.median(times))
+        if not arguments.quick and path in ("float32", "int8"):
+            for part, seconds in clip_seconds(models, ahead=1).items():
+                note(f"{path}: {part}, s", seconds)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1))
+    return found
+
+
+@torch.inference_mode()
+def prefill(models: Models, tokens: Tensor, layout: FrameLayout) -> Tensor:
+    return models[0](ids(models[0].config, 1, TEXT), tokens, layout, models[1])
+
+
+if __name__ == "__main__":
+    main()

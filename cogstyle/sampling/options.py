@@ -1,0 +1,69 @@
+"""What a caller can choose when sampling a video."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cogstyle.bundle import STAGES
+from cogstyle.config import FRAME_RATES, SamplingConfig, require
+
+WINDOWS = 100  # the most that one call samples
+LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
+LEVEL_RATES = tuple(rate * 2.0**level for rate in FRAME_RATES[:1] for level in range(9))  # 0.25 to 64
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to sample one video; None takes the bundle's default."""
+
+    frame_rate: float | None = None  # keyframes a second
+    seed: int = 0
+    levels: int = LEVELS  # refinement levels, 0 = keyframes only
+    level_rates: tuple[float, ...] | None = None  # frames a second that each level is told; None: twice as many each
+    windows: int = 1  # windows of keyframes, each going on from the last frames of the one before
+    guidance: float | None = None  # of keyframes
+    temperature: float | None = None  # of keyframes
+    clusters: int | None = None  # of every stage; likewise below
+    top_k: int | None = None
+    top_p: float | None = None
+    upscale: bool = False  # super-resolution of every frame
+    compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
+
+    def __post_init__(self) -> None:
+        rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
+        require(
+            self.frame_rate is None or self.frame_rate in FRAME_RATES,
+            f"frame_rate {self.frame_rate} must be one of {rates}",
+        )
+        require(0 <= self.levels <= LEVELS, f"levels {self.levels} must be 0 to {LEVELS}")
+        require(
+            self.level_rates is None or len(self.level_rates) == self.levels,
+            f"level_rates {self.level_rates} must be one a level, {self.levels} in number",
+        )
+        for rate in self.level_rates or ():
+            require(rate in LEVEL_RATES, f"level rate {rate} must be one of {', '.join(f'{r:g}' for r in LEVEL_RATES)}")
+        require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
+        require(1 <= self.windows <= WINDOWS, f"windows {self.windows} must be 1 to {WINDOWS}")
+        require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
+        require(
+            sum(x is not None for x in (self.clusters, self.top_k, self.top_p)) <= 1,
+            "clusters, top_k and top_p exclude each other; set one",
+        )
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that these options go through."""
+        return (*STAGES, "superres") if self.upscale else STAGES
+
+    def stage(self, config: SamplingConfig, name: str) -> SamplingConfig:
+        """A stage's defaults with these options laid over them."""
+        changes: dict[str, Any] = {}
+        if any(x is not None for x in (self.clusters, self.top_k, self.top_p)):
+            changes |= {"clusters": self.clusters or 0, "top_k": self.top_k or 0, "top_p": self.top_p or 1.0}
+        if name == "keyframes":
+            given = {"guidance": self.guidance, "temperature": self.temperature}
+            changes |= {key: value for key, value in given.items() if value is not None}
+        return replace(config, **changes)
+
+    def rates(self, frame_rate: float) -> list[float]:
+        """Frames a second that each refinement level is told."""
+        return list(self.level_rates or (frame_rate * 2**level for level in range(1, self.levels + 1)))
