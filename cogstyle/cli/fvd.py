@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.evaluation.classifier import shapes_classifier
     from cogstyle.evaluation.extractor import Extractor
     from cogstyle.files import write_bytes
-    from cogstyle.sampling.pipeline import find_device
+    from cogstyle.sampling.machine import find_device
 
     require(
         arguments.fake is not None or arguments.save_stats is not None,
