@@ -30,7 +30,13 @@ FLAGS = {
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
     "export": {"--to", "--role"},
     "inspect": {"--batch", "--device", "--start-of-image", "--pad"},
-    "evaluate": {"--count", "--actors", "--held-out", "--first-seed", "--levels", "--batch", "--out", "--quiet"},
+    "evaluate": {
+        "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",
+        "--device", "--out", "--quiet",
+    },
+    "fvd": {
+        "--real", "--fake", "--extractor", "--save-stats", "--any-balance", "--batch", "--device", "--out", "--quiet",
+    },
 }  # fmt: skip
 
 

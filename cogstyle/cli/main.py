@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 
-from cogstyle.cli import encode, evaluate, export, import_, inspect, interpolate, sample, train, upscale, world
+from cogstyle.cli import encode, evaluate, export, fvd, import_, inspect, interpolate, sample, train, upscale, world
 from cogstyle.errors import CogstyleError
 
-SUBCOMMANDS = (sample, interpolate, upscale, encode, train, world, evaluate, import_, export, inspect)
+SUBCOMMANDS = (sample, interpolate, upscale, encode, train, world, evaluate, fvd, import_, export, inspect)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -124,33 +124,16 @@ def wilson(successes: int, n: int, *, z: float = 1.959964) -> tuple[float, float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def summarise(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
-    """Share of the clips in which each attribute, "action_and_direction" and "all" hold.
+def share(successes: int, n: int) -> dict[str, float]:
+    """{"share", "n", "low", "high"}; low and high are the 95 % Wilson interval."""
+    low, high = wilson(successes, n)
+    return {"share": successes / max(n, 1), "n": n, "low": low, "high": high}
 
-    Returns:
-        {attribute: {"share", "n", "low", "high"}}; low and high are the 95 % Wilson interval.
-    """
+
+def summarise(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
+    """Share of the clips in which each attribute, "action_and_direction" and "all" hold, as `share` gives it."""
     summary = {}
     for name in (*ATTRIBUTES, PAIRED, "all"):
         held = sum((v.action and v.direction) if name == PAIRED else getattr(v, name) for v in verdicts)
-        low, high = wilson(held, len(verdicts))
-        summary[name] = {"share": held / max(len(verdicts), 1), "n": len(verdicts), "low": low, "high": high}
+        summary[name] = share(held, len(verdicts))
     return summary
-
-
-def to_markdown(summary: dict[str, dict[str, float]]) -> str:
-    """The summary as a Markdown table, one attribute a row, shares in percent."""
-    rows = ["| attribute | share | 95 % interval | clips |", "|---|---:|---:|---:|"]
-    for name, row in summary.items():
-        span = f"{100 * row['low']:.1f} - {100 * row['high']:.1f} %"
-        rows.append(f"| {name.replace('_', ' ')} | {100 * row['share']:.1f} % | {span} | {row['n']:.0f} |")
-    return "\n".join(rows) + "\n"
-
-
-def displacement_per_frame(frames_FHWC: np.ndarray, times_F: Sequence[float]) -> float:
-    """Mean distance (canvas units) that the most visible actor moves between frames; NaN without an actor."""
-    actors = read_clip(frames_FHWC, times_F).actors
-    if not actors or len(times_F) < 2:
-        return math.nan
-    steps_F2 = np.diff(actors[0].track[:, :2], axis=0)
-    return float(np.hypot(steps_F2[:, 0], steps_F2[:, 1]).mean())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cogstyle.config import SamplingConfig
-from cogstyle.sampling.decode import Stage
+from cogstyle.sampling.decode import Stage, finish
 from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
 from cogstyle.training.transformer import TransformerJob
 
@@ -24,9 +24,8 @@ def prompt_grid(
     conditions = Conditions(list(prompts), list(range(len(prompts))), job.text, job.device)
     tokens_BFL = first_frames(Stage(job.transformer, None, image), conditions)
     if job.adapter is not None:
-        tokens_BFL = keyframes(
-            Stage(job.transformer, job.adapter, video), tokens_BFL, conditions, frame_rate=frame_rate
-        )
+        stage = Stage(job.transformer, job.adapter, video)
+        tokens_BFL = finish(keyframes(stage, tokens_BFL, conditions, frame_rate=frame_rate))
     pixels = job.vqvae.decode(tokens_BFL.flatten(0, 1).cpu()).permute(0, 2, 3, 1).numpy()
     rows = pixels.reshape(len(prompts), -1, *pixels.shape[1:])
     return np.concatenate([np.concatenate(list(row), 1) for row in rows])

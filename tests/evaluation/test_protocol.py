@@ -1,56 +1,75 @@
 """The evaluation protocol, run on the truth instead of a model."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cogstyle.cli.main import main
 from cogstyle.data import world
 from cogstyle.evaluation import protocol
+from cogstyle.evaluation.reader import read_clip
+from cogstyle.sampling.pipeline import Options
 from cogstyle.video import Video
+from tests.evaluation.truth import Truth
 
-
-class Truth:
-    """A pipeline that renders the scene a caption belongs to."""
-
-    def __init__(self, scenes):
-        self.scenes = {(world.caption(scene), seed): scene for seed, scene in scenes}
-
-    def sample(self, prompts, seeds, options):
-        videos = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            fps = options.frame_rate * 2**options.levels
-            times = [k / fps for k in range(4 * 2**options.levels + 1)]
-            videos.append(Video(world.render_clip(self.scenes[prompt, seed], times, 64), fps))
-        return videos
+SCENES = protocol.draw_scenes(1_000_000, 12)
 
 
 def test_truth_is_read_as_right_and_at_the_lowest_rate():
-    scenes = [(seed, world.draw_scene(seed, actors=1)) for seed in range(1_000_000, 1_000_012)]
     done = []
-    options = protocol.Options(levels=1)
-    clips = protocol.sample_scenes(Truth(scenes), scenes, options, batch=5, done=done.append)
-    assert [clip.seed for clip in clips] == [seed for seed, _ in scenes] and sum(done) == 12
+    clips = protocol.sample_scenes(Truth(SCENES), SCENES, Options(levels=1), batch=5, done=done.append)
+    assert [clip.seed for clip in clips] == [seed for seed, _ in SCENES] and sum(done) == 12
     assert np.mean([clip.verdict.all for clip in clips]) > 0.9
     for clip in clips:
         assert clip.video.fps == 2 * 4 / clip.scene.duration
-    assert protocol.page(clips, rows=3).shape == (3 * 66, 6 + 5 * 66, 3)
+        assert clip.reading.background == clip.scene.background
 
 
-def test_rate_control_of_the_truth_is_the_truth():
-    movers = protocol.slow_movers(1_000_000, 4)
-    assert all(s.speed == "slowly" and s.actors[0].action == "move" for _, s in movers)
-    for row in protocol.rate_control(Truth(movers), movers):
-        assert row["mean"] == pytest.approx(row["true"], abs=0.005) and row["lost"] == 0
+def test_upscaled_clips_are_read_as_well():
+    """33 frames of 192 pixels."""
+    clips = protocol.sample_scenes(Truth(SCENES), SCENES[:4], Options(upscale=True))
+    assert all(clip.video.frames.shape == (33, 192, 192, 3) and clip.verdict.all for clip in clips)
 
 
-def test_command_writes_a_report(debug_bundle, tmp_path, capsys):
-    out = tmp_path / "report"
-    arguments = ["evaluate", str(debug_bundle), "--count", "3", "--levels", "0", "--out", str(out), "--quiet"]
-    assert main(arguments) == 0
-    report = json.loads((out / "report.json").read_text())
-    assert report["alignment"]["all"]["n"] == 3 and [row["frame_rate"] for row in report["rate_control"]] == [1, 2, 4]
-    assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "report.png"}
-    assert main([*arguments, "--first-seed", "5"]) == 2
-    assert "first-seed 5 must be 1000000 or more" in capsys.readouterr().err
+def test_batches_share_a_rate():
+    parts = protocol.by_rate(SCENES, 3)
+    assert sorted(seed for _, part in parts for seed, _ in part) == [seed for seed, _ in SCENES]
+    assert all(len(part) <= 3 and {protocol.lowest_rate(s) for _, s in part} == {rate} for rate, part in parts)
+    assert {rate for rate, _ in protocol.by_rate(SCENES, 3, 8.0)} == {8.0}
+
+
+def test_every_second_frame_is_a_clip_of_its_own():
+    scene = SCENES[0][1]
+    clip = protocol.judged(7, scene, protocol.true_video(scene, frames=5, levels=1, size=64))
+    keyframes = protocol.every(clip, 2)
+    assert (keyframes.video.frames == clip.video.frames[::2]).all() and keyframes.video.fps == clip.video.fps / 2
+    assert keyframes.verdict.all
+    first = protocol.every(clip, len(clip.video.frames))
+    assert len(first.video.frames) == 1 and first.verdict.colour and first.verdict.shape
+
+
+def test_other_language_is_the_same_scene():
+    for (seed, scene), (twin_seed, twin) in zip(SCENES, protocol.in_other_language(SCENES), strict=True):
+        assert (seed, scene) == (twin_seed, replace(twin, language=scene.language))
+        assert world.caption(scene).isascii() != world.caption(twin).isascii()
+
+
+@pytest.mark.parametrize("rate", [2.0, 4.0, 8.0])
+def test_step_is_speed_over_rate(rate):
+    scene = protocol.slow_movers(1_000_000, 1)[0][1]
+    assert scene.speed == "slowly" and scene.actors[0].action == "move"
+    times = [k / rate for k in range(5)]
+    found = protocol.mean_step(read_clip(world.render_clip(scene, times, 64), times))
+    assert found == pytest.approx(world.PATH / scene.duration / rate, abs=0.003)
+    assert protocol.true_mean_step(scene, rate, 5) == pytest.approx(world.PATH / scene.duration / rate)
+
+
+def test_step_counts_the_rest_after_the_action():
+    """At half a keyframe a second the action fills two of the four steps."""
+    scene = protocol.slow_movers(1_000_000, 1)[0][1]
+    assert protocol.true_mean_step(scene, 0.5, 5) == pytest.approx(world.PATH / 4)
+
+
+def test_no_actor_has_no_step():
+    blank = Video(np.zeros((2, 64, 64, 3), np.uint8), 1.0)
+    assert protocol.mean_step(read_clip(blank.frames, [0.0, 1.0])) is None

@@ -1,0 +1,69 @@
+"""FVD, KVD and IS between two folders of videos, on the features of an extractor that you bring."""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+HELP = "FVD, KVD and IS between folders of videos"
+EXAMPLE = "cogstyle fvd --real clips --fake samples --extractor i3d.pt --out fvd.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--real", type=Path, required=True, metavar="DIR|STATS", help="videos, or their statistics")
+    parser.add_argument("--fake", type=Path, metavar="DIR|STATS", help="videos, or their statistics, to compare")
+    parser.add_argument(
+        "--extractor",
+        type=Path,
+        metavar="FILE.pt",
+        help="TorchScript file with a .toml beside it (default: the classifier of the shapes world)",
+    )
+    parser.add_argument("--save-stats", type=Path, metavar="STATS", help="write the statistics of --real: .safetensors")
+    parser.add_argument("--any-balance", action="store_true", help="accept sides whose classes differ in their shares")
+    parser.add_argument("--batch", type=int, default=8, help="clips of one pass")
+    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--out", type=Path, help="write the figures and all they depend on: .json")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from cogstyle.config import require
+    from cogstyle.evaluation import fvd
+    from cogstyle.evaluation.classifier import shapes_classifier
+    from cogstyle.evaluation.extractor import Extractor
+    from cogstyle.files import write_bytes
+    from cogstyle.sampling.machine import find_device
+
+    require(
+        arguments.fake is not None or arguments.save_stats is not None,
+        "give --fake to compare with, or --save-stats to write statistics of --real",
+    )
+    require(arguments.out is None or arguments.fake is not None, "--out needs --fake: there is nothing to write")
+    path = arguments.extractor or shapes_classifier()
+    extractor = Extractor(path, device=find_device(arguments.device), batch=arguments.batch)
+
+    def measured(source: Path) -> fvd.Statistics:
+        if source.is_file():
+            return fvd.load_statistics(source, extractor)
+        bar = partial(tqdm, desc=source.name, unit="video", disable=arguments.quiet)
+        return fvd.of_folder(source, extractor, progress=lambda clips, of: bar(clips, total=of))
+
+    real = measured(arguments.real)
+    if arguments.save_stats is not None:
+        fvd.save_statistics(arguments.save_stats, real)
+        print(f"{real.count} videos, {len(real.mean)} features: {arguments.save_stats}")
+    if arguments.fake is None:
+        return 0
+    result = fvd.compare(real, measured(arguments.fake), any_balance=arguments.any_balance)
+    kvd, score = result["kvd"], result["is"]
+    print(f"FVD {result['fvd']:.4g} ({result['real']['count']} real, {result['fake']['count']} fake videos)")
+    print(f"KVD {kvd['mean']:.4g} +- {kvd['std']:.2g} ({kvd['subsets']} subsets of {kvd['size']})")
+    if score is not None:
+        print(f"IS  {score['mean']:.4g} +- {score['std']:.2g} (of the real {result['is_of_real']['mean']:.4g})")
+    for note in result["notes"]:
+        print(f"note: {note}")
+    if arguments.out is not None:
+        write_bytes(arguments.out, json.dumps(result, ensure_ascii=False, indent=1).encode())
+    return 0

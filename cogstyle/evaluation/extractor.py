@@ -1,0 +1,204 @@
+"""Feature extractors for FVD, KVD and IS: a TorchScript file, and a TOML file beside it that says what it takes.
+
+TorchScript can run whatever it was written to: use files that you trust.
+"""
+
+import json
+import tomllib
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cogstyle.config import from_dict, require
+from cogstyle.errors import ConfigError, MediaError
+from cogstyle.files import sha256
+
+LEAST_FRAMES = 16  # below, FVD says next to nothing about motion, and nobody's figures compare
+RESIZES = ("antialias", "bilinear", "area")
+OUTPUTS = ("features", "logits", "both")
+
+
+@dataclass(frozen=True)
+class ExtractorSettings:
+    """What an extractor takes and gives: the keys of the TOML file beside it."""
+
+    frames: int  # of a clip, 16 or more
+    size: int  # side of its square pictures, pixels
+    low: float = 0.0  # what black becomes
+    high: float = 1.0  # what white becomes
+    mean: tuple[float, ...] = ()  # of each channel, subtracted after that
+    std: tuple[float, ...] = ()  # of each channel, divided by
+    axes: str = "BCFHW"  # or "BFCHW"
+    pick: str = "first"  # frames from the start, one after the other; or "even": spread over the whole clip
+    fit: str = "crop"  # the largest square in the middle; or "stretch"
+    resize: str = "antialias"  # bilinear with antialiasing; "bilinear" without; or "area" (OpenCV's)
+    outputs: str = "features"  # or "logits" (the features too), or "both": a pair of features and logits
+    sha256: str = ""  # of the TorchScript file; empty: not checked
+    arguments: dict[str, bool | int | float] = field(default_factory=dict)  # further arguments of its forward
+
+    def __post_init__(self) -> None:
+        require(
+            self.frames >= LEAST_FRAMES, f"frames {self.frames}: FVD, KVD and IS need at least {LEAST_FRAMES} frames"
+        )
+        require(self.size > 0, f"size {self.size} must be positive")
+        require(self.low < self.high, f"low {self.low} must be below high {self.high}")
+        require(len(self.mean) in (0, 3) and len(self.std) in (0, 3), "mean and std need three numbers each, or none")
+        for name, known in (
+            ("axes", ("BCFHW", "BFCHW")),
+            ("pick", ("first", "even")),
+            ("fit", ("crop", "stretch")),
+            ("resize", RESIZES),
+            ("outputs", OUTPUTS),
+        ):
+            value = getattr(self, name)
+            require(value in known, f"{name} {value!r} must be one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extractor says of N clips: features float64 [N, D], and class shares [N, classes] if it has logits."""
+
+    features: np.ndarray
+    shares: np.ndarray | None
+
+
+def read_settings(path: Path) -> ExtractorSettings:
+    """The settings of the extractor `path` (a .pt file), from the .toml file beside it.
+
+    Raises:
+        ConfigError: if there is none, or it says something unknown.
+    """
+    beside = path.with_suffix(".toml")
+    try:
+        table: dict[str, Any] = tomllib.loads(beside.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no {beside}: it must say what {path.name} takes, at least `frames` and `size` (docs/evaluation.md)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {beside}: {error}") from None
+    return from_dict(ExtractorSettings, table, str(beside))
+
+
+class Extractor:
+    """A TorchScript network and how to feed it.
+
+    Args:
+        path: the TorchScript file; its settings stand in the .toml file beside it.
+        batch: clips of one pass.
+
+    Raises:
+        ConfigError: if a file is missing or damaged, or the settings are wrong.
+    """
+
+    def __init__(self, path: Path, *, device: torch.device | None = None, batch: int = 8) -> None:
+        require(batch > 0, f"batch {batch} must be positive")
+        require(path.is_file(), f"no extractor {path}")
+        settings, self.digest = read_settings(path), sha256(path)
+        require(
+            settings.sha256 in ("", self.digest),
+            f"{path} is damaged: sha256 is {self.digest[:12]}..., its .toml says {settings.sha256[:12]}...",
+        )
+        self.settings = replace(settings, sha256=self.digest)
+        self.device, self.batch = device or torch.device("cpu"), batch
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # it is the form that published extractors have
+                self.network = torch.jit.load(str(path), map_location=self.device).eval()
+        except RuntimeError as error:
+            raise ConfigError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from None
+
+    def record(self) -> dict[str, Any]:
+        """The settings, as they stand in statistics files and reports."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))  # lists, as in what is read back
+        return plain
+
+    def __call__(self, clips: Iterable[np.ndarray]) -> Extracted:
+        """Features of clips, uint8 [F, height, width, 3] each.
+
+        Raises:
+            MediaError: for clips that are too short or no pictures.
+            ConfigError: if the network does not give what its settings say.
+        """
+        features: list[np.ndarray] = []
+        shares: list[np.ndarray] = []
+        waiting: list[Tensor] = []
+        for clip in clips:
+            waiting.append(prepare(clip, self.settings))
+            if len(waiting) == self.batch:
+                self._pass(waiting, features, shares)
+                waiting = []
+        if waiting:
+            self._pass(waiting, features, shares)
+        require(bool(features), "no clips to take features of")
+        return Extracted(np.concatenate(features), np.concatenate(shares) if shares else None)
+
+    @torch.inference_mode()
+    def _pass(self, clips: Sequence[Tensor], features: list[np.ndarray], shares: list[np.ndarray]) -> None:
+        """Append the features (and class shares) of one batch of prepared clips [C, F, S, S]."""
+        inputs = torch.stack(list(clips)).to(self.device)
+        inputs = inputs if self.settings.axes == "BCFHW" else inputs.transpose(1, 2)
+        try:
+            result = self.network(inputs, **self.settings.arguments)
+        except RuntimeError as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise ConfigError(
+                f"the extractor fails on {list(inputs.shape)} ({self.settings.axes}): {lines[-1]}"
+            ) from None
+        both = self.settings.outputs == "both"
+        parts = list(result) if isinstance(result, tuple | list) else [result]
+        require(len(parts) == 1 + both, f"outputs {self.settings.outputs!r}: the extractor gives {len(parts)} tensors")
+        for part in parts:
+            flat = part.shape if isinstance(part, Tensor) else None
+            require(
+                flat is not None and len(flat) == 2 and flat[0] == len(clips),
+                f"the extractor gives {None if flat is None else list(flat)}, not [{len(clips)}, features]",
+            )
+            require(bool(part.isfinite().all()), "the extractor gives numbers that are not finite")
+        features.append(parts[0].double().cpu().numpy())
+        if self.settings.outputs != "features":
+            shares.append(parts[-1].double().softmax(1).cpu().numpy())
+
+
+def prepare(frames_FHWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
+    """uint8 frames [F, height, width, 3] -> what the extractor takes, float [3, frames, size, size].
+
+    Raises:
+        MediaError: for other arrays, or fewer frames than it needs.
+    """
+    shape, count = frames_FHWC.shape, settings.frames
+    if frames_FHWC.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        raise MediaError(f"clips must be uint8 [F, height, width, 3], not {frames_FHWC.dtype} {list(shape)}")
+    if shape[0] < count:
+        raise MediaError(f"a clip has {shape[0]} frames, the extractor needs {count}")
+    even = np.linspace(0, shape[0] - 1, count).round().astype(int)
+    frames_FHWC = frames_FHWC[even] if settings.pick == "even" else frames_FHWC[:count]
+    if settings.fit == "crop":
+        side = min(shape[1:3])
+        top, left = ((length - side) // 2 for length in shape[1:3])
+        frames_FHWC = frames_FHWC[:, top : top + side, left : left + side]
+    pixels_FCHW = _resized(frames_FHWC, settings) / 255.0
+    pixels_FCHW = settings.low + (settings.high - settings.low) * pixels_FCHW
+    for values, use in ((settings.mean, torch.sub), (settings.std, torch.div)):
+        pixels_FCHW = use(pixels_FCHW, torch.tensor(values)[:, None, None]) if values else pixels_FCHW
+    return pixels_FCHW.transpose(0, 1)
+
+
+def _resized(frames_FHWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
+    """Frames at the extractor's size, float 0..255 [F, 3, size, size]."""
+    size = (settings.size, settings.size)
+    if frames_FHWC.shape[1:3] != size and settings.resize == "area":
+        import cv2
+
+        frames_FHWC = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames_FHWC])
+    pixels = torch.from_numpy(np.ascontiguousarray(frames_FHWC)).permute(0, 3, 1, 2).float()
+    if pixels.shape[2:] == size:
+        return pixels
+    return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=settings.resize == "antialias")
