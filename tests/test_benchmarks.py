@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+from cogstyle.config import MODELS
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -21,3 +23,15 @@ def test_mixing(debug_bundle, capsys, tmp_path):
     start, alone, mixed = (line.split("|")[2:-1] for line in lines[2:5])
     assert len(start) == len(mixed) == 4 and start != alone
     assert sum("0.0 % of the image places" in line for line in lines) == 2
+
+
+def test_training_memory(capsys):
+    script = runpy.run_path(str(BENCHMARKS / "training_memory.py"))
+    script["main"](["--computed"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "cogvideo-9b: image model 5.90 G, adapter 1.82 G parameters" and len(lines) == 8
+    script["measure"].__globals__["MIDDLE"] = MODELS["shapes"]
+    frozen, full = (
+        [float(part) for part in script["measure"](full=full, again=True).split(" | ")] for full in (False, True)
+    )
+    assert abs(full[1] - frozen[1] - frozen[0]) <= 1 and full[0] == 0 and frozen[3] < full[3]

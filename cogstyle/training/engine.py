@@ -139,9 +139,7 @@ def deepspeed_config(config: EngineConfig, optim: OptimConfig, world: World, tra
         zero["offload_param"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
     precision = config.precision_on(world.device)
     return {
-        "train_micro_batch_size_per_gpu": max(
-            1, optim.batch // (world.size * config.accumulate)
-        ),  # it only counts them
+        "train_micro_batch_size_per_gpu": 1,  # it only counts with it
         "gradient_accumulation_steps": config.accumulate,
         "gradient_clipping": optim.clip,
         "zero_optimization": zero,
@@ -158,14 +156,8 @@ class DeepSpeedEngine:
         import deepspeed
 
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-        self.job, self.optim, self.world, self.accumulate, self.stage = (
-            job,
-            optim,
-            world,
-            config.accumulate,
-            config.zero,
-        )
-        precision = config.precision_on(world.device)
+        self.job, self.optim, self.world = job, optim, world
+        self.accumulate, self.stage, precision = config.accumulate, config.zero, config.precision_on(world.device)
         job.device, self.scaling = world.device, precision == "fp16"
         params = freeze_the_rest(job, PRECISIONS[precision])
         trained = set(params)

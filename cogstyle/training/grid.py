@@ -9,13 +9,14 @@ from cogstyle.config import SamplingConfig
 from cogstyle.sampling.decode import Stage, finish
 from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
 from cogstyle.training.transformer import TransformerJob
+from cogstyle.video import Video
 
 
 @torch.no_grad()
 def prompt_grid(
     job: TransformerJob, prompts: Sequence[str], *, frame_rate: float, image: SamplingConfig, video: SamplingConfig
-) -> np.ndarray:
-    """One row a prompt, its keyframes or its image: uint8 [rows * height, F * width, 3]. The seeds are always the same.
+) -> Video:
+    """Keyframes, or an image, of each prompt, one below the other. The seeds are always the same.
 
     Args:
         frame_rate: keyframes a second.
@@ -27,5 +28,5 @@ def prompt_grid(
         stage = Stage(job.transformer, job.adapter, video)
         tokens_BFL = finish(keyframes(stage, tokens_BFL, conditions, frame_rate=frame_rate))
     pixels = job.vqvae.decode(tokens_BFL.flatten(0, 1).cpu()).permute(0, 2, 3, 1).numpy()
-    rows = pixels.reshape(len(prompts), -1, *pixels.shape[1:])
-    return np.concatenate([np.concatenate(list(row), 1) for row in rows])
+    videos = pixels.reshape(len(prompts), -1, *pixels.shape[1:])
+    return Video(np.concatenate(list(videos), 1), frame_rate)

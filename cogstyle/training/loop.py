@@ -32,8 +32,9 @@ from cogstyle.training.engine import Engine, EngineConfig, start
 from cogstyle.training.guard import Guard
 from cogstyle.training.processes import World
 from cogstyle.training.step import Job, OptimConfig, seed_step
+from cogstyle.video import Video
 
-Grid = Callable[[], np.ndarray]  # a picture of what fixed prompts give now
+Grid = Callable[[], Video]  # what fixed prompts give now
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,12 @@ class Run:
             if self.board is not None:
                 self.board.picture(name, picture_HWC, step)
 
+    def drawn(self, video: Video, step: int) -> None:
+        """Write grid-STEP.png, the frames side by side, and where there are several grid-STEP.gif."""
+        self.picture("grid", np.concatenate(list(video.frames), 1), step)
+        if self.world.first and len(video.frames) > 1:
+            video.save(self.folder / f"grid-{step:06d}.gif")
+
     def skip(self, step: int, reason: str) -> None:
         """Say and log that a step was skipped."""
         self.say(f"step {step + 1} skipped: {reason}")
@@ -163,7 +170,7 @@ def run(
 
     Args:
         marks: what the checkpoints belong to, see `Run`.
-        grid: a picture of fixed prompts, drawn whenever the loop validates.
+        grid: draws fixed prompts, whenever the loop validates.
 
     Raises:
         TrainingError: after too many skipped steps.
@@ -198,7 +205,7 @@ def run(
                 row |= going.call(job.validate)
                 this.picture("sample", going.call(job.picture), done)
                 if grid is not None:
-                    this.picture("grid", going.call(grid), done)
+                    this.drawn(going.call(grid), done)
             if row:
                 this.log(step, row)
             if world.first and (done % loop.sample_every == 0 or last):

@@ -42,6 +42,7 @@ def test_torchrun_trains_a_recipe(recipe, tmp_path):
         "loss", "grad_norm", "lr", "tokens_per_second", "memory_gb", "validation_loss", "spatial_gate_layer_2",
     }  # fmt: skip
     assert cv2.imread(str(folder / "grid-000004.png")).shape == (2 * 32, 5 * 32, 3)
+    assert (folder / "grid-000004.gif").exists()
     assert scalars(folder / "tensorboard") >= {"loss", "lr", "spatial_gate_layer/2", "tokens_per_second"}
 
 
