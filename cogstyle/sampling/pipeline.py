@@ -113,7 +113,8 @@ class Pipeline:
 
     @cached_property
     def adapters(self) -> dict[str, TemporalAdapter]:
-        return {stage: self.bundle.adapter(stage).to(self.device) for stage in STAGES[1:]}
+        found = [stage for stage in STAGES[1:] if self.bundle.has(f"{stage}.safetensors")]
+        return {stage: self.bundle.adapter(stage).to(self.device) for stage in found}
 
     @cached_property
     def upscaler(self) -> SuperResolution:
@@ -132,6 +133,8 @@ class Pipeline:
         span = (self.bundle.model_config.frames - 1) / self.rate(options)
         for level in range(options.levels + 1):
             self.text.video_text(prompt.strip(), span / 2**level)
+        if options.levels and not self.bundle.has("interpolation.safetensors"):
+            raise BundleError(f"bundle {self.bundle.folder} has no interpolation.safetensors; levels 0 does without")
         for stage in options.stages:
             self._check_clusters(stage, options)
         if options.upscale:
@@ -168,7 +171,7 @@ class Pipeline:
 
     def stage(self, name: str, options: Options, progress: Progress) -> Stage:
         """What "image", "keyframes" or "interpolation" samples with."""
-        adapter = None if name == "image" else self.adapters[name]
+        adapter = None if name == "image" else self.adapters.get(name) or self.bundle.adapter(name)
         config = options.stage(self.bundle.sampling(name), name)
         released = options.compat == "released"
         # the released loop counts one place too far: it draws the first frame's last token as a keyframe's
@@ -222,8 +225,9 @@ class Pipeline:
         progress: Progress = lambda tokens: None,
     ) -> Tensor:
         """Tokens at the keyframe rate -> tokens after `options.levels` refinements, [B, (F - 1) 2^levels + 1, L]."""
-        conditions, stage = self.conditions(prompts, seeds), self.stage("interpolation", options, progress)
+        conditions = self.conditions(prompts, seeds)
         for level in range(1, options.levels + 1):
+            stage = self.stage("interpolation", options, progress)
             tokens_BFL = refine(stage, tokens_BFL, conditions, frame_rate=self.rate(options) * 2**level)
         return tokens_BFL
 
