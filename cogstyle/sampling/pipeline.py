@@ -71,7 +71,8 @@ class Pipeline:
 
     @cached_property
     def adapters(self) -> dict[str, TemporalAdapter]:
-        return {stage: self.bundle.adapter(stage).to(self.device) for stage in STAGES[1:]}
+        found = [stage for stage in STAGES[1:] if self.bundle.has(f"{stage}.safetensors")]
+        return {stage: self.bundle.adapter(stage).to(self.device) for stage in found}
 
     @cached_property
     def upscaler(self) -> SuperResolution:
@@ -89,6 +90,8 @@ class Pipeline:
         self.text.image_text(prompt.strip())
         for rate in (self.rate(options), *options.rates(self.rate(options))):
             self.text.video_text(prompt.strip(), (self.bundle.model_config.frames - 1) / rate)
+        if options.levels and not self.bundle.has("interpolation.safetensors"):
+            raise BundleError(f"bundle {self.bundle.folder} has no interpolation.safetensors; levels 0 does without")
         for stage in options.stages:
             self._check_clusters(stage, options)
         if options.upscale:
@@ -122,7 +125,7 @@ class Pipeline:
 
     def stage(self, name: str, options: Options, progress: Progress) -> Stage:
         """What "image", "keyframes" or "interpolation" samples with."""
-        adapter = None if name == "image" else self.adapters[name]
+        adapter = None if name == "image" else self.adapters.get(name) or self.bundle.adapter(name)
         config = options.stage(self.bundle.sampling(name), name)
         released = options.compat == "released"
         # the released loop counts one place too far: it draws the first frame's last token as a keyframe's

@@ -69,7 +69,7 @@ def test_own_videos_train_a_bundle(encoded, world, debug_bundle, tmp_path, capsy
     assert (len(trained), len(held_back)) == (11, 1) and not set(trained.sources) & set(held_back.sources)
 
 
-def test_a_mix_takes_each_task_from_its_folder(encoded, world, debug_bundle, tmp_path):
+def test_a_mix_takes_each_task_from_its_folder(encoded, world, debug_bundle, tmp_path, capsys):
     assert encode(world, tmp_path / "later", debug_bundle, "--for", "continuation", "--max-bad", "12") == 0
     path = recipe(tmp_path, "keyframes", tmp_path / "new", f'["{encoded}", "{tmp_path / "later"}"]')
     text = path.read_text().replace("batch = 4\n", "")
@@ -78,6 +78,10 @@ def test_a_mix_takes_each_task_from_its_folder(encoded, world, debug_bundle, tmp
     )
     assert main(["train", str(path), "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
     assert Bundle(tmp_path / "new").has("keyframes.safetensors")
+    sample = ["sample", "a ring", "--adapter", str(tmp_path / "new"), "--out", str(tmp_path / "v.mp4"), "--quiet"]
+    assert main([*sample, "--levels", "1"]) == 2 and not (tmp_path / "v.mp4").exists()
+    assert "has no interpolation.safetensors; levels 0 does without" in capsys.readouterr().err
+    assert main([*sample, "--levels", "0"]) == 0 and (tmp_path / "v.mp4").exists()
 
 
 def test_train_says_what_is_wrong_with_shards(encoded, world, debug_bundle, tmp_path, capsys):
