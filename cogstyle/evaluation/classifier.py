@@ -39,8 +39,11 @@ def _norm(width: int) -> list[nn.Module]:
 class Classifier(nn.Module):
     """Convolutions over space and time; where and when things are stays in the features, as motion needs it."""
 
+    scale: Tensor  # of the features before they are handed out: KVD's cubic kernel wants them to be about 1
+
     def __init__(self, widths: tuple[int, int, int] = (24, 48, 96)) -> None:
         super().__init__()
+        self.register_buffer("scale", torch.ones(()))
         a, b, c = widths
         self.body = nn.Sequential(
             *(nn.Conv3d(3, a, (1, 4, 4), stride=(1, 4, 4)), *_norm(a)),
@@ -60,7 +63,7 @@ class Classifier(nn.Module):
     def forward(self, clips_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
         """Clips in 0..1 -> features [B, 64], logits of the motion [B, 15]."""
         features_BD: Tensor = self.body(clips_BCFHW)
-        return features_BD, self.heads["motion"](F.silu(features_BD))
+        return features_BD / self.scale, self.heads["motion"](F.silu(features_BD))
 
 
 def true_clip(seed: int) -> tuple[np.ndarray, dict[str, int]]:
@@ -121,9 +124,16 @@ def train_classifier(
         if step % 50 == 0:
             progress(f"step {step}: loss {loss.item():.3f}")
     model.eval().requires_grad_(False)
+    set_scale(model)
     accuracy = _accuracy(model, min(512, steps * batch))
     write_classifier(folder, model)
     return accuracy
+
+
+@torch.no_grad()
+def set_scale(model: Classifier) -> None:
+    """Divide the features by their root mean square over the first 64 training scenes."""
+    model.scale.copy_(model.body(_batch(0, 64)[0]).square().mean().sqrt())
 
 
 @torch.no_grad()

@@ -25,6 +25,8 @@ def test_training_writes_an_extractor(tmp_path):
     accuracy = classifier.train_classifier(tmp_path, steps=2, batch=4, progress=told.append)
     assert set(accuracy) == {"motion", "colour", "shape", "background"} and told[0].startswith("step 0: loss")
     extractor = Extractor(tmp_path / "classifier.pt")
+    first = extractor(classifier.true_clip(seed)[0] for seed in range(64)).features
+    assert (first**2).mean() == pytest.approx(1.0, rel=1e-3)
     found = extractor(classifier.true_clip(seed)[0] for seed in range(3))
     assert found.features.shape == (3, 64) and found.shares.shape == (3, 15)
     assert extractor.settings.frames == 17 and extractor.settings.pick == "even"
