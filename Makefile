@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TESTS_READY := .venv/.tests-ready
 
-.PHONY: demo test test-icetk check format clean
+.PHONY: demo test test-icetk bench check format clean
 
 demo: $(READY)  ## sample three prompts with the shipped weights into demo/
 	$(BIN)/python sample/demo.py
@@ -18,6 +18,9 @@ test-icetk:  ## compare with the real icetk, in an environment of its own (it pi
 	.venv-icetk/bin/python -m pip install --quiet torchvision icetk==0.0.7 pytest
 	.venv-icetk/bin/python -m pip install --quiet --editable .
 	.venv-icetk/bin/python -m pytest tests/interop/test_icetk_package.py tests/interop/test_icetk.py
+
+bench: $(TESTS_READY)  ## measure decode steps and a whole clip, ten minutes on one core
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sampling.py --json benchmark.json
 
 check: $(TESTS_READY)  ## format, lint and types
 	$(BIN)/ruff format --check .

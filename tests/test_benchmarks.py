@@ -1,5 +1,6 @@
 """The scripts that measure run, on the smallest bundle."""
 
+import json
 import runpy
 from pathlib import Path
 
@@ -35,3 +36,13 @@ def test_training_memory(capsys):
         [float(part) for part in script["measure"](full=full, again=True).split(" | ")] for full in (False, True)
     )
     assert abs(full[1] - frozen[1] - frozen[0]) <= 1 and full[0] == 0 and frozen[3] < full[3]
+
+
+def test_sampling(capsys, tmp_path):
+    sizes = ["--layers", "2", "--width", "64", "--codes", "64", "--side", "4", "--steps", "3"]
+    main = runpy.run_path(str(BENCHMARKS / "sampling.py"))["main"]
+    found = main([*sizes, "--paths", "float32", "int8", "--json", str(tmp_path / "found.json")])
+    assert found == json.loads((tmp_path / "found.json").read_text()) and all(value > 0 for value in found.values())
+    assert {"naive: interpolation step, ms", "int8: whole clip, s", "float32: keyframe step, guided, start, ms"} <= set(
+        found
+    )

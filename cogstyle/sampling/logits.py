@@ -32,10 +32,9 @@ def top_p(logits_BV: Tensor, p: float) -> Tensor:
 def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     """Index [B] whose slice of the cumulative weights holds the uniform (0 <= u < 1)."""
     cumulative = weights_BV.double().cumsum(-1)
-    point = uniforms_B.double()[:, None] * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, point, right=True).squeeze(-1)
-    last = (weights_BV > 0).long().cumsum(-1).argmax(-1)  # the last index with any weight
-    return torch.minimum(index, last)
+    total = cumulative[:, -1:]
+    point = torch.minimum(uniforms_B.double()[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)  # the first that exceeds it has weight
 
 
 def cluster_weights(probabilities_BV: Tensor, labels_V: Tensor) -> Tensor:

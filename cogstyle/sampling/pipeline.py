@@ -6,7 +6,6 @@ video.save("circle.mp4")
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -197,7 +196,7 @@ class Pipeline:
         """
         options = replace(options, levels=0, level_rates=None)
         start = None if first_BFL is None else Part(first_BFL)
-        return deque(self.stream(prompts, seeds, options, start=start, progress=progress), maxlen=1).pop().tokens_BFL
+        return [*self.stream(prompts, seeds, options, start=start, progress=progress)][-1].tokens_BFL
 
     def interpolate(
         self,
@@ -210,8 +209,7 @@ class Pipeline:
     ) -> Tensor:
         """Tokens at the keyframe rate -> tokens after `options.levels` refinements, [B, (F - 1) 2^levels + 1, L]."""
         start = Part(tokens_BFL, whole=True)
-        parts = self.stream(prompts, seeds, options, start=start, progress=progress)
-        return deque([start, *parts], maxlen=1).pop().tokens_BFL
+        return [start, *self.stream(prompts, seeds, options, start=start, progress=progress)][-1].tokens_BFL
 
     def upscale(
         self,
