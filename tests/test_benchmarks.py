@@ -46,3 +46,9 @@ def test_sampling(capsys, tmp_path):
     assert {"naive: interpolation step, ms", "int8: whole clip, s", "float32: keyframe step, guided, start, ms"} <= set(
         found
     )
+
+
+def test_precision(debug_bundle, capsys):
+    found = runpy.run_path(str(BENCHMARKS / "precision.py"))["main"]([str(debug_bundle), "--count", "1"])
+    errors = {kind: figures["rms error of logits"] for kind, figures in found.items()}
+    assert errors["float32"] == 0 < errors["float16"] < errors["int8"]
