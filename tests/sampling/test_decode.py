@@ -6,7 +6,8 @@ import torch
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import Stage, decode, finish, sampler
+from cogstyle.model.cache import KeyValues
+from cogstyle.sampling.decode import Stage, decode, finish, memory_bytes, sampler
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
 from cogstyle.sampling.logits import guide
@@ -128,3 +129,16 @@ def test_the_naive_loop_draws_the_same(model, adapters, config, kind, guidance):
     given = {"guides_BS": torch.tensor([[config.pad] * 2 + guide_text]), "guidance": guidance, "plan": plan}
     drawn = finish(decode(model, torch.tensor([text]), tokens, layout, pick, adapter=adapter, **given))
     assert torch.equal(drawn[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["keyframes", "interpolation"])
+def test_predicted_memory_is_what_is_allocated(model, adapters, config, kind):
+    layout, adapter = LAYOUTS[kind](config, 6), adapters[kind]
+    plan = plan_for(layout, tuple(adapter.windows), ahead=4)
+    memories = [
+        KeyValues(runs, 3, config.heads, config.head_width, like=model.embed.weight)
+        for runs in plan.runs(config.layers)
+    ]
+    allocated = sum(b.numel() * b.element_size() for m in memories for b in (*m.keys, *m.values))
+    lanes = plan.spatial.runs.length // (layout.text + layout.tokens)
+    assert memory_bytes(config, layout, 3, 4, window=adapter.window, lanes=lanes) == allocated
