@@ -107,6 +107,11 @@ def sha256(path: Path) -> str:
         raise BundleError(f"cannot read {path}: {error}") from None
 
 
+def fingerprint(*parts: object) -> str:
+    """A short name for what these values together make: a data set, or a video that was begun."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
+
+
 def to_toml(table: Mapping[str, Any], path: str = "") -> str:
     """Nested tables of strings, numbers, booleans and lists of numbers as TOML."""
     lines, tables = [], []

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from cogstyle.errors import BundleError
-from cogstyle.files import DTYPES, read_tensors, sha256, to_toml, write_bytes, write_tensors
+from cogstyle.files import DTYPES, fingerprint, read_tensors, sha256, to_toml, write_bytes, write_tensors
 
 
 def test_tensors_of_every_kind_come_back(tmp_path):
@@ -51,3 +51,7 @@ def test_what_cannot_be_written_or_read_is_named(tmp_path):
 
 def test_toml():
     assert to_toml({"a": (1, 2), "b": {"c.d": True}}) == 'a = [1, 2]\n\n[b]\n"c.d" = true\n'
+
+
+def test_fingerprints_differ():
+    assert fingerprint("a", 1) != fingerprint("a", 2)

@@ -150,7 +150,8 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
 
 def begun(pipe: Any, task: Task, arguments: argparse.Namespace) -> Task:
     """The task with its mark and, if a stopped run is to be resumed, what that left."""
-    from cogstyle.sampling.parts import fingerprint, read_part
+    from cogstyle.files import fingerprint
+    from cogstyle.sampling.parts import read_part
 
     mark = fingerprint(task.prompt, task.options, task.start, arguments.dtype, pipe.bundle.hashes())
     done = read_part(task.part, mark) if arguments.resume and task.part.exists() else None

@@ -13,8 +13,9 @@ from PIL import Image
 
 from cogstyle.data.clips import Clip
 from cogstyle.data.encode import publish
-from cogstyle.data.shards import INDEX_KEY, Index, fingerprint, part_path, read_part
+from cogstyle.data.shards import INDEX_KEY, Index, part_path, read_part
 from cogstyle.errors import MediaError
+from cogstyle.files import fingerprint
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.video import VideoReader
 

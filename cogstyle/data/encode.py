@@ -27,7 +27,6 @@ from cogstyle.data.shards import (
     INDEX_KEY,
     TOKENIZER_KEY,
     Index,
-    fingerprint,
     image_ids,
     pack,
     part_path,
@@ -36,7 +35,7 @@ from cogstyle.data.shards import (
 )
 from cogstyle.data.workers import spread
 from cogstyle.errors import CogstyleError, ConfigError, MediaError
-from cogstyle.files import write_bytes, write_tensors
+from cogstyle.files import fingerprint, write_bytes, write_tensors
 from cogstyle.video import VideoReader
 
 BATCH = 8  # entries that a worker decodes before it tokenises them together

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cogstyle.config import from_dict
 from cogstyle.data.clips import RULES, Row
 from cogstyle.errors import BundleError
-from cogstyle.files import read_bytes, read_tensors, write_tensors
+from cogstyle.files import fingerprint, read_bytes, read_tensors, write_tensors
 from cogstyle.tokenizers.image import ImageTokenizer
 
 PART = 1000  # rows a file
@@ -231,8 +231,3 @@ def shuffled(count: int, batch: int, step: int, seed: int) -> np.ndarray:
         order = np.random.default_rng([seed, epoch]).permutation(count)
         picks += order[offset : offset + batch - len(picks)].tolist()
     return np.array(picks)
-
-
-def fingerprint(*parts: object) -> str:
-    """A short name for a data set made by these settings."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]

@@ -1,6 +1,5 @@
 """What there is of a video before it is whole: shown while it grows, and kept in a file to go on from after a stop."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,6 @@ class Part:
     tokens_BFL: Tensor
     level: int = 0
     whole: bool = False
-
-
-def fingerprint(*parts: object) -> str:
-    """Names what a video depends on, so that a part goes on as it began."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def write_part(path: Path, tokens_FL: Tensor, part: Part, mark: str) -> None:

@@ -11,6 +11,7 @@ from cogstyle.adapter import superres_from_image
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import SuperResConfig
 from cogstyle.data import clips, shards, world
+from cogstyle.files import fingerprint
 from cogstyle.training.loss import token_loss
 from cogstyle.training.step import WHOLE, Share
 from cogstyle.video import enlarge, psnr
@@ -65,7 +66,7 @@ class SuperResolutionJob:
     def _rows(
         self, make: partial[clips.Row], data: Path, count: int, first_seed: int, digest: str, quiet: bool
     ) -> shards.Shards:
-        folder = data / f"superres-{shards.fingerprint(clips.RULES, first_seed, sorted(make.keywords.items()), digest)}"
+        folder = data / f"superres-{fingerprint(clips.RULES, first_seed, sorted(make.keywords.items()), digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,

@@ -14,6 +14,7 @@ from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, 
 from cogstyle.config import ModelConfig, require
 from cogstyle.data import clips, shards, world
 from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
+from cogstyle.files import fingerprint
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.loss import token_loss
@@ -143,7 +144,7 @@ class TransformerJob:
             "interpolation": partial(clips.interpolation_row, size=size, frames=frames),
         }[kind]
         digest = source.hashes()["tokenizer.safetensors"]
-        folder = data / f"{kind}-{shards.fingerprint(clips.RULES, first_seed, size, frames, digest)}"
+        folder = data / f"{kind}-{fingerprint(clips.RULES, first_seed, size, frames, digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,

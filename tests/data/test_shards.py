@@ -50,10 +50,6 @@ def test_batches_show_every_row_once_an_epoch():
     assert shards.shuffled(3, 8, 0, seed=1).size == 8  # a batch longer than the data
 
 
-def test_fingerprints_differ():
-    assert shards.fingerprint("a", 1) != shards.fingerprint("a", 2)
-
-
 def test_held_back_rows_are_of_other_videos():
     sources = [f"{k // 3}.mp4" for k in range(60)]
     data = shards.Shards(torch.arange(60)[:, None, None], list(map(str, range(60))), [1.0] * 60, sources=sources)
