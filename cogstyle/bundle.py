@@ -180,6 +180,10 @@ class Bundle:
                 f"{self.folder / stage}.safetensors was trained on another image model (sha256 {str(base)[:12]}...)"
             )
 
+    def weights(self, stage: str) -> dict[str, Tensor]:
+        """The tensors of "image" or of an adapter as float32, whatever they stand on."""
+        return {name: value.float() for name, value in read_tensors(self.file(f"{stage}.safetensors"))[0].items()}
+
     def cluster_labels(self) -> Tensor | None:
         """Cluster of every image id, [V], or None if the bundle has no clusters."""
         if not self.has("clusters.safetensors"):

@@ -83,19 +83,26 @@ class Row:
     fine: np.ndarray | None = None
 
 
-def image_row(seed: int, size: int) -> Row:
+def _scene(seed: int, two_actors: float | None) -> world.Scene:
+    """The scene of a seed, with two actors in that share of the seeds (None: in the world's own 30 %)."""
+    if two_actors is None:
+        return world.draw_scene(seed)
+    return world.draw_scene(seed, actors=2 if np.random.default_rng([seed, 6]).random() < two_actors else 1)
+
+
+def image_row(seed: int, size: int, *, two_actors: float | None = None) -> Row:
     """One frame: half t = 0 with the full caption, half any moment without the actions."""
-    scene = world.draw_scene(seed)
+    scene = _scene(seed, two_actors)
     t, caption = world.image_moment(scene, np.random.default_rng([seed, 1]))
     return Row(world.render_clip(scene, [t], size), caption, 0.0)
 
 
-def keyframe_row(seed: int, size: int, frames: int) -> Row:
+def keyframe_row(seed: int, size: int, frames: int, *, two_actors: float | None = None) -> Row:
     """Frames from the start of the action at one of the rates the scene is trained at, each as likely.
 
     Fewer rows of the higher rates teach actions no faster, and leave the seconds of the prompt unread.
     """
-    scene = world.draw_scene(seed)
+    scene = _scene(seed, two_actors)
     rates = world.keyframe_rates(scene, frames)
     rng = np.random.default_rng([seed, 2])
     rate = rates[int(rng.integers(len(rates)))]
@@ -103,9 +110,9 @@ def keyframe_row(seed: int, size: int, frames: int) -> Row:
     return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)
 
 
-def interpolation_row(seed: int, size: int, frames: int, levels: int = 3) -> Row:
+def interpolation_row(seed: int, size: int, frames: int, levels: int = 3, *, two_actors: float | None = None) -> Row:
     """One group of a clip that refinement meets: keyframes at a trained rate, halved 1..levels times."""
-    scene = world.draw_scene(seed)
+    scene = _scene(seed, two_actors)
     rng = np.random.default_rng([seed, 3])
     rates = world.keyframe_rates(scene, frames)
     keyframe_rate = rates[int(rng.integers(len(rates)))]
@@ -117,20 +124,20 @@ def interpolation_row(seed: int, size: int, frames: int, levels: int = 3) -> Row
     return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / fine_rate)
 
 
-def superres_row(seed: int, size: int, factor: int) -> Row:
+def superres_row(seed: int, size: int, factor: int, *, two_actors: float | None = None) -> Row:
     """One moment of a scene at `size` and at `factor` times that, with the full caption.
 
     Any moment, half-faded actors too: sampling upscales every frame of a video with the text of the whole.
     """
-    scene = world.draw_scene(seed)
+    scene = _scene(seed, two_actors)
     times = [float(np.random.default_rng([seed, 4]).uniform(0.0, scene.duration))]
     small, large = (world.render_clip(scene, times, pixels) for pixels in (size, factor * size))
     return Row(small, world.caption(scene), 0.0, large)
 
 
-def continuation_row(seed: int, size: int, frames: int) -> Row:
+def continuation_row(seed: int, size: int, frames: int, *, two_actors: float | None = None) -> Row:
     """Frames at a rate of the scene, from inside the action on: what going on from a video meets."""
-    scene = world.draw_scene(seed)
+    scene = _scene(seed, two_actors)
     rates = world.keyframe_rates(scene, frames)
     rng = np.random.default_rng([seed, 5])
     rate = rates[int(rng.integers(len(rates)))]

@@ -43,6 +43,7 @@ class DataConfig:
     shards: str | tuple[str, ...] = ()  # folders that cogstyle encode wrote
     validation_rows: int = 256  # samples from validation seeds; of own rows at most a tenth, from videos of their own
     caption_dropout: float = 0.1  # share of the samples whose caption is left out
+    two_actors: float | None = None  # share of the scenes with two actors; default: as the world draws them
 
     def __post_init__(self) -> None:
         require(all(isinstance(name, str) for name in self.shards), f"shards {self.shards} must be names of folders")
@@ -53,6 +54,9 @@ class DataConfig:
         )
         require(self.validation_rows >= 8, f"validation_rows {self.validation_rows} must be at least 8")
         require(0.0 <= self.caption_dropout < 1.0, f"caption_dropout {self.caption_dropout} must be in [0, 1)")
+        two = self.two_actors
+        require(two is None or 0.0 <= two <= 1.0, f"two_actors {two} must be in [0, 1]")
+        require(two is None or not self.shards, "two_actors has no effect on shards of own videos")
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -69,6 +73,7 @@ class Recipe:
     preset: str = "shapes"  # architecture of a new tokenizer or image model
     seed: int = 0
     base: str | None = None  # another bundle to take the image model and tokenizers from
+    start: str | None = None  # bundle whose weights for this task are gone on from; default: begin anew
     train: str = "adapter"  # or "all": the image model beside the adapter too
     pb_relax: bool = False  # keyframes, interpolation: the order of the temporal scores that half precision survives
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
@@ -105,6 +110,7 @@ class Recipe:
             f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
         )
         require(self.train in ("adapter", "all"), f"train {self.train!r} must be adapter or all")
+        require(self.start is None or self.task in TASKS, f"start has no effect on the task {self.task!r}")
         for name in ("base", "train", "pb_relax"):
             given = getattr(self, name) != getattr(Recipe, name)
             require(not given or self.task in FAMILIES, f"{name} has no effect on the task {self.task!r}")
@@ -153,6 +159,7 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
         "rows": recipe.data.rows,
         "validation_rows": recipe.data.validation_rows,
         "caption_dropout": recipe.data.caption_dropout,
+        "two_actors": recipe.data.two_actors,
         "bundle": bundle,
         "data": runs / "data",
         "batch": recipe.optim.batch,
@@ -161,11 +168,15 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
         "quiet": quiet,
     }
     if recipe.task == "superres":
-        return SuperResolutionJob(**options)
-    if recipe.task in FAMILIES:
-        options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
-        options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
-    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
+        job: TransformerJob | SuperResolutionJob = SuperResolutionJob(**options)
+    else:
+        if recipe.task in FAMILIES:
+            options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
+            options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
+        job = TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
+    if recipe.start is not None:
+        job.go_on_from(Bundle(recipe.start).weights(recipe.task))
+    return job
 
 
 def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.config import require
+from cogstyle.errors import BundleError
 from cogstyle.training.optim import Muon
 
 OPTIMIZERS = ("adamw", "muon")
@@ -97,6 +98,19 @@ def make_optimizer(job: Job, optim: OptimConfig) -> torch.optim.Optimizer:
     if optim.optimizer == "muon":
         return Muon(job.module, job.trained(), **options)  # type: ignore[arg-type]
     return torch.optim.AdamW(job.trained(), **options)  # type: ignore[arg-type]
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy trained weights into a module.
+
+    Raises:
+        BundleError: if they are of another architecture.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BundleError(f"the weights to start from are of another architecture: {reason}") from None
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -13,7 +13,7 @@ from cogstyle.config import SuperResConfig
 from cogstyle.data import clips, shards, world
 from cogstyle.files import fingerprint
 from cogstyle.training.loss import token_loss
-from cogstyle.training.step import WHOLE, Share
+from cogstyle.training.step import WHOLE, Share, load_weights
 from cogstyle.video import enlarge, psnr
 
 SHOWN = 32  # validation scenes whose pixels are compared
@@ -25,6 +25,7 @@ class SuperResolutionJob:
     Args:
         rows: training samples, each a moment of another scene at both sizes.
         caption_dropout: share of the samples without caption, as an image without one is upscaled.
+        two_actors: share of the training scenes with two actors; None: as the world draws them.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class SuperResolutionJob:
         batch: int,
         seed: int,
         caption_dropout: float,
+        two_actors: float | None = None,
         copy_output: bool = True,
         quiet: bool = False,
     ) -> None:
@@ -58,8 +60,8 @@ class SuperResolutionJob:
         make = partial(clips.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
         digest = source.hashes()["tokenizer.safetensors"]
         self.train, self.held_back = (
-            self._rows(make, data, count, first, digest, quiet)
-            for count, first in ((rows, 0), (validation_rows, world.VALIDATION_SEED))
+            self._rows(partial(make, two_actors=share), data, count, first, digest, quiet)
+            for count, first, share in ((rows, 0, two_actors), (validation_rows, world.VALIDATION_SEED, None))
         )
         self.shown = [make(world.VALIDATION_SEED + number) for number in range(min(SHOWN, validation_rows))]
 
@@ -75,6 +77,10 @@ class SuperResolutionJob:
             tokenizer_sha256=digest,
             quiet=quiet,
         )
+
+    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+        """Start from trained weights of this task."""
+        load_weights(self.upscaler, tensors)
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())

@@ -18,7 +18,7 @@ from cogstyle.files import fingerprint
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.loss import token_loss
-from cogstyle.training.step import WHOLE, Share
+from cogstyle.training.step import WHOLE, Share, load_weights
 
 TASKS = ("image", "keyframes", "interpolation")
 TOKENIZERS = ("tokenizer.safetensors", "clusters.safetensors", "text.model")
@@ -47,6 +47,7 @@ class TransformerJob:
         rows: training samples of each kind, each another scene.
         batch: samples a step, unless `mix` is given.
         caption_dropout: share of the samples whose caption is left out, so that guidance has a guide.
+        two_actors: share of the training scenes with two actors; None: as the world draws them.
         base: bundle whose image model and tokenizers are taken.
         train_all: train the image model too.
         pb_relax: compute the temporal channel in the order that half precision survives.
@@ -66,6 +67,7 @@ class TransformerJob:
         batch: int,
         seed: int,
         caption_dropout: float,
+        two_actors: float | None = None,
         copy_output: bool = True,
         base: str | None = None,
         train_all: bool = False,
@@ -110,8 +112,8 @@ class TransformerJob:
         else:
             self.rows = {
                 kind: (
-                    self._rows(kind, source, data, rows, 0, quiet),
-                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, quiet),
+                    self._rows(kind, source, data, rows, 0, two_actors, quiet),
+                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, None, quiet),
                 )
                 for kind in kinds
             }
@@ -135,16 +137,25 @@ class TransformerJob:
                 "name a new folder as bundle, and this one as base",
             )
 
-    def _rows(self, kind: str, source: Bundle, data: Path, count: int, first_seed: int, quiet: bool) -> shards.Shards:
+    def _rows(
+        self,
+        kind: str,
+        source: Bundle,
+        data: Path,
+        count: int,
+        first_seed: int,
+        two_actors: float | None,
+        quiet: bool,
+    ) -> shards.Shards:
         size, frames = self.vqvae.config.image_size, self.config.frames
         make = {
-            "image": partial(clips.image_row, size=size),
-            "keyframes": partial(clips.keyframe_row, size=size, frames=frames),
-            "continuation": partial(clips.continuation_row, size=size, frames=frames),
-            "interpolation": partial(clips.interpolation_row, size=size, frames=frames),
+            "image": partial(clips.image_row, size=size, two_actors=two_actors),
+            "keyframes": partial(clips.keyframe_row, size=size, frames=frames, two_actors=two_actors),
+            "continuation": partial(clips.continuation_row, size=size, frames=frames, two_actors=two_actors),
+            "interpolation": partial(clips.interpolation_row, size=size, frames=frames, two_actors=two_actors),
         }[kind]
         digest = source.hashes()["tokenizer.safetensors"]
-        folder = data / f"{kind}-{fingerprint(clips.RULES, first_seed, size, frames, digest)}"
+        folder = data / f"{kind}-{fingerprint(clips.RULES, first_seed, size, frames, two_actors, digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,
@@ -165,6 +176,10 @@ class TransformerJob:
         for caption, seconds in zip(data.captions, data.seconds, strict=True):  # one that is too long is an error now
             _ = self.text.image_text(caption) if kind == "image" else self.text.video_text(caption, seconds)
         return data
+
+    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+        """Start from trained weights of this task."""
+        load_weights(self.transformer if self.adapter is None else self.adapter, tensors)
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
