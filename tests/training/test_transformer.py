@@ -1,6 +1,7 @@
 """The transformer jobs: mixes, everything trained, and a finetune from an image bundle into another one."""
 
 import json
+import re
 import shutil
 import signal
 
@@ -231,3 +232,31 @@ def test_a_batch_size_and_a_token_budget_exclude_each_other(debug_bundle, tmp_pa
     image.write_text('train = "all"\n' + image.read_text())
     with pytest.raises(ConfigError, match="train has no effect on the task 'image'"):
         load_recipe(image)
+
+
+@pytest.mark.parametrize("task", ["image", "interpolation", "superres"])
+def test_training_goes_on_from_the_weights_of_a_bundle(task, debug_bundle, tmp_path):
+    shutil.copytree(debug_bundle, tmp_path / "new")
+    path = debug_recipe(tmp_path, task, bundle=tmp_path / "new")
+    anew = make_job(load_recipe(path), runs=tmp_path, quiet=True).validate()
+    path.write_text(f'start = "{debug_bundle}"\n' + path.read_text())
+    job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
+    trained = Bundle(debug_bundle).weights(task)
+    part = job.upscaler if task == "superres" else job.adapter or job.transformer
+    assert all(torch.equal(value, trained[name]) for name, value in part.state_dict().items())
+    assert all(parameter.requires_grad for parameter in job.trained())
+    assert job.validate() != anew
+    with pytest.raises(BundleError, match="another architecture"):
+        job.go_on_from({"gate": torch.zeros(1)})
+
+
+def test_training_scenes_can_have_two_actors_more_often(debug_bundle, tmp_path):
+    path = debug_recipe(tmp_path, "image", bundle=debug_bundle)
+    text, found, held_back = path.read_text(), {}, []
+    for share in (None, 0.0, 1.0):
+        path.write_text(text if share is None else f"{text}\ntwo_actors = {share}")
+        job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
+        found[share] = np.mean([bool(re.search("and an? |一个.*一个", caption)) for caption in job.train.captions])
+        held_back.append(job.held_back.captions)
+    assert found[0.0] == 0.0 < found[None] < found[1.0] == 1.0
+    assert held_back[0] == held_back[1] == held_back[2]
