@@ -114,7 +114,7 @@ class ModelConfig:
     text_positions: int = 512  # position rows before those of the first frame
     positions: int = 1024  # rows of the frozen position table
     extra_positions: int = 2000  # rows of an adapter's position table (frames 2, 3, ...)
-    window: int = 10  # side of the interpolation adapter's attention windows, in tokens
+    window: int = 10  # side of the interpolation adapter's attention windows, in tokens; 0: full attention
     mlp_ratio: int = 4
     norm_eps: float = 1e-5
 
@@ -134,7 +134,7 @@ class ModelConfig:
             f"extra_positions {self.extra_positions} must hold {self.frames - 1} frames of {self.tokens}",
         )
         require(
-            self.grid[0] % self.window == 0 and self.grid[1] % self.window == 0,
+            not self.window or (self.grid[0] % self.window == 0 and self.grid[1] % self.window == 0),
             f"grid {self.grid} is no multiple of window {self.window}",
         )
 

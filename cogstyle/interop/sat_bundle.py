@@ -47,7 +47,9 @@ def role_of(checkpoint: sat.SatCheckpoint) -> str:
         raise BundleError("the checkpoint has no mixins.attention_plus: it is no CogVideo or CogView2-dsr model")
     if "mixins.attention_plus.attn_distribution.0" not in checkpoint.weights:
         return "superres"
-    return "interpolation" if checkpoint.config.get("window_size", -1) > 0 else "keyframes"
+    config = checkpoint.config
+    second = config.get("window_size", -1) > 0 or config.get("cogvideo_stage") == 2
+    return "interpolation" if second else "keyframes"
 
 
 def new_module(role: str, config: ModelConfig, superres: SuperResConfig) -> nn.Module:

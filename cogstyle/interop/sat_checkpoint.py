@@ -233,7 +233,7 @@ def model_config(
         text_span=span,
         text_positions=given.get("text_positions", text_positions),
         positions=positions,
-        window=given["window_size"] if given.get("window_size", -1) > 0 else side // 2,
+        window=max(given.get("window_size", -1), 0) or (0 if given.get("cogvideo_stage") == 2 else side // 2),
         **temporal,
     )
 
@@ -269,7 +269,7 @@ def describe(config: ModelConfig, role: str, superres: SuperResConfig) -> dict[s
     span = config.text_span
     return described | {
         "layout": [span, span + config.tokens, span + config.frames * config.tokens],
-        "window_size": config.window if role == "interpolation" else -1,
+        "window_size": (config.window if role == "interpolation" else 0) or -1,
         "additional_seqlen": config.extra_positions,
         "image_codes": config.codes,
         "text_positions": config.text_positions,

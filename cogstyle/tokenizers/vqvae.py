@@ -121,13 +121,16 @@ class VQVAE(nn.Module):
         Raises:
             LayoutError: if L is not a whole number of rows.
         """
+        return to_uint8(self.pixels(ids_BL, width=width))
+
+    def pixels(self, ids_BL: Tensor, *, width: int | None = None) -> Tensor:
+        """What `decode` rounds: float pixels [B, 3, height, width], about -1..1."""
         length = ids_BL.shape[1]
         width = width or round(length**0.5)
         if length % width:
             raise LayoutError(f"{length} tokens do not fill rows of {width}")
         vectors_BLD = F.embedding(ids_BL, self.codebook.vectors)
-        grid_BDHW = vectors_BLD.transpose(1, 2).unflatten(2, (-1, width))
-        return to_uint8(self.decoder(grid_BDHW))
+        return self.decoder(vectors_BLD.transpose(1, 2).unflatten(2, (-1, width)))
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from cogstyle.training.transformer import TASKS as SEQUENCE_TASKS
 from cogstyle.training.transformer import TransformerJob
 
 TASKS = (*SEQUENCE_TASKS, "superres")  # what trains on token shards
+TRAINED = ("adapter", "all", "decoder")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Recipe:
     seed: int = 0
     base: str | None = None  # another bundle to take the image model and tokenizers from
     start: str | None = None  # bundle whose weights for this task are gone on from; default: begin anew
-    train: str = "adapter"  # or "all": the image model beside the adapter too
+    train: str = "adapter"  # or "all": the image model too; of a tokenizer gone on from "decoder": its codes stay
     pb_relax: bool = False  # keyframes, interpolation: the order of the temporal scores that half precision survives
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     licence: str = "Apache-2.0"  # of the weights
@@ -109,9 +110,12 @@ class Recipe:
             self.frame_rate is None or self.frame_rate in FRAME_RATES,
             f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
         )
-        require(self.train in ("adapter", "all"), f"train {self.train!r} must be adapter or all")
-        require(self.start is None or self.task in TASKS, f"start has no effect on the task {self.task!r}")
-        for name in ("base", "train", "pb_relax"):
+        require(self.train in TRAINED, f"train {self.train!r} must be {' or '.join(TRAINED)}")
+        decoder = self.train == "decoder"
+        require(not decoder or self.task == "tokenizer", f'train "decoder" has no effect on the task {self.task!r}')
+        require(not decoder or self.start is not None, 'train "decoder" needs a start: the bundle that has the codes')
+        require(self.start is None or self.task != "text", f"start has no effect on the task {self.task!r}")
+        for name in ("base", "pb_relax", *(() if decoder else ("train",))):
             given = getattr(self, name) != getattr(Recipe, name)
             require(not given or self.task in FAMILIES, f"{name} has no effect on the task {self.task!r}")
         if self.mix is not None:
@@ -149,11 +153,20 @@ def load_recipe(path: Path) -> Recipe:
 
 def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
     """The training job of a recipe; encodes the data it needs under `runs`/data."""
+    job = _new_job(recipe, runs, quiet)
+    if recipe.start is not None:
+        job.go_on_from(Bundle(recipe.start).weights(recipe.task))
+    return job
+
+
+def _new_job(recipe: Recipe, runs: Path, quiet: bool) -> TokenizerJob | SuperResolutionJob | TransformerJob:
     bundle = Path(recipe.bundle)
     assert recipe.optim is not None
     if recipe.task == "tokenizer":
-        config = preset(TOKENIZERS, recipe.preset)
-        return TokenizerJob(config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle)
+        config, decoder_only = preset(TOKENIZERS, recipe.preset), recipe.train == "decoder"
+        return TokenizerJob(
+            config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle, decoder_only=decoder_only
+        )
     assert recipe.data is not None
     options: dict[str, Any] = {
         "rows": recipe.data.rows,
@@ -168,15 +181,11 @@ def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
         "quiet": quiet,
     }
     if recipe.task == "superres":
-        job: TransformerJob | SuperResolutionJob = SuperResolutionJob(**options)
-    else:
-        if recipe.task in FAMILIES:
-            options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
-            options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
-        job = TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
-    if recipe.start is not None:
-        job.go_on_from(Bundle(recipe.start).weights(recipe.task))
-    return job
+        return SuperResolutionJob(**options)
+    if recipe.task in FAMILIES:
+        options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
+        options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
+    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
 
 
 def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:

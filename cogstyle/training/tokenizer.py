@@ -12,7 +12,7 @@ from cogstyle.bundle import update_bundle
 from cogstyle.config import TokenizerConfig
 from cogstyle.data import clips, world
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
-from cogstyle.training.step import WHOLE, Share
+from cogstyle.training.step import WHOLE, Share, load_weights
 
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
 DECAY = 0.99  # of the running means that the codebook follows
@@ -72,10 +72,17 @@ def to_tensor(images_BHWC: np.ndarray) -> Tensor:
 
 
 class TokenizerJob:
-    """VQ-VAE: squared error of the pixels + commitment; the codebook follows running means."""
+    """VQ-VAE: squared error of the pixels + commitment; the codebook follows running means.
 
-    def __init__(self, config: TokenizerConfig, *, batch: int, seed: int, bundle: Path) -> None:
+    Args:
+        decoder_only: train the decoder alone: pictures keep their codes, so whatever was trained on them still fits.
+    """
+
+    def __init__(
+        self, config: TokenizerConfig, *, batch: int, seed: int, bundle: Path, decoder_only: bool = False
+    ) -> None:
         self.config, self.batch, self.seed, self.bundle = config, batch, seed, bundle
+        self.decoder_only = decoder_only
         torch.manual_seed(seed)
         self.model: VQVAE = VQVAE(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = self.model
@@ -86,8 +93,12 @@ class TokenizerJob:
         rows = [clips.keyframe_row(world.VALIDATION_SEED + n, config.image_size, CLIP) for n in range(CLIPS)]
         self.clips_BCHW = to_tensor(np.concatenate([row.frames for row in rows]))
 
+    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+        """Start from the weights of a trained tokenizer."""
+        load_weights(self.model, tensors)
+
     def trained(self) -> list[nn.Parameter]:
-        return list(self.model.parameters())
+        return list((self.model.decoder if self.decoder_only else self.model).parameters())
 
     def _pictures(self, step: int) -> np.ndarray:
         return draw_pictures(np.random.default_rng([self.seed, step]), self.batch, self.config.image_size)
@@ -97,7 +108,11 @@ class TokenizerJob:
 
     def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
         assert share is WHOLE  # the codebook follows whole batches
-        pixels_BCHW = to_float(to_tensor(self._pictures(step)))
+        pictures_BCHW = to_tensor(self._pictures(step))
+        pixels_BCHW = to_float(pictures_BCHW)
+        if self.decoder_only:
+            error = F.mse_loss(self.model.pixels(self.model.encode(pictures_BCHW)), pixels_BCHW)
+            return error, {"error": error.item()}
         features_BDHW = self.model.features(pixels_BCHW)
         flat_PD = features_BDHW.permute(0, 2, 3, 1).reshape(-1, self.config.code_width)
         codebook = self.model.codebook
@@ -145,6 +160,8 @@ class TokenizerJob:
         return torch.cat(rows, 1).permute(1, 2, 0).numpy()
 
     def export(self) -> None:
-        labels = cluster_codes(self.model.codebook.vectors, self.config.clusters)
-        files = {"tokenizer.safetensors": self.model.state_dict(), "clusters.safetensors": {"labels": labels}}
+        files = {"tokenizer.safetensors": self.model.state_dict()}
+        if not self.decoder_only:
+            labels = cluster_codes(self.model.codebook.vectors, self.config.clusters)
+            files["clusters.safetensors"] = {"labels": labels}
         update_bundle(self.bundle, files, tokenizer=self.config)

@@ -1,11 +1,14 @@
 """Training the image tokenizer: codebook rules, clusters, pictures, and what export writes."""
 
+import shutil
+
 import numpy as np
 import torch
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import TOKENIZERS
 from cogstyle.tokenizers.vqvae import Codebook
+from cogstyle.training.recipe import load_recipe, make_job, train
 from cogstyle.training.tokenizer import (
     DEAD,
     TokenizerJob,
@@ -14,6 +17,7 @@ from cogstyle.training.tokenizer import (
     to_tensor,
     update_codebook,
 )
+from tests.conftest import debug_recipe
 
 
 def test_codebook_follows_its_features_and_dead_codes_revive():
@@ -54,3 +58,18 @@ def test_gradients_reach_the_encoder_through_the_codes(tmp_path):
     shipped = Bundle(tmp_path).vqvae()
     assert (shipped.encode(job.held_back_BCHW) == ids).float().mean() > 0.99  # float16 rounding moves hardly any
     assert decoded.shape == job.held_back_BCHW.shape
+
+
+def test_the_decoder_alone_learns_and_pictures_keep_their_codes(debug_bundle, tmp_path):
+    bundle = shutil.copytree(debug_bundle, tmp_path / "bundle")
+    path = debug_recipe(tmp_path, "tokenizer", bundle=bundle, steps=12)
+    path.write_text(f'start = "{debug_bundle}"\ntrain = "decoder"\n' + path.read_text())
+    job = make_job(load_recipe(path), runs=tmp_path)
+    ids, before = job.reconstruct()
+    train(path, runs=tmp_path, quiet=True)
+    old, new = Bundle(debug_bundle), Bundle(bundle)
+    assert torch.equal(new.vqvae().encode(job.held_back_BCHW), ids)
+    truth, after = job.held_back_BCHW.float(), new.vqvae().decode(ids).float()
+    assert (after - truth).square().mean() < (before.float() - truth).square().mean()
+    same = [name for name, digest in old.hashes().items() if new.hashes()[name] == digest]
+    assert set(old.hashes()) - set(same) == {"tokenizer.safetensors"}

@@ -234,7 +234,7 @@ def test_a_batch_size_and_a_token_budget_exclude_each_other(debug_bundle, tmp_pa
         load_recipe(image)
 
 
-@pytest.mark.parametrize("task", ["image", "interpolation", "superres"])
+@pytest.mark.parametrize("task", ["tokenizer", "image", "interpolation", "superres"])
 def test_training_goes_on_from_the_weights_of_a_bundle(task, debug_bundle, tmp_path):
     shutil.copytree(debug_bundle, tmp_path / "new")
     path = debug_recipe(tmp_path, task, bundle=tmp_path / "new")
@@ -242,8 +242,7 @@ def test_training_goes_on_from_the_weights_of_a_bundle(task, debug_bundle, tmp_p
     path.write_text(f'start = "{debug_bundle}"\n' + path.read_text())
     job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
     trained = Bundle(debug_bundle).weights(task)
-    part = job.upscaler if task == "superres" else job.adapter or job.transformer
-    assert all(torch.equal(value, trained[name]) for name, value in part.state_dict().items())
+    assert all(torch.equal(value, trained[name]) for name, value in job.module.state_dict().items())
     assert all(parameter.requires_grad for parameter in job.trained())
     assert job.validate() != anew
     with pytest.raises(BundleError, match="another architecture"):
