@@ -22,7 +22,7 @@ import itertools
 from cogstyle.adapter import adapter_from_image
 from cogstyle.config import ModelConfig, SamplingConfig
 from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
-from cogstyle.model.linear import PackedLinear, pack
+from cogstyle.model.linear import PackedLinear, pack, packs
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import decode, finish, sampler
@@ -63,20 +63,18 @@ def random_models(config: ModelConfig) -> Models:
 
 def converted(models: Models, path: str) -> Models:
     """The same weights for one path."""
-    if path == "float32":
-        return models
     config, out = models[0].config, []
+    dtype = torch.bfloat16 if path == "bfloat16" else torch.float32
     for module in models:
         with torch.device("meta"):
             window = module.window if isinstance(module, TemporalAdapter) else 0
             new = Transformer(config) if isinstance(module, Transformer) else TemporalAdapter(config, window=window)
         tensors = dict(module.state_dict())
-        if path != "bfloat16":
+        if packs(path):
             pack(new, tensors, kind=path)
-        dtype = torch.bfloat16 if path == "bfloat16" else torch.float32
         new.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
         out.append(new.requires_grad_(False))
-    if path != "bfloat16":
+    if packs(path):
         out[0].head = PackedLinear(models[0].embed.weight[: config.codes], None, kind=path)
     return out[0], out[1], out[2]  # type: ignore[return-value]
 

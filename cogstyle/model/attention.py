@@ -110,7 +110,7 @@ class Reading:
     rows: slice | Tensor
     start: int
     stop: int
-    bias: Tensor | None = None  # added to their scores, broadcasts to [B, N, rows, stop - start]
+    bias: Tensor | None = None  # added to their scores, broadcasts to [B * N, rows, stop - start]
 
 
 @dataclass(frozen=True)
@@ -118,25 +118,29 @@ class StepChannel:
     """A few new places, each written to its slot of the memory and then reading what it may see."""
 
     memory: KeyValues
-    slots: slice | Tensor  # where the new keys and values go
+    slots_P: Tensor  # where the new keys and values go
     readings: list[Reading]
 
     def __call__(self, layer: int, q_BTNH: Tensor, k_BTNH: Tensor, v_BTNH: Tensor) -> Tensor:
-        self.memory.write(layer, self.slots, k_BTNH.transpose(1, 2), v_BTNH.transpose(1, 2))
-        q_BNTH = q_BTNH.transpose(1, 2) * q_BTNH.shape[-1] ** -0.5
+        self.memory.write(layer, self.slots_P, k_BTNH.transpose(1, 2), v_BTNH.transpose(1, 2))
+        batch, places, heads, width = q_BTNH.shape
+        q_XTH = q_BTNH.transpose(1, 2).reshape(batch * heads, places, width)  # X: heads of all samples
         if len(self.readings) == 1:
-            return self._read(layer, q_BNTH, self.readings[0]).transpose(1, 2)
-        context_BTNH = torch.empty_like(q_BTNH)
-        for reading in self.readings:
-            context_BTNH[:, reading.rows] = self._read(layer, q_BNTH[:, :, reading.rows], reading).transpose(1, 2)
-        return context_BTNH
+            context_XTH = self._read(layer, q_XTH, self.readings[0])
+        else:
+            context_XTH = torch.empty_like(q_XTH)
+            for reading in self.readings:
+                context_XTH[:, reading.rows] = self._read(layer, q_XTH[:, reading.rows], reading)
+        return context_XTH.view(batch, heads, places, width).transpose(1, 2)
 
-    def _read(self, layer: int, q_BNQH: Tensor, reading: Reading) -> Tensor:
-        keys_BNHK, values_BNHK = self.memory.read(layer, reading.start, reading.stop)
-        scores_BNQK = q_BNQH @ keys_BNHK
-        if reading.bias is not None:
-            scores_BNQK += reading.bias
-        return scores_BNQK.softmax(-1) @ values_BNHK.transpose(-1, -2)
+    def _read(self, layer: int, q_XQH: Tensor, reading: Reading) -> Tensor:
+        keys_XHK, values_XKH = self.memory.read(layer, reading.start, reading.stop)
+        scale, bias = q_XQH.shape[-1] ** -0.5, reading.bias
+        if bias is None:
+            scores_XQK = torch.baddbmm(q_XQH.new_empty(()), q_XQH, keys_XHK, beta=0, alpha=scale)
+        else:
+            scores_XQK = torch.baddbmm(bias.to(q_XQH.dtype), q_XQH, keys_XHK, alpha=scale)
+        return torch.bmm(scores_XQK.softmax(-1), values_XKH)
 
 
 def spatial_blocks(
