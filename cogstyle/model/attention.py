@@ -1,10 +1,9 @@
-"""Attention of one channel over a whole sequence (training and prefill) or at a few places (sampling).
+"""Attention of one channel over a whole sequence: training and prefill. Steps of sampling have theirs in `step.py`.
 
 A channel is called as ``channel(layer, q_BTNH, k_BTNH, v_BTNH) -> context_BTNH``. Text rows come first.
 Which keys a row sees is prepared once a forward pass, not once a layer.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -101,46 +100,6 @@ class BlockChannel:
         context = context.unflatten(0, (-1, self.groups)).transpose(1, 2).flatten(2, 3)
         rows.append(context if self.back_P is None else context.index_select(2, self.back_P))
         return torch.cat(rows, 2).transpose(1, 2)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Some of the new places (`rows`), which all read the slots from `start` to `stop`."""
-
-    rows: slice | Tensor
-    start: int
-    stop: int
-    bias: Tensor | None = None  # added to their scores, broadcasts to [B * N, rows, stop - start]
-
-
-@dataclass(frozen=True)
-class StepChannel:
-    """A few new places, each written to its slot of the memory and then reading what it may see."""
-
-    memory: KeyValues
-    slots_P: Tensor  # where the new keys and values go
-    readings: list[Reading]
-
-    def __call__(self, layer: int, q_BTNH: Tensor, k_BTNH: Tensor, v_BTNH: Tensor) -> Tensor:
-        self.memory.write(layer, self.slots_P, k_BTNH.transpose(1, 2), v_BTNH.transpose(1, 2))
-        batch, places, heads, width = q_BTNH.shape
-        q_XTH = q_BTNH.transpose(1, 2).reshape(batch * heads, places, width)  # X: heads of all samples
-        if len(self.readings) == 1:
-            context_XTH = self._read(layer, q_XTH, self.readings[0])
-        else:
-            context_XTH = torch.empty_like(q_XTH)
-            for reading in self.readings:
-                context_XTH[:, reading.rows] = self._read(layer, q_XTH[:, reading.rows], reading)
-        return context_XTH.view(batch, heads, places, width).transpose(1, 2)
-
-    def _read(self, layer: int, q_XQH: Tensor, reading: Reading) -> Tensor:
-        keys_XHK, values_XKH = self.memory.read(layer, reading.start, reading.stop)
-        scale, bias = q_XQH.shape[-1] ** -0.5, reading.bias
-        if bias is None:
-            scores_XQK = torch.baddbmm(q_XQH.new_empty(()), q_XQH, keys_XHK, beta=0, alpha=scale)
-        else:
-            scores_XQK = torch.baddbmm(bias.to(q_XQH.dtype), q_XQH, keys_XHK, alpha=scale)
-        return torch.bmm(scores_XQK.softmax(-1), values_XKH)
 
 
 def spatial_blocks(

@@ -38,7 +38,3 @@ class KeyValues:
         """Put the first P image places where their runs want them."""
         runs = self.runs[layer]
         self.write(layer, runs.slots_P[: k_BNPH.shape[2]].to(k_BNPH.device), k_BNPH, v_BNPH)
-
-    def read(self, layer: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Keys [B * N, H, K] and values [B * N, K, H] of a stretch of K slots."""
-        return self.keys[layer][:, :, start:stop], self.values[layer][:, start:stop]

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cogstyle.config import ModelConfig, SamplingConfig
-from cogstyle.layout import FrameLayout, Window, spatial_runs, temporal_runs
-from cogstyle.model.attention import Channel, text_bias
+from cogstyle.layout import FrameLayout, spatial_runs, temporal_runs
+from cogstyle.model.attention import text_bias
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.step import Stack
 from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.logits import guide, sample
@@ -144,17 +145,15 @@ def decode(
         released=released,
     )
     room = text_room(texts_RS != config.pad, bias, config.heads, plan.longest)
-    positions_PD = model.embed_positions(plan.positions_P, adapter)
+    stack, positions_PD = Stack(model, adapter), model.embed_positions(plan.positions_P, adapter)
 
     def logits(first: int, last: int) -> Tensor:
         """Of the places `first` up to `last` in the plan's order, their inputs taken from `tokens_BP`."""
         inputs_BP = tokens_BP[:, plan.before_P[first:last]]
         inputs_BP = inputs_BP.masked_fill(plan.opens_P[first:last], config.start_of_image)
         x_RPD = model.embed(inputs_BP.repeat(copies, 1)) + positions_PD[first:last]
-        channels: dict[Window | None, Channel] = {
-            window: order.channel(temporal, first, last, room) for window, order in plan.temporal.items()
-        }
-        h_RPD = model.run(x_RPD, 0, plan.spatial.channel(spatial, first, last, room), channels, adapter)
+        channels = {window: order.channel(temporal, first, last, room) for window, order in plan.temporal.items()}
+        h_RPD = stack(x_RPD, plan.spatial.channel(spatial, first, last, room), channels)
         logits_RPV = model.logits(h_RPD).float()
         if not guided:
             return logits_RPV

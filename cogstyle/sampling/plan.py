@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cogstyle.layout import FrameLayout, Runs, Window, spatial_runs, temporal_runs
-from cogstyle.model.attention import Reading, StepChannel, hidden
+from cogstyle.model.attention import hidden
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.step import Reading, StepChannel
 from cogstyle.sampling.schedule import Schedule, quickest
 
 
