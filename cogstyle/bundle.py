@@ -46,12 +46,12 @@ SHELVES = (
 
 
 class _Unset(TorchFunctionMode):
-    """Modules made inside get no starting values, which on "meta" cost a second of imports."""
+    """Modules made inside get no starting values: what draws them on "meta" is a second's worth of imports."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return func(*args, **(kwargs or {}))
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 class Bundle:
