@@ -53,4 +53,4 @@ def test_sampling(capsys, tmp_path):
 def test_precision(debug_bundle, capsys):
     found = runpy.run_path(str(BENCHMARKS / "precision.py"))["main"]([str(debug_bundle), "--count", "1"])
     errors = {kind: figures["rms error of logits"] for kind, figures in found.items()}
-    assert errors["float32"] == 0 < errors["float16"] < errors["int8"]
+    assert errors["float32"] == 0 <= errors["float16"] < errors["int8"]  # the file holds float16: the sums may be equal
