@@ -1,6 +1,7 @@
 """Decode steps and whole clips at a size that one core feels: medians, beside the naive loop, and against the bus.
 
 python benchmarks/sampling.py                          # 12 layers, width 512, 20 x 20 tokens, random weights
+python benchmarks/sampling.py --only guided prefill --paths int8     # a part of it
 python benchmarks/sampling.py --layers 2 --width 64 --steps 3 --quick     # to see it run
 """
 
@@ -22,7 +23,7 @@ import itertools
 from cogstyle.adapter import adapter_from_image
 from cogstyle.config import ModelConfig, SamplingConfig
 from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
-from cogstyle.model.linear import PackedLinear, pack
+from cogstyle.model.linear import PackedLinear, pack, packs
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import decode, finish, sampler
@@ -63,20 +64,18 @@ def random_models(config: ModelConfig) -> Models:
 
 def converted(models: Models, path: str) -> Models:
     """The same weights for one path."""
-    if path == "float32":
-        return models
     config, out = models[0].config, []
+    dtype = torch.bfloat16 if path == "bfloat16" else torch.float32
     for module in models:
         with torch.device("meta"):
             window = module.window if isinstance(module, TemporalAdapter) else 0
             new = Transformer(config) if isinstance(module, Transformer) else TemporalAdapter(config, window=window)
         tensors = dict(module.state_dict())
-        if path != "bfloat16":
+        if packs(path):
             pack(new, tensors, kind=path)
-        dtype = torch.bfloat16 if path == "bfloat16" else torch.float32
         new.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
         out.append(new.requires_grad_(False))
-    if path != "bfloat16":
+    if packs(path):
         out[0].head = PackedLinear(models[0].embed.weight[: config.codes], None, kind=path)
     return out[0], out[1], out[2]  # type: ignore[return-value]
 
@@ -88,10 +87,15 @@ def bus() -> float:
     return big.numel() * 4 / statistics.median(times) / 1e9
 
 
+def clock() -> float:
+    """Seconds: with one thread of this process, so that other work disturbs less; with several of the wall."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = clock()
     call()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def ids(config: ModelConfig, rows: int, length: int) -> Tensor:
@@ -101,13 +105,13 @@ def ids(config: ModelConfig, rows: int, length: int) -> Tensor:
 def step_ms(models: Models, layout: FrameLayout, *, guided: bool, batch: int, steps: int, windowed: bool) -> float:
     """Median of a step behind the known frames of `layout`, one place a step."""
     model, adapter = models[0], models[2 if windowed else 1]
-    config, clock = model.config, []
+    config, times = model.config, []
     schedule = Schedule(sequential(layout).steps[: steps + 2], layout.tokens)
     draw = sampler(OPTIONS, [(0, n) for n in range(batch)], layout, None)
 
     def pick(logits: Tensor, places: Tensor) -> Tensor:
         drawn = draw(logits, places)
-        clock.append(time.perf_counter())
+        times.append(clock())
         return drawn
 
     guides = torch.cat([torch.full((batch, TEXT - GUIDE), config.pad), ids(config, batch, GUIDE)], 1)
@@ -115,12 +119,12 @@ def step_ms(models: Models, layout: FrameLayout, *, guided: bool, batch: int, st
     given = {"guides_BS": guides, "guidance": 3.0} if guided else {}
     plan = Plan(layout, schedule, tuple(adapter.windows))
     finish(decode(model, ids(config, batch, TEXT), tokens, layout, pick, adapter=adapter, plan=plan, **given))
-    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(clock[1:]))
+    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 
 def naive_ms(models: Models, layout: FrameLayout, *, guided: bool, steps: int, windowed: bool) -> float:
     """The same by the naive loop, one sample."""
-    model, adapter, clock = models[0], models[2 if windowed else 1], []
+    model, adapter, times = models[0], models[2 if windowed else 1], []
     texts = ids(model.config, 1, TEXT).tolist() + (ids(model.config, 1, GUIDE).tolist() if guided else [])
     tokens = torch.randint(model.config.codes, (layout.frames, layout.tokens), generator=torch.manual_seed(2))
     pick = sampler(OPTIONS, [(0, 0)], layout, None)
@@ -129,9 +133,9 @@ def naive_ms(models: Models, layout: FrameLayout, *, guided: bool, steps: int, w
         adapter=adapter,
         guidance=3.0 if guided else 1.0,
         steps=steps + 2,
-        clock=lambda: clock.append(time.perf_counter()),
+        clock=lambda: times.append(clock()),
     )
-    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(clock[1:]))
+    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 
 def step_bytes(models: Models, layout: FrameLayout, *, rows: int, itemsize: int) -> int:
@@ -155,11 +159,11 @@ def clip_seconds(models: Models, ahead: int) -> dict[str, float]:
         plan = plan_for(layout, windows, ahead=ahead)
         return finish(decode(model, text.expand(rows, -1), tokens, layout, pick, adapter=adapter, plan=plan, **given))
 
-    began = time.perf_counter()
+    began = clock()
     first = fill(torch.zeros(1, 1, config.tokens, dtype=torch.long), image_layout(config, TEXT), None, 1.0)
-    seconds["first frame"], began = time.perf_counter() - began, time.perf_counter()
+    seconds["first frame"], began = clock() - began, clock()
     frames = fill(torch.cat([first, first.new_zeros(1, 4, config.tokens)], 1), keyframe_layout(config, TEXT), key, 3.0)
-    seconds["keyframes"], began = time.perf_counter() - began, time.perf_counter()
+    seconds["keyframes"], began = clock() - began, clock()
     for level in (1, 2, 3):
         known = frames[0].unfold(0, 3, 2).transpose(1, 2)  # groups of three known frames
         blank = known.new_zeros(len(known), 2, config.tokens)
@@ -167,7 +171,7 @@ def clip_seconds(models: Models, ahead: int) -> dict[str, float]:
         longer = frames.new_zeros(1, 2 * frames.shape[1] - 1, config.tokens)
         longer[:, ::2], longer[:, 1::2] = frames, group[:, 3:].flatten(0, 1)
         frames = longer
-        seconds[f"level {level}"], began = time.perf_counter() - began, time.perf_counter()
+        seconds[f"level {level}"], began = clock() - began, clock()
     seconds["whole clip"] = sum(seconds.values())
     return seconds
 
@@ -178,7 +182,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS))
-    parser.add_argument("--quick", action="store_true", help="no whole clips")
+    parser.add_argument("--quick", action="store_true", help="no prefill and no whole clips")
+    parser.add_argument("--only", nargs="+", default=[""], help="measure only what has one of these in its name")
     parser.add_argument("--json", type=Path, help="write every figure with its unit")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
@@ -194,34 +199,42 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         ("interpolation step", groups, False, True),
     )
 
+    def wanted(name: str) -> bool:
+        return any(part in name for part in arguments.only)
+
     def note(name: str, value: float) -> None:
         found[name] = round(value, 2)
         print(f"{name:<64}{value:10.2f}", flush=True)
 
     note("bus GB/s", found["bus GB/s"])
     for name, layout, guided, windowed in kinds:
-        note(f"naive: {name}, ms", naive_ms(plain, layout, guided=guided, steps=steps, windowed=windowed))
+        if wanted(f"naive: {name}"):
+            note(f"naive: {name}, ms", naive_ms(plain, layout, guided=guided, steps=steps, windowed=windowed))
     for path in arguments.paths:
         models = converted(plain, path)
         itemsize = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}[path]
         for name, layout, guided, windowed in kinds:
             for batch in (1, 4, 8) if windowed else (1,):
                 label = f"{path}: {name}" + (f", batch {batch}" if windowed else "")
+                if not wanted(label):
+                    continue
                 ms = step_ms(models, layout, guided=guided, batch=batch, steps=steps, windowed=windowed)
                 note(f"{label}, ms", ms)
-                if batch == 1:
+                if batch == 1 and f"naive: {name}, ms" in found:
                     note(f"{label}, times the naive loop", found[f"naive: {name}, ms"] / ms)
                 if not windowed:
                     read = step_bytes(models, layout, rows=1 + guided, itemsize=itemsize)
                     note(f"{label}, % of the bus", 100 * read / ms / 1e6 / found["bus GB/s"])
         for known in () if arguments.quick else (1, 3):
+            if not wanted(f"{path}: prefill of {known} frames"):
+                continue
             layout = keyframe_layout(config, TEXT, known=known)
             tokens = torch.zeros(1, known, config.tokens, dtype=torch.long)
             times = [timed(lambda: prefill(models, tokens, layout.first(known))) for _ in range(3)]  # noqa: B023
             note(f"{path}: prefill of {known} frames, ms", 1e3 * statistics.median(times))
-        if not arguments.quick and path in ("float32", "int8"):
+        if not arguments.quick and path in ("float32", "int8") and wanted(f"{path}: clip"):
             for part, seconds in clip_seconds(models, ahead=1).items():
-                note(f"{path}: {part}, s", seconds)
+                note(f"{path}: clip, {part}, s", seconds)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1))
     return found

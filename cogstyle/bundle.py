@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from cogstyle.config import (
     HierarchicalConfig,
@@ -44,13 +45,22 @@ SHELVES = (
 )
 
 
+class _Unset(TorchFunctionMode):
+    """Modules made inside get no starting values: what draws them on "meta" is a second's worth of imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
 class Bundle:
     """A folder of weights, read piece by piece as it is asked for.
 
     Args:
         name: a folder, or the name of a shipped bundle.
         dtype: of the transformer's weights once loaded; the image tokenizer is always float32.
-        packed: "int8" or "float16" packs the transformer's matrices so for the CPU (`PackedLinear`).
+        packed: one of `PACKED` packs the transformer's matrices so for the CPU (`PackedLinear`).
 
     Raises:
         BundleError: if there is no such bundle or its manifest is damaged.
@@ -131,7 +141,7 @@ class Bundle:
     def vqvae(self) -> ImageTokenizer:
         """The image tokenizer."""
         config = self.tokenizer_config
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             model = KINDS[config.kind][1](config)
         self._load(model, "tokenizer.safetensors", torch.float32)
         return model.to(memory_format=torch.channels_last)
@@ -142,7 +152,7 @@ class Bundle:
 
     def image_model(self) -> Transformer:
         """The frozen text-to-image transformer."""
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             model = Transformer(self.model_config)
         self._load(model, "image.safetensors", self.dtype)
         if self.packed is not None:
@@ -156,7 +166,7 @@ class Bundle:
             BundleError: if it was trained on another image model.
         """
         config = self.model_config
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             adapter = TemporalAdapter(config, window=config.window if stage == "interpolation" else 0)
         self._load_beside(adapter, stage)
         return adapter
@@ -168,7 +178,7 @@ class Bundle:
             BundleError: if it was trained on another image model.
         """
         config = self.superres_config
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             upscaler = SuperResolution(self.model_config, factor=config.factor, coarse_offset=config.coarse_offset)
         self._load_beside(upscaler, "superres")
         return upscaler

@@ -43,12 +43,14 @@ def test_sampling(capsys, tmp_path):
     main = runpy.run_path(str(BENCHMARKS / "sampling.py"))["main"]
     found = main([*sizes, "--paths", "float32", "int8", "--json", str(tmp_path / "found.json")])
     assert found == json.loads((tmp_path / "found.json").read_text()) and all(value > 0 for value in found.values())
-    assert {"naive: interpolation step, ms", "int8: whole clip, s", "float32: keyframe step, guided, start, ms"} <= set(
-        found
-    )
+    assert {
+        "naive: interpolation step, ms",
+        "int8: clip, whole clip, s",
+        "float32: keyframe step, guided, start, ms",
+    } <= set(found)
 
 
 def test_precision(debug_bundle, capsys):
     found = runpy.run_path(str(BENCHMARKS / "precision.py"))["main"]([str(debug_bundle), "--count", "1"])
     errors = {kind: figures["rms error of logits"] for kind, figures in found.items()}
-    assert errors["float32"] == 0 < errors["float16"] < errors["int8"]
+    assert errors["float32"] == 0 <= errors["float16"] < errors["int8"]  # the file holds float16: the sums may be equal

@@ -1,6 +1,8 @@
 """Bundles: written whole, verified when read, adapters bound to their base."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -22,6 +24,14 @@ def test_everything_loads_and_is_frozen(debug_bundle):
         assert not any(p.requires_grad for p in module.parameters()) and not module.training
     assert bundle.adapter("interpolation").window == bundle.model_config.window
     assert bundle.cluster_labels().shape == (bundle.model_config.codes,)
+
+
+def test_loading_takes_no_compiler(debug_bundle):
+    """Starting values that are never used would import torch's compiler, a second at every start."""
+    code = "import sys; from cogstyle.bundle import Bundle; b = Bundle(sys.argv[1], packed='float32'); "
+    code += "b.vqvae(), b.image_model(), b.adapter('keyframes'); print({'torch._dynamo', 'sympy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, str(debug_bundle)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_damaged_file_is_refused(copy):

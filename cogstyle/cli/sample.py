@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
     pipe = load(arguments.adapter, device=own_device(arguments.device), dtype=arguments.dtype)
     if pipe.device.type == "cpu":
-        torch.set_num_threads(choose_threads(pipe.bundle.model_config, packed=pipe.bundle.packed is not None))
+        torch.set_num_threads(choose_threads(pipe.bundle.model_config, packed=pipe.bundle.packed))
     if "prompts" in given:
         return run_file(pipe, arguments)
     if rank_and_world()[0] == 0:  # one video is the work of one process

@@ -1,10 +1,9 @@
-"""Attention of one channel over a whole sequence (training and prefill) or at a few places (sampling).
+"""Attention of one channel over a whole sequence: training and prefill. Steps of sampling have theirs in `step.py`.
 
 A channel is called as ``channel(layer, q_BTNH, k_BTNH, v_BTNH) -> context_BTNH``. Text rows come first.
 Which keys a row sees is prepared once a forward pass, not once a layer.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -101,42 +100,6 @@ class BlockChannel:
         context = context.unflatten(0, (-1, self.groups)).transpose(1, 2).flatten(2, 3)
         rows.append(context if self.back_P is None else context.index_select(2, self.back_P))
         return torch.cat(rows, 2).transpose(1, 2)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Some of the new places (`rows`), which all read the slots from `start` to `stop`."""
-
-    rows: slice | Tensor
-    start: int
-    stop: int
-    bias: Tensor | None = None  # added to their scores, broadcasts to [B, N, rows, stop - start]
-
-
-@dataclass(frozen=True)
-class StepChannel:
-    """A few new places, each written to its slot of the memory and then reading what it may see."""
-
-    memory: KeyValues
-    slots: slice | Tensor  # where the new keys and values go
-    readings: list[Reading]
-
-    def __call__(self, layer: int, q_BTNH: Tensor, k_BTNH: Tensor, v_BTNH: Tensor) -> Tensor:
-        self.memory.write(layer, self.slots, k_BTNH.transpose(1, 2), v_BTNH.transpose(1, 2))
-        q_BNTH = q_BTNH.transpose(1, 2) * q_BTNH.shape[-1] ** -0.5
-        if len(self.readings) == 1:
-            return self._read(layer, q_BNTH, self.readings[0]).transpose(1, 2)
-        context_BTNH = torch.empty_like(q_BTNH)
-        for reading in self.readings:
-            context_BTNH[:, reading.rows] = self._read(layer, q_BNTH[:, :, reading.rows], reading).transpose(1, 2)
-        return context_BTNH
-
-    def _read(self, layer: int, q_BNQH: Tensor, reading: Reading) -> Tensor:
-        keys_BNHK, values_BNHK = self.memory.read(layer, reading.start, reading.stop)
-        scores_BNQK = q_BNQH @ keys_BNHK
-        if reading.bias is not None:
-            scores_BNQK += reading.bias
-        return scores_BNQK.softmax(-1) @ values_BNHK.transpose(-1, -2)
 
 
 def spatial_blocks(

@@ -1,7 +1,7 @@
 """Linear layers for sampling, where a handful of rows meets every weight: what counts is how fast weights are read.
 
-`Linear` is nn.Linear with the product turned round for few rows, which a CPU computes faster. `PackedLinear` keeps
-its weights in 8 or 16 bits, packed for the CPU by PyTorch's own kernels; rows stay float32.
+`PackedLinear` keeps its weights packed for the CPU by PyTorch's own kernels: in 16 or 32 bits for oneDNN, or in 8 or
+16 bits, with float32 rows, for FBGEMM.
 """
 
 import warnings
@@ -12,32 +12,25 @@ from torch import Tensor, nn
 
 from cogstyle.config import require
 
-FEW = 8  # rows up to which weight @ rows beats rows @ weight
 STEPS = 63  # an 8-bit row runs from -63 to 63: AVX2 adds two products in 16 bits, which full 8 bits overflow
-PACKED = ("int8", "float16")
+ONEDNN = ("float32", "bfloat16")
+PACKED = (*ONEDNN, "float16", "int8")
+ROWS = 16  # oneDNN packs for about so many rows; what it then chooses is as quick for 1 row as for 400
 
 
-class Linear(nn.Linear):
-    """nn.Linear, faster for 2 to 8 rows on a CPU; its weight may be shared or trained as ever."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.numel() // self.in_features
-        if x.is_cuda or not 1 < rows <= FEW or torch.is_grad_enabled():
-            return super().forward(x)
-        return skinny(x, self.weight, self.bias)
-
-
-def skinny(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias, written as (weight @ x.T + bias).T."""
-    flat_DR = x.reshape(-1, x.shape[-1]).t()
-    y_OR = weight @ flat_DR if bias is None else torch.addmm(bias[:, None], weight, flat_DR)
-    return y_OR.t().contiguous().view(*x.shape[:-1], -1)
+def packs(kind: str) -> bool:
+    """Whether this build of PyTorch has packed kernels for weights of a kind, and this CPU what they need."""
+    if kind in ONEDNN:
+        there = torch.backends.mkldnn.is_available()
+        return there and (kind == "float32" or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.quantized.engine != "none"
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with packed weights, [out, in] in 8 bits (one scale an output) or float16.
+    """A linear layer with packed weights, [out, in] in 8 bits (one scale an output), bfloat16, float16 or float32.
 
     8 bits: a row is scaled by its own largest value, so what a row gives does not depend on the others.
+    Rows are float32, or bfloat16 where weights are.
 
     Raises:
         ConfigError: if this build of PyTorch has no packed kernels.
@@ -46,11 +39,14 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, *, kind: str) -> None:
         super().__init__()
         require(kind in PACKED, f"kind {kind!r} must be one of {', '.join(PACKED)}")
-        engine = torch.backends.quantized.engine
-        require(engine != "none", f"{kind} weights need PyTorch's quantized kernels, which this build lacks")
+        require(packs(kind), f"{kind} weights need packed kernels, which this build of PyTorch or this CPU lacks")
         self.kind, self.shape = kind, tuple(weight.shape)
-        self.bias = None if bias is None else bias.float()
-        weight = weight.float()
+        dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
+        self.bias = None if bias is None else bias.to(dtype)
+        weight = weight.to(dtype)
+        if kind in ONEDNN:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
+            return
         if kind == "float16":
             self.packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
             return
@@ -63,27 +59,36 @@ class PackedLinear(nn.Module):
         self.packed = torch.ops.quantized.linear_prepack(quantized, None)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kind in ONEDNN:
+            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
         ops = torch.ops.quantized
         if self.kind == "float16":
             y = ops.linear_dynamic_fp16(x, self.packed)
             return y if self.bias is None else y + self.bias
-        largest = torch.linalg.vector_norm(x, float("inf"), -1, keepdim=True).clamp(min=1e-12)
+        largest = x.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
         y = ops.linear_with_input_q_dq_qweight_dq_output_fp32(x / largest, 1 / STEPS, STEPS + 1, self.packed)
         return y * largest if self.bias is None else torch.addcmul(self.bias, y, largest)
 
 
-def head(h: Tensor, weight: Tensor) -> Tensor:
-    """h @ weight.T, quick for few rows on a CPU."""
-    few = not h.is_cuda and 1 < h.numel() // h.shape[-1] <= FEW and not torch.is_grad_enabled()
-    return skinny(h, weight) if few else F.linear(h, weight)
+def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
+    """gelu(layer(x)) as tanh approximates it; one kernel where oneDNN holds the weights."""
+    if isinstance(layer, PackedLinear) and layer.kind in ONEDNN:
+        return torch.ops.mkldnn._linear_pointwise(x, layer.packed, layer.bias, "gelu", [], "tanh")
+    return F.gelu(layer(x), approximate="tanh")
 
 
 def pack(module: nn.Module, tensors: dict[str, Tensor], *, kind: str, prefix: str = "") -> None:
-    """Put a PackedLinear in the place of every linear layer, its weights taken out of `tensors`."""
+    """Put a PackedLinear in the place of every linear layer, its weights taken out of `tensors`.
+
+    Raises:
+        KeyError, RuntimeError: if a weight is missing or has another shape.
+    """
     for name, child in module.named_children():
         path = f"{prefix}{name}"
         if isinstance(child, nn.Linear):
             weight, bias = tensors.pop(f"{path}.weight"), tensors.pop(f"{path}.bias", None)
+            if weight.shape != child.weight.shape or (bias is None) != (child.bias is None):
+                raise RuntimeError(f"{path} is {tuple(weight.shape)}, must be {tuple(child.weight.shape)}")
             setattr(module, name, PackedLinear(weight, bias, kind=kind))
         else:
             pack(child, tensors, kind=kind, prefix=f"{path}.")

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from cogstyle.config import ModelConfig, require
 from cogstyle.layout import Window
 from cogstyle.model.attention import Channel
-from cogstyle.model.linear import Linear
 
 Projection = Callable[[int, int], nn.Module]  # (features in, features out) -> a projection with bias
 
@@ -24,7 +23,7 @@ class TemporalAttention(nn.Module):
             gives each rank the queries, keys and values of its heads, and one that sums over the ranks.
     """
 
-    def __init__(self, width: int, heads: int, *, column: Projection = Linear, row: Projection = Linear) -> None:
+    def __init__(self, width: int, heads: int, *, column: Projection = nn.Linear, row: Projection = nn.Linear) -> None:
         super().__init__()
         self.head_width = width // heads
         self.qkv = column(width, 3 * width)
@@ -33,10 +32,10 @@ class TemporalAttention(nn.Module):
 
     def forward(self, layer: int, h_BTD: Tensor, spatial_BTD: Tensor, channel: Channel, text: int) -> Tensor:
         """Mix into `spatial_BTD`, the output of the frozen channel: text rows pass, image rows are gated."""
-        q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).unflatten(-1, (3, -1, self.head_width)).unbind(2)
-        temporal_BPD = self.dense(channel(layer, q_BTNH[:, text:], k_BTNH, v_BTNH).flatten(2))
-        gate = self.gate.sigmoid()
-        mixed_BPD = gate * spatial_BTD[:, text:] + (1.0 - gate) * temporal_BPD
+        q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).view(*h_BTD.shape[:2], 3, -1, self.head_width).unbind(2)
+        q_BPNH, spatial_BPD = (q_BTNH[:, text:], spatial_BTD[:, text:]) if text else (q_BTNH, spatial_BTD)
+        temporal_BPD = self.dense(channel(layer, q_BPNH, k_BTNH, v_BTNH).flatten(2))
+        mixed_BPD = torch.addcmul(temporal_BPD, self.gate.sigmoid(), spatial_BPD - temporal_BPD)
         return torch.cat([spatial_BTD[:, :text], mixed_BPD], 1) if text else mixed_BPD
 
 

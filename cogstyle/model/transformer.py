@@ -17,7 +17,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
-from cogstyle.model.linear import Linear, head
+from cogstyle.model.linear import linear_gelu
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 from cogstyle.shapes import expect_shape
 
@@ -30,10 +30,10 @@ class Block(nn.Module):
         width, inner = config.width, config.mlp_ratio * config.width
         self.heads = config.heads
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(width, config.norm_eps) for _ in range(4))
-        self.qkv = Linear(width, 3 * width)
-        self.dense = Linear(width, width)
-        self.up = Linear(width, inner)
-        self.down = Linear(inner, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.dense = nn.Linear(width, width)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
 
     def forward(
         self,
@@ -45,7 +45,7 @@ class Block(nn.Module):
         adapter: TemporalAttention | None = None,
     ) -> Tensor:
         h_BTD = self.norm1(x_BTD)
-        q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).view(*x_BTD.shape[:2], 3, self.heads, -1).unbind(2)
         a_BTD = self.dense(spatial(layer, q_BTNH, k_BTNH, v_BTNH).flatten(2))
         if adapter is not None and temporal is not None:
             a_BTD = adapter(layer, h_BTD, a_BTD, temporal, text)
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
     def mlp(self, x_BTD: Tensor) -> Tensor:
         """The second half of the block, its residual included."""
-        return x_BTD + self.norm4(self.down(F.gelu(self.up(self.norm2(x_BTD)), approximate="tanh")))
+        return x_BTD + self.norm4(self.down(linear_gelu(self.up, self.norm2(x_BTD))))
 
 
 def shifted(tokens_BFL: Tensor, start_of_image: int) -> Tensor:
@@ -88,14 +88,18 @@ class Transformer(nn.Module):
         positions_BS = (valid_BS.cumsum(1) - 1).clamp(min=0)
         return self.embed(text_BS) + self.positions(positions_BS)
 
-    def embed_image(self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
-        """Input ids at image positions (time * L + raster) -> [B, P, D]."""
+    def embed_positions(self, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
+        """Image positions (time * L + raster) -> [P, D], what is added to the embedded inputs."""
         length, table = self.config.tokens, self.positions.weight[self.config.text_positions :]
         first_PD = F.embedding(positions_P.clamp(max=length - 1), table)
         if adapter is None:
-            return self.embed(inputs_BP) + first_PD
+            return first_PD
         later_PD = adapter.positions((positions_P - length).clamp(min=0))
-        return self.embed(inputs_BP) + torch.where((positions_P < length)[:, None], first_PD, later_PD)
+        return torch.where((positions_P < length)[:, None], first_PD, later_PD)
+
+    def embed_image(self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
+        """Input ids at image positions -> [B, P, D]."""
+        return self.embed(inputs_BP) + self.embed_positions(positions_P, adapter)
 
     def check_positions(self, layout: FrameLayout, adapter: TemporalAdapter | None) -> None:
         """Whether the tables have a row for every place.
@@ -124,7 +128,7 @@ class Transformer(nn.Module):
 
     def logits(self, h_BTD: Tensor) -> Tensor:
         """Hidden states [..., D] -> logits [..., V] over the image ids (the tied embedding's first rows)."""
-        return head(h_BTD, self.embed.weight[: self.config.codes]) if self.head is None else self.head(h_BTD)
+        return F.linear(h_BTD, self.embed.weight[: self.config.codes]) if self.head is None else self.head(h_BTD)
 
     def shift(self, tokens_BFL: Tensor) -> Tensor:
         """`shifted` with this model's <start_of_image>."""

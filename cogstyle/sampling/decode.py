@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cogstyle.config import ModelConfig, SamplingConfig
-from cogstyle.layout import FrameLayout, Window, spatial_runs, temporal_runs
-from cogstyle.model.attention import Channel, text_bias
+from cogstyle.layout import FrameLayout, spatial_runs, temporal_runs
+from cogstyle.model.attention import text_bias
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.step import Stack
 from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.logits import guide, sample
@@ -61,12 +62,12 @@ def memory_bytes(
     return 2 * rows * (spatial + temporal) * config.width * itemsize
 
 
-def text_room(valid_RS: Tensor, bias: float, longest: int) -> Tensor | None:
-    """What the scores of a run need, [R, 1, 1, longest]: -inf at padding, `bias` at text; None if that is nothing."""
+def text_room(valid_RS: Tensor, bias: float, heads: int, longest: int) -> Tensor | None:
+    """What the scores of a run need, [R * N, 1, longest]: -inf at padding, `bias` at text; None if that is nothing."""
     if bias == 0.0 and bool(valid_RS.all()):
         return None
-    text_R11S = text_bias(valid_RS, bias)
-    return F.pad(text_R11S, (0, longest - text_R11S.shape[-1]))
+    text_R1S = text_bias(valid_RS, bias)[:, 0]
+    return F.pad(text_R1S, (0, longest - text_R1S.shape[-1])).repeat_interleave(heads, 0)
 
 
 def misplaced(tokens_BFL: Tensor, texts_BS: Tensor, guides_BS: Tensor, *, pad: int) -> Tensor:
@@ -143,17 +144,16 @@ def decode(
         temporal_bias=0.0 if released else bias,
         released=released,
     )
-    room = text_room(texts_RS != config.pad, bias, plan.longest)
+    room = text_room(texts_RS != config.pad, bias, config.heads, plan.longest)
+    stack, positions_PD = Stack(model, adapter), model.embed_positions(plan.positions_P, adapter)
 
     def logits(first: int, last: int) -> Tensor:
         """Of the places `first` up to `last` in the plan's order, their inputs taken from `tokens_BP`."""
         inputs_BP = tokens_BP[:, plan.before_P[first:last]]
         inputs_BP = inputs_BP.masked_fill(plan.opens_P[first:last], config.start_of_image)
-        x_RPD = model.embed_image(inputs_BP.repeat(copies, 1), plan.positions_P[first:last], adapter)
-        channels: dict[Window | None, Channel] = {
-            window: order.channel(temporal, first, last, room) for window, order in plan.temporal.items()
-        }
-        h_RPD = model.run(x_RPD, 0, plan.spatial.channel(spatial, first, last, room), channels, adapter)
+        x_RPD = model.embed(inputs_BP.repeat(copies, 1)) + positions_PD[first:last]
+        channels = {window: order.channel(temporal, first, last, room) for window, order in plan.temporal.items()}
+        h_RPD = stack(x_RPD, plan.spatial.channel(spatial, first, last, room), channels)
         logits_RPV = model.logits(h_RPD).float()
         if not guided:
             return logits_RPV

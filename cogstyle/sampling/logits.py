@@ -21,12 +21,18 @@ def top_k(logits_BV: Tensor, k: int) -> Tensor:
     return logits_BV.masked_fill(logits_BV < least, -torch.inf)
 
 
-def top_p(logits_BV: Tensor, p: float) -> Tensor:
-    """Hide (-inf) all but the fewest best that together hold a share p; the best one always stays."""
-    ordered, places = logits_BV.sort(-1, descending=True)
-    shares = ordered.softmax(-1)
-    drop = shares.cumsum(-1) - shares >= p
-    return logits_BV.masked_fill(drop.scatter(-1, places, drop), -torch.inf)
+def top_p(logits_BV: Tensor, p: float, *, among: int = 64) -> Tensor:
+    """Hide (-inf) all but the fewest best that together hold a share p; the best one always stays.
+
+    They are looked for `among` so many best, which takes less than sorting all, and only then among all.
+    """
+    shares_BV = logits_BV.softmax(-1)
+    best_BK = shares_BV.topk(min(among, shares_BV.shape[-1]), -1)
+    keep_BK = best_BK.values.cumsum(-1) - best_BK.values < p
+    if among < shares_BV.shape[-1] and bool(keep_BK[:, -1].any()):
+        return top_p(logits_BV, p, among=shares_BV.shape[-1])
+    keep_BV = torch.zeros_like(logits_BV, dtype=torch.bool).scatter_(-1, best_BK.indices, keep_BK)
+    return logits_BV.masked_fill(~keep_BV, -torch.inf)
 
 
 def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:

@@ -42,11 +42,11 @@ def own_device(name: str) -> str:
     return f"cuda:{local}" if name == "cuda" and local is not None else name
 
 
-def choose_threads(config: ModelConfig, *, packed: bool) -> int:
+def choose_threads(config: ModelConfig, *, packed: str | None) -> int:
     """Threads for decoding on the CPU: one where steps are short, else what PyTorch would take.
 
     OMP_NUM_THREADS, if set, is kept.
     """
     layer = (4 + 4 + 2 * config.mlp_ratio) * config.width**2  # both channels and the MLP
-    short = packed or layer < FEW_WEIGHTS
+    short = packed in ("float16", "int8") or layer < FEW_WEIGHTS
     return 1 if short and "OMP_NUM_THREADS" not in os.environ else torch.get_num_threads()

@@ -20,7 +20,7 @@ from cogstyle.bundle import STAGES, Bundle
 from cogstyle.config import require
 from cogstyle.errors import BundleError, PromptError
 from cogstyle.layout import interpolation_layout, keyframe_layout
-from cogstyle.model.linear import PACKED
+from cogstyle.model.linear import ONEDNN, packs
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -394,6 +394,7 @@ def load(name: str | Path = "shapes", *, device: str = "cpu", dtype: str = "floa
     require(dtype in DTYPES, f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
     place = find_device(device)
     require(dtype != "int8" or place.type == "cpu", f"dtype int8 runs on the CPU, not on {device!r}")
-    if place.type == "cpu" and dtype in PACKED:
-        return Pipeline(Bundle(name, packed=dtype), place)
-    return Pipeline(Bundle(name, dtype=getattr(torch, dtype)), place)
+    if place.type != "cpu" or (dtype in ONEDNN and not packs(dtype)):
+        return Pipeline(Bundle(name, dtype=getattr(torch, dtype)), place)
+    rest = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    return Pipeline(Bundle(name, dtype=rest, packed=dtype), place)

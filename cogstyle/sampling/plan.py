@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cogstyle.layout import FrameLayout, Runs, Window, spatial_runs, temporal_runs
-from cogstyle.model.attention import Reading, StepChannel, hidden
+from cogstyle.model.attention import hidden
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.step import Reading, StepChannel
 from cogstyle.sampling.schedule import Schedule, quickest
 
 
@@ -30,23 +31,22 @@ class Order:
         slots_P = runs.slots_P[order_P]
         return cls(runs, slots_P.tolist(), runs.starts_P[order_P].tolist(), slots_P.to(device))
 
-    def channel(self, memory: KeyValues, first: int, last: int, text_BNQK: Tensor | None) -> StepChannel:
+    def channel(self, memory: KeyValues, first: int, last: int, text_X1K: Tensor | None) -> StepChannel:
         """The channel of the places `first` up to `last` in the order of filling.
 
         Args:
-            text_BNQK: bias of a run, [B, 1, 1, longest run]: what the text needs, then zeros; None: nothing.
+            text_X1K: bias of a run, [B * N, 1, longest run]: what the text needs, then zeros; None: nothing.
         """
         if (first, last) not in self.kept:
             self.kept[first, last] = self._readings(first, last)
         readings = self.kept[first, last]
-        if text_BNQK is not None:
-            biases = [text_BNQK[..., : reading.stop - reading.start] for reading in readings]
+        if text_X1K is not None:
+            biases = [text_X1K[..., : reading.stop - reading.start] for reading in readings]
             readings = [
                 replace(reading, bias=bias if reading.bias is None else bias + reading.bias)
                 for reading, bias in zip(readings, biases, strict=True)
             ]
-        slots = slice(self.slots[first], self.slots[first] + 1) if last == first + 1 else self.slots_P[first:last]
-        return StepChannel(memory, slots, readings)
+        return StepChannel(memory, self.slots_P[first:last], readings)
 
     def _readings(self, first: int, last: int) -> list[Reading]:
         """Places of one run read together; each sees as far as its own slot."""

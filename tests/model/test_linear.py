@@ -1,36 +1,38 @@
-"""Linear layers for few rows, and packed ones."""
+"""Packed linear layers."""
 
 import pytest
 import torch
 from torch import nn
 
 from cogstyle.errors import ConfigError
-from cogstyle.model.linear import Linear, PackedLinear, head, pack
+from cogstyle.model.linear import PACKED, PackedLinear, linear_gelu, pack, packs
 
 torch.manual_seed(0)
 WEIGHT, BIAS = torch.randn(24, 16) * 0.1, torch.randn(24)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 16), (2, 1, 16), (2, 3, 16), (8, 1, 16), (3, 5, 16)])
-@pytest.mark.parametrize("grad", [False, True])
-def test_few_rows_give_the_same(shape, grad):
-    layer = Linear(16, 24)
-    x = torch.randn(shape)
-    with torch.set_grad_enabled(grad):
-        y, expected = layer(x), nn.functional.linear(x, layer.weight, layer.bias)
-    assert y.shape == expected.shape and y.requires_grad == grad
-    assert torch.allclose(y, expected, atol=1e-6)
-    with torch.no_grad():
-        assert torch.allclose(head(x, layer.weight), expected - layer.bias, atol=1e-6)
+ERRORS = {"int8": 0.02, "float16": 1e-3, "bfloat16": 0.01, "float32": 1e-6}
+KINDS = [kind for kind in PACKED if packs(kind)]
 
 
-@pytest.mark.parametrize(("kind", "error"), [("int8", 0.02), ("float16", 1e-3)])
-def test_packed_weights_are_close(kind, error):
-    x = torch.randn(2, 3, 16)
+@pytest.mark.parametrize("rows", [1, 2, 5, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_weights_are_close(kind, rows):
+    x = torch.randn(2, rows, 16)
     expected = x @ WEIGHT.T
-    y = PackedLinear(WEIGHT, None, kind=kind)(x)
-    assert y.shape == expected.shape and (y - expected).norm() < error * expected.norm()
-    assert torch.allclose(PackedLinear(WEIGHT, BIAS, kind=kind)(x), y + BIAS, atol=1e-5)
+    x = x.bfloat16() if kind == "bfloat16" else x
+    y = PackedLinear(WEIGHT, None, kind=kind)(x).float()
+    assert y.shape == expected.shape and (y - expected).norm() < ERRORS[kind] * expected.norm()
+    with_bias = PackedLinear(WEIGHT, BIAS, kind=kind)(x).float()
+    assert (with_bias - y - BIAS).norm() < ERRORS[kind] * with_bias.norm()
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_gelu_in_the_same_kernel(kind):
+    layer = nn.Linear(16, 24) if kind is None else PackedLinear(WEIGHT, BIAS, kind=kind)
+    x = torch.randn(2, 3, 16, dtype=torch.bfloat16 if kind == "bfloat16" else torch.float32)
+    expected = nn.functional.gelu(layer(x), approximate="tanh")
+    assert torch.allclose(linear_gelu(layer, x), expected, atol=0.02 if kind == "bfloat16" else 1e-6)
 
 
 def test_a_row_in_8_bits_does_not_depend_on_the_others():
@@ -59,6 +61,20 @@ def test_pack_takes_every_matrix(model):
         "embed", "positions")}  # fmt: skip
 
 
+def test_weights_that_do_not_fit_are_refused(model):
+    tensors = dict(model.state_dict())
+    tensors["layers.1.up.weight"] = tensors["layers.1.up.weight"][:-1]
+    with pytest.raises(RuntimeError, match=r"layers\.1\.up is \(\d+, \d+\), must be"):
+        pack(type(model)(model.config), tensors, kind="float32")
+
+
 def test_unknown_kinds():
-    with pytest.raises(ConfigError, match="kind 'int4' must be one of int8, float16"):
+    with pytest.raises(ConfigError, match="kind 'int4' must be one of float32, bfloat16, float16, int8"):
         PackedLinear(WEIGHT, None, kind="int4")
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+def test_kernels_that_are_not_there(monkeypatch, kind):
+    monkeypatch.setattr("cogstyle.model.linear.packs", lambda kind: False)
+    with pytest.raises(ConfigError, match=f"{kind} weights need packed kernels"):
+        PackedLinear(WEIGHT, None, kind=kind)

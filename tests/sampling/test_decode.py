@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.linear import packs
 from cogstyle.sampling.decode import Stage, decode, finish, memory_bytes, sampler
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
@@ -128,6 +130,32 @@ def test_the_naive_loop_draws_the_same(model, adapters, config, kind, guidance):
     plan = plan_for(layout, windows, ahead=4)
     given = {"guides_BS": torch.tensor([[config.pad] * 2 + guide_text]), "guidance": guidance, "plan": plan}
     drawn = finish(decode(model, torch.tensor([text]), tokens, layout, pick, adapter=adapter, **given))
+    assert torch.equal(drawn[0], expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "plain"])
+@pytest.mark.parametrize("kind", ["image", "keyframes", "interpolation"])
+def test_shipped_weights_draw_what_the_naive_loop_draws(kind, dtype):
+    """Packed and plain weights of the shapes bundle at its own options, guidance and steps tried ahead included."""
+    bundle, options = Bundle("shapes"), Bundle("shapes").sampling(kind)
+    config, text = bundle.model_config, bundle.text()
+    plain = bundle.image_model(), bundle.adapter(kind) if kind != "image" else None
+    if dtype == "float32" and packs(dtype):
+        bundle = Bundle("shapes", packed=dtype)
+        assert not [name for name in bundle.image_model().state_dict() if name.endswith("qkv.weight")]
+    ids = [text.video_text("a red circle moves right", 2.0), text.video_text(None, 2.0)]
+    layout, guided = LAYOUTS[kind](config, max(map(len, ids))), options.guidance != 1.0
+    tokens, pick = some_tokens(config, 1, layout.frames), sampler(options, [(7,)], layout, None)
+    if kind == "keyframes":  # the last frame of five
+        layout = keyframe_layout(config, layout.text, known=4)
+    expected = naive_loop.decode(
+        *(plain[0], ids[: 1 + guided], tokens[0], layout, pick), adapter=plain[1], guidance=options.guidance
+    )
+    model, adapter = bundle.image_model(), bundle.adapter(kind) if kind != "image" else None
+    prompt, guide_text = text.pad(ids).split(1)
+    plan = plan_for(layout, () if adapter is None else tuple(adapter.windows), ahead=16)
+    given = {"guides_BS": guide_text, "guidance": options.guidance, "plan": plan}
+    drawn = finish(decode(model, prompt, tokens, layout, pick, adapter=adapter, **given))
     assert torch.equal(drawn[0], expected)
 
 

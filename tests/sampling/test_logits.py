@@ -1,5 +1,6 @@
 """Sampling filters against hand-made and counted distributions."""
 
+import pytest
 import torch
 
 from cogstyle.config import SamplingConfig
@@ -25,6 +26,18 @@ def test_top_k_and_top_p():
     assert top_p(logits, 0.79).isfinite().tolist() == [[True, True, False, False]]
     assert top_p(logits, 0.81).isfinite().tolist() == [[True, True, True, False]]
     assert top_p(logits, 1e-6).isfinite().tolist() == [[True, False, False, False]]
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 6.0])  # all ids share the mass, .., a few hold it
+@pytest.mark.parametrize("p", [0.05, 0.9, 0.99])
+def test_top_p_looks_no_further_than_it_must(p, spread):
+    logits = spread * torch.randn(5, 300)
+    ordered, places = logits.sort(-1, descending=True)
+    shares = ordered.softmax(-1)
+    keep = torch.zeros(5, 300, dtype=torch.bool).scatter(-1, places, shares.cumsum(-1) - shares < p)
+    for among in (1, 7, 64, 300, 1000):
+        assert torch.equal(top_p(logits, p, among=among).isfinite(), keep)
+    assert torch.equal(top_p(logits, p)[keep], logits[keep])
 
 
 def test_cluster_draw_has_the_right_distribution():

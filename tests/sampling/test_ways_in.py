@@ -8,6 +8,7 @@ from PIL import Image
 import cogstyle
 from cogstyle.data import world
 from cogstyle.evaluation.reader import read_clip
+from cogstyle.model.linear import packs
 from cogstyle.video import Video
 
 SCENES = [
@@ -70,3 +71,13 @@ def test_levels_can_be_told_another_rate(pipe):
     }
     assert torch.equal(told[None], told[(2.0,)]) and not torch.equal(told[None], told[(8.0,)])
     assert all(torch.equal(tokens[:, ::2], key) for tokens in told.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_packed_where_there_are_kernels_for_it(debug_bundle, monkeypatch, dtype):
+    bundle = cogstyle.load(debug_bundle, dtype=dtype).bundle
+    assert bundle.packed == (dtype if packs(dtype) else None)
+    monkeypatch.setattr("cogstyle.sampling.pipeline.packs", lambda kind: False)
+    bundle = cogstyle.load(debug_bundle, dtype=dtype).bundle
+    assert bundle.packed == (dtype if dtype == "int8" else None)  # which then says what is missing
+    assert bundle.dtype == (torch.bfloat16 if dtype == "bfloat16" else torch.float32)
