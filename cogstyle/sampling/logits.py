@@ -24,9 +24,10 @@ def top_k(logits_BV: Tensor, k: int) -> Tensor:
 def top_p(logits_BV: Tensor, p: float, *, among: int = 64) -> Tensor:
     """Hide (-inf) all but the fewest best that together hold a share p; the best one always stays.
 
-    They are looked for `among` so many best, which takes less than sorting all, and only then among all.
+    On a CPU they are looked for `among` so many best, which takes less than sorting all, and only then among all.
     """
     shares_BV = logits_BV.softmax(-1)
+    among = shares_BV.shape[-1] if logits_BV.is_cuda else among  # a GPU would have to wait for the second look
     best_BK = shares_BV.topk(min(among, shares_BV.shape[-1]), -1)
     keep_BK = best_BK.values.cumsum(-1) - best_BK.values < p
     if among < shares_BV.shape[-1] and bool(keep_BK[:, -1].any()):
