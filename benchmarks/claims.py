@@ -50,7 +50,7 @@ CLAIMS = {
     "a": ("copied", "random", "all", "scratch"),
     "d": ("copied", "released"),
     "b": ("copied", "one_rate"),
-    "e": ("window_4", "window_2", "window_full"),
+    "e": ("parallel", "window_4", "window_2", "window_full"),
     "f": ("drawing",),
     "c": ("copied", "window_4", "one_stage", "clips"),
 }
@@ -123,11 +123,7 @@ def measure(lab: Lab, name: str, job: TransformerJob, seed: int) -> dict[str, An
     assert job.adapter is not None
     for module in (job.transformer, job.adapter):
         module.eval().requires_grad_(False)
-    if arm.task == "interpolation":
-        stage = Stage(job.transformer, job.adapter, REFINED)
-        found["steps"] = {key: len(made.steps) for key, made in schedules(job.config, arm.window).items()}
-        found["level seconds"] = level_seconds(lab.judge(seed, 8), stage)
-    elif arm.rows != "windows":
+    if arm.task == "keyframes" and arm.rows != "windows":
         stage, judge = Stage(job.transformer, job.adapter, DRAWN, ahead=AHEAD), lab.judge(seed)
         found |= shares(judge.clips(judge.keyframes(stage)))
         if name in ("copied", "all", "scratch"):
@@ -139,6 +135,16 @@ def measure(lab: Lab, name: str, job: TransformerJob, seed: int) -> dict[str, An
             rates = [1.0, 2.0, 4.0]
             judge = Judge(lab.bundle, [item for item in slow for _ in rates], rates * len(slow))
             found["movement"] = rate_control(judge, stage)
+    return found
+
+
+def run_parallel(lab: Lab, seed: int) -> dict[str, Any]:
+    """Steps and seconds of a level of refinement; neither depends on the weights, so they are the start's."""
+    judge, model, found = lab.judge(seed, 8), lab.bundle.image_model(), {}
+    for name in ("window_2", "window_4", "window_full"):
+        adapter = adapter_from_image(model, window=ARMS[name].window).requires_grad_(False)
+        steps = {key: len(made.steps) for key, made in schedules(model.config, ARMS[name].window).items()}
+        found[ARMS[name].says] = {"steps": steps, "seconds": level_seconds(judge, Stage(model, adapter, REFINED))}
     return found
 
 
@@ -199,7 +205,7 @@ def run(lab: Lab, name: str, seed: int) -> None:
         return
     began, folder = time.time(), lab.folder(name, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    others = {"drawing": run_drawing, "clips": run_clips}
+    others = {"parallel": run_parallel, "drawing": run_drawing, "clips": run_clips}
     found = others[name](lab, seed) if name in others else run_arm(lab, name, seed)
     with whole_file(folder / "result.json") as file:
         file.write(json.dumps({"settings": lab.settings, "found": found}, indent=1).encode())

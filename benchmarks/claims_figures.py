@@ -55,7 +55,6 @@ def inside(rows: Rows) -> dict[str, Rows]:
 
 
 SHOWN = [("look", "%"), ("last frame", "%"), ("motion", "%"), ("all", "%"), ("distance", 3)]
-WAYS = ("sequential", "wavefront")
 SHOWN_HEAD = ["look", "look of the last frame", "action and direction", "all", "distance from the motion"]
 
 
@@ -88,9 +87,12 @@ def claim_d(found: Found) -> str:
 
 
 def claim_e(found: Found) -> str:
-    head = ["loss", "steps a level", "side by side", "s a level", "side by side"]
-    ways = [(key, way, digits) for key, digits in (("steps", 0), ("level seconds", 2)) for way in WAYS]
-    return lines(head, arms(found, ("window_2", "window_4", "window_full")), [("loss", 3), *ways])
+    losses = lines(["loss"], arms(found, ("window_2", "window_4", "window_full")), [("loss", 3)])
+    head = ["steps a level", "side by side", "s a level", "side by side"]
+    paths = [
+        (key, way, digits) for key, digits in (("steps", 0), ("seconds", 2)) for way in ("sequential", "wavefront")
+    ]
+    return losses + "\n\n" + lines(head, inside(found.get("parallel", {})), paths)
 
 
 def claim_f(found: Found) -> str:
