@@ -11,13 +11,13 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims_arms import ARMS, LEVELS, Recipe, make_job, read_rows, train
+from claims_arms import ARMS, DRAWING, LEVELS, Recipe, make_job, read_rows, train
 from claims_figures import draw, tables
 from claims_measure import (
     DRAWN,
@@ -36,7 +36,6 @@ from claims_measure import (
 
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle
-from cogstyle.config import SamplingConfig
 from cogstyle.data import world
 from cogstyle.data.shards import Shards
 from cogstyle.evaluation.protocol import TUNING_SEED, draw_scenes, slow_movers
@@ -51,13 +50,8 @@ CLAIMS = {
     "d": ("copied", "released"),
     "b": ("copied", "one_rate"),
     "e": ("parallel", "window_4", "window_2", "window_full"),
-    "f": ("drawing",),
+    "f": tuple(DRAWING),
     "c": ("copied", "window_4", "one_stage", "clips"),
-}
-DRAWING = {
-    **{f"guidance {scale:g}, top-p 0.9": replace(DRAWN, guidance=scale) for scale in (1.0, 1.25, 1.5, 2.0, 3.0)},
-    **{f"guidance 1.5, top-k {k}": SamplingConfig(guidance=1.5, temperature=0.6, top_k=k) for k in (16, 64)},
-    **{f"guidance 1.5, {k} clusters": SamplingConfig(guidance=1.5, temperature=0.6, clusters=k) for k in (3, 8)},
 }
 AHEAD = 16  # steps of decoding tried at once; the tokens do not depend on it
 
@@ -148,15 +142,11 @@ def run_parallel(lab: Lab, seed: int) -> dict[str, Any]:
     return found
 
 
-def run_drawing(lab: Lab, seed: int) -> dict[str, Any]:
-    """The bundle's keyframe adapter after the same first frames, drawn in several ways."""
+def run_drawing(lab: Lab, name: str, seed: int) -> dict[str, Any]:
+    """The bundle's keyframe adapter after the image model's first frames, the same for every way of drawing."""
     judge, model = lab.judge(seed), lab.bundle.image_model()
-    adapter, labels_V = lab.bundle.adapter("keyframes"), lab.bundle.cluster_labels()
-    first_BFL, found = judge.first_frames(model), {}
-    for name, config in DRAWING.items():
-        stage = Stage(model, adapter, config, labels_V, ahead=AHEAD)
-        found[name] = shares(judge.clips(judge.keyframes(stage, first_BFL)))
-    return found
+    stage = Stage(model, lab.bundle.adapter("keyframes"), DRAWING[name], lab.bundle.cluster_labels(), ahead=AHEAD)
+    return shares(judge.clips(judge.keyframes(stage, judge.first_frames(model))))
 
 
 def run_clips(lab: Lab, seed: int) -> dict[str, Any]:
@@ -205,8 +195,11 @@ def run(lab: Lab, name: str, seed: int) -> None:
         return
     began, folder = time.time(), lab.folder(name, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    others = {"parallel": run_parallel, "drawing": run_drawing, "clips": run_clips}
-    found = others[name](lab, seed) if name in others else run_arm(lab, name, seed)
+    others = {"parallel": run_parallel, "clips": run_clips}
+    if name in others:
+        found = others[name](lab, seed)
+    else:
+        found = (run_drawing if name in DRAWING else run_arm)(lab, name, seed)
     with whole_file(folder / "result.json") as file:
         file.write(json.dumps({"settings": lab.settings, "found": found}, indent=1).encode())
     print(f"{name}, seed {seed}: {time.time() - began:.0f} s", flush=True)
@@ -231,8 +224,8 @@ def main(argv: list[str] | None = None) -> None:
     names = list(dict.fromkeys(name for claim in arguments.only for name in CLAIMS[claim]))
     if not arguments.draw:
         for claim in arguments.only:
-            for seed in arguments.seeds:
-                for name in CLAIMS[claim]:
+            for name in CLAIMS[claim]:
+                for seed in arguments.seeds:
                     run(lab, name, seed)
     found = {name: {seed: result(lab, name, seed) for seed in arguments.seeds} for name in names}
     there = {name: {seed: row for seed, row in rows.items() if row is not None} for name, rows in found.items()}

@@ -17,7 +17,7 @@ from torch import nn
 
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle
-from cogstyle.config import ModelConfig
+from cogstyle.config import ModelConfig, SamplingConfig
 from cogstyle.data import clips, shards, world
 from cogstyle.data.mixing import MixConfig
 from cogstyle.files import fingerprint
@@ -71,6 +71,17 @@ ARMS = {
     "window_2": Arm("window 2", task="interpolation", rows="interpolation", window=2),
     "window_full": Arm("full attention", task="interpolation", rows="interpolation"),
     "one_stage": Arm("one stage, sliding window", rows="windows", length=2),
+}
+DRAWING = {  # ways to draw keyframes, all at temperature 0.6
+    "guidance_1.5": SamplingConfig(guidance=1.5, temperature=0.6, top_p=0.9),  # as the shapes bundle does
+    "guidance_1": SamplingConfig(guidance=1.0, temperature=0.6, top_p=0.9),
+    "top-k_16": SamplingConfig(guidance=1.5, temperature=0.6, top_k=16),
+    "clusters_3": SamplingConfig(guidance=1.5, temperature=0.6, clusters=3),
+    "guidance_3": SamplingConfig(guidance=3.0, temperature=0.6, top_p=0.9),
+    "guidance_2": SamplingConfig(guidance=2.0, temperature=0.6, top_p=0.9),
+    "guidance_1.25": SamplingConfig(guidance=1.25, temperature=0.6, top_p=0.9),
+    "top-k_64": SamplingConfig(guidance=1.5, temperature=0.6, top_k=64),
+    "clusters_8": SamplingConfig(guidance=1.5, temperature=0.6, clusters=8),
 }
 
 

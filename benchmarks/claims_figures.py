@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims_arms import ARMS
+from claims_arms import ARMS, DRAWING
 
 from cogstyle.evaluation.markdown import table
 from cogstyle.training.curves import Line, draw_arms
@@ -96,7 +96,8 @@ def claim_e(found: Found) -> str:
 
 
 def claim_f(found: Found) -> str:
-    return lines([*SHOWN_HEAD, "flicker"], inside(found.get("drawing", {})), [*SHOWN, ("flicker", 3)])
+    rows = {name.replace("_", " "): found.get(name, {}) for name in DRAWING}
+    return lines([*SHOWN_HEAD, "flicker"], rows, [*SHOWN, ("flicker", 3)])
 
 
 CLAIMS: dict[str, Callable[[Found], str]] = {
