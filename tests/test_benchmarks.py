@@ -4,6 +4,8 @@ import json
 import runpy
 from pathlib import Path
 
+import pytest
+
 from cogstyle.config import MODELS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -54,3 +56,50 @@ def test_precision(debug_bundle, capsys):
     found = runpy.run_path(str(BENCHMARKS / "precision.py"))["main"]([str(debug_bundle), "--count", "1"])
     errors = {kind: figures["rms error of logits"] for kind, figures in found.items()}
     assert errors["float32"] == 0 <= errors["float16"] < errors["int8"]  # the file holds float16: the sums may be equal
+
+
+def test_claims(debug_bundle, capsys, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    main = runpy.run_path(str(BENCHMARKS / "claims.py"))["main"]
+    sizes = ["--steps", "4", "--rows", "24", "--validation-rows", "8", "--captions", "2", "--runs", str(tmp_path)]
+    arguments = [str(debug_bundle), *sizes, "--seeds", "0", "1", "--images", str(tmp_path / "images"), "--only"]
+    copied, released = tmp_path / "copied-0", tmp_path / "released-1"
+
+    main([*arguments, "d", "--draw"])  # nothing is there
+    assert "nothing found yet" in capsys.readouterr().out and not (tmp_path / "images").exists()
+
+    main([*arguments, "d"])
+    out = capsys.readouterr().out
+    losses = [line.split("|")[2:4] for line in out.splitlines() if line.startswith("| adapter")]
+    assert (
+        [int(seeds) for seeds, _ in losses] == [2, 2] and losses[0] != losses[1] and all(" ± " in x for _, x in losses)
+    )
+    assert len((copied / "log.jsonl").read_text().splitlines()) == 5 and (tmp_path / "images" / "claims-d.png").exists()
+
+    (released / "result.json").unlink()  # as if it had been stopped there
+    (released / "log.jsonl").write_text('{"step": 0, "validation_loss": 3.0}\n{"st')
+    main([*arguments, "d", "--draw"])
+    assert "| adapter, output projection random | 1 |" in capsys.readouterr().out
+    main([*arguments, "d"])
+    assert (
+        capsys.readouterr().out.split(" s\n")[0].startswith("released, seed 1:") and (released / "result.json").exists()
+    )
+
+    with pytest.raises(SystemExit, match="name another --runs"):
+        main([*arguments, "d", "--lr", "1e-3"])
+
+
+def test_claims_of_every_kind(debug_bundle, capsys, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    main = runpy.run_path(str(BENCHMARKS / "claims.py"))["main"]
+    sizes = ["--steps", "1", "--rows", "24", "--validation-rows", "8", "--captions", "2", "--runs", str(tmp_path)]
+    main([str(debug_bundle), *sizes, "--seeds", "0", "--images", str(tmp_path / "images")])
+    tables = capsys.readouterr().out.split("### ")[1:]
+    assert [table[:3] for table in tables] == [f"({claim})" for claim in "abcdef"]
+    assert "nothing found" not in "".join(tables)
+    frozen, trained = (
+        next(line for line in tables[0].split("\n\n")[2].splitlines() if arm in line)
+        for arm in ("copied", "everything trained, from the image")
+    )
+    assert "| 100 % |" in frozen.split("%", 1)[1] and frozen != trained
+    assert {f"claims-{claim}.png" for claim in "abde"} == {path.name for path in (tmp_path / "images").iterdir()}

@@ -9,20 +9,20 @@ import numpy as np
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 900, 260, 70, 30, 24
 INK, FRAME = (60, 60, 60), (200, 200, 200)
 FIRST, LAST = np.array([200, 80, 30]), np.array([40, 160, 230])  # colours of the lines of a panel
+ARM_COLOURS: list[list[float]] = [[40, 90, 200], [210, 80, 20], [30, 140, 60], [150, 40, 150]]
 Line = list[tuple[float, float]]  # (step, value)
 
 
-def _panel(name: str, lines: list[Line]) -> np.ndarray:
+def _panel(name: str, lines: list[Line], colours: list[list[float]]) -> np.ndarray:
     panel = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     steps, values = ([point[axis] for line in lines for point in line] for axis in (0, 1))
     first, last, low, high = min(steps), max(steps), min(values), max(values)
     span_x, span_y = max(last - first, 1.0), (high - low) or 1.0
     cv2.rectangle(panel, (LEFT, TOP), (WIDTH - 20, HEIGHT - BOTTOM), FRAME, 1)
-    for number, line in enumerate(lines):
+    for line, colour in zip(lines, colours, strict=True):
         points = np.asarray(line)
         x = LEFT + (points[:, 0] - first) / span_x * (WIDTH - LEFT - 20)
         y = TOP + (high - points[:, 1]) / span_y * (HEIGHT - TOP - BOTTOM)
-        colour = (FIRST + (LAST - FIRST) * number / max(len(lines) - 1, 1)).tolist()
         cv2.polylines(panel, [np.stack([x, y], 1).round().astype(np.int32)], False, colour, 1, cv2.LINE_AA)
     for text, place in (
         (name, (LEFT, TOP - 8)),
@@ -33,6 +33,11 @@ def _panel(name: str, lines: list[Line]) -> np.ndarray:
     ):
         cv2.putText(panel, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
     return panel
+
+
+def _shades(count: int) -> list[list[float]]:
+    """Colours from the first to the last."""
+    return [(FIRST + (LAST - FIRST) * number / max(count - 1, 1)).tolist() for number in range(count)]
 
 
 def family(name: str) -> tuple[str, float]:
@@ -52,4 +57,20 @@ def draw_curves(rows: list[dict[str, Any]]) -> np.ndarray:
             if name not in ("step", "seconds") and isinstance(value, int | float):
                 title, number = family(name)
                 panels.setdefault(title, {}).setdefault(number, []).append((row["step"], value))
-    return np.concatenate([_panel(title, [lines[n] for n in sorted(lines)]) for title, lines in panels.items()])
+    return np.concatenate(
+        [_panel(title, [lines[n] for n in sorted(lines)], _shades(len(lines))) for title, lines in panels.items()]
+    )
+
+
+def draw_arms(name: str, arms: dict[str, list[Line]]) -> np.ndarray:
+    """One panel: every arm has a colour, a name in the legend, and a line for each of its runs."""
+    numbered = list(enumerate(arms.values()))
+    panel = _panel(
+        name,
+        [line for _, lines in numbered for line in lines],
+        [ARM_COLOURS[number % len(ARM_COLOURS)] for number, lines in numbered for _ in lines],
+    )
+    for number, arm in enumerate(arms):
+        place = (WIDTH - 360, TOP + 18 * (number + 1))
+        cv2.putText(panel, arm, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ARM_COLOURS[number % 4], 1, cv2.LINE_AA)
+    return panel

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cogstyle.training.curves import HEIGHT, WIDTH, draw_curves
+from cogstyle.training.curves import ARM_COLOURS, HEIGHT, WIDTH, draw_arms, draw_curves
 
 
 def test_one_panel_a_figure():
@@ -24,3 +24,16 @@ def test_frames_share_a_panel_and_words_have_none():
     assert picture.shape == (HEIGHT, WIDTH, 3)
     red, blue = (picture[..., k].astype(int) - picture[..., 2 - k] > 60 for k in (0, 2))
     assert red.sum() > 50 and blue.sum() > 50
+
+
+def test_arms_share_a_panel_and_each_has_its_colour():
+    low, high = [(0, 1.0), (4, 0.5)], [(0, 2.0), (2, 1.5)]
+    one, both = draw_arms("loss", {"a": [low, high]}), draw_arms("loss", {"a": [low], "b": [high]})
+    assert one.shape == both.shape == (HEIGHT, WIDTH, 3)
+
+    def colours(picture):
+        return {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
+
+    first, second = (tuple(map(int, colour)) for colour in ARM_COLOURS[:2])
+    assert first in colours(one) and second not in colours(one)
+    assert {first, second} <= colours(both)

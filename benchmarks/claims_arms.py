@@ -1,0 +1,166 @@
+"""The arms of the paper's claims: what each changes, how it starts, and its training.
+
+Every arm sees as many tokens a step as every other: `batch` clips of five frames. Arms of one task and seed see the
+same batches in the same order, unless their rows differ by design.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cogstyle.adapter import adapter_from_image
+from cogstyle.bundle import Bundle
+from cogstyle.config import ModelConfig, SamplingConfig
+from cogstyle.data import clips, shards, world
+from cogstyle.data.mixing import MixConfig
+from cogstyle.files import fingerprint
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.training.engine import EngineConfig, start
+from cogstyle.training.guard import Guard
+from cogstyle.training.loop import train_step
+from cogstyle.training.processes import World
+from cogstyle.training.step import OptimConfig
+from cogstyle.training.transformer import TransformerJob, fresh_transformer
+
+LEVELS = 3  # refinements from keyframes to a whole clip: 5 -> 33 frames
+Watch = Callable[[int, TransformerJob, dict[str, float]], None]  # told the steps done, the job, the step's figures
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all arms have in common."""
+
+    steps: int = 48
+    batch: int = 2  # clips a step
+    lr: float = 2e-3  # of Muon; a tenth of the steps warms up, then cosine to zero
+    rows: int = 1000  # training clips of each kind
+    validation_rows: int = 48
+    caption_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm changes of the dual-channel adapter that starts as a copy of the image model's attention."""
+
+    says: str
+    task: str = "keyframes"
+    rows: str = "keyframes"  # "keyframes@4": of one frame rate; "windows": any five frames of a whole clip
+    copy_output: bool = True  # False: the released start, a random output projection
+    random_temporal: bool = False  # queries, keys, values and output projection are N(0, 0.02)
+    random_image: bool = False  # so is the image model
+    train_all: bool = False  # the image model trains too
+    window: int = 0  # of the temporal channel, 0: full
+    length: int = 1  # times the steps
+
+
+ARMS = {
+    "copied": Arm("adapter, copied from the image model"),
+    "random": Arm("adapter, temporal channel random", random_temporal=True),
+    "all": Arm("everything trained, from the image model", train_all=True),
+    "scratch": Arm("everything trained, from scratch", random_temporal=True, random_image=True, train_all=True),
+    "released": Arm("adapter, output projection random", copy_output=False),
+    "one_rate": Arm("adapter, 4 frames a second only", rows="keyframes@4"),
+    "window_4": Arm("window 4", task="interpolation", rows="interpolation", window=4),
+    "window_2": Arm("window 2", task="interpolation", rows="interpolation", window=2),
+    "window_full": Arm("full attention", task="interpolation", rows="interpolation"),
+    "one_stage": Arm("one stage, sliding window", rows="windows", length=2),
+}
+DRAWING = {  # ways to draw keyframes, all at temperature 0.6
+    "guidance_1.5": SamplingConfig(guidance=1.5, temperature=0.6, top_p=0.9),  # as the shapes bundle does
+    "guidance_1": SamplingConfig(guidance=1.0, temperature=0.6, top_p=0.9),
+    "top-k_16": SamplingConfig(guidance=1.5, temperature=0.6, top_k=16),
+    "clusters_3": SamplingConfig(guidance=1.5, temperature=0.6, clusters=3),
+    "guidance_3": SamplingConfig(guidance=3.0, temperature=0.6, top_p=0.9),
+    "guidance_2": SamplingConfig(guidance=2.0, temperature=0.6, top_p=0.9),
+    "guidance_1.25": SamplingConfig(guidance=1.25, temperature=0.6, top_p=0.9),
+    "top-k_64": SamplingConfig(guidance=1.5, temperature=0.6, top_k=64),
+    "clusters_8": SamplingConfig(guidance=1.5, temperature=0.6, clusters=8),
+}
+
+
+def window_row(seed: int, size: int, frames: int) -> clips.Row:
+    """`frames` successive frames, anywhere in a whole clip that starts at one of the scene's keyframe rates."""
+    scene, rng = world.draw_scene(seed), np.random.default_rng([seed, 7])
+    rates = world.keyframe_rates(scene, frames)
+    rate = rates[int(rng.integers(len(rates)))] * 2**LEVELS
+    first = int(rng.integers((frames - 1) * (2**LEVELS - 1) + 1))
+    times = [(first + k) / rate for k in range(frames)]
+    return clips.Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)
+
+
+def read_rows(bundle: Bundle, kind: str, data: Path, count: int, first_seed: int) -> shards.Shards:
+    """`count` rows, encoded once and kept under `data`: "windows" or "image"."""
+    size, frames = bundle.tokenizer_config.image_size, bundle.model_config.frames
+    make: Any = (
+        partial(window_row, size=size, frames=frames) if kind == "windows" else partial(clips.image_row, size=size)
+    )
+    digest = bundle.hashes()["tokenizer.safetensors"]
+    folder = data / f"claims-{kind}-{fingerprint(clips.RULES, first_seed, size, frames, LEVELS, digest)}"
+    options: dict[str, Any] = {"vqvae": bundle.vqvae(), "tokenizer_sha256": digest, "quiet": True}
+    return shards.encode(lambda number: make(first_seed + number), count, folder, **options)
+
+
+@torch.no_grad()
+def random_attention(adapter: TemporalAdapter) -> None:
+    """Forget the copy: N(0, 0.02) projections with zero biases."""
+    for layer in adapter.layers:
+        for linear in (layer.qkv, layer.dense):
+            nn.init.normal_(linear.weight, std=0.02)  # type: ignore[arg-type,union-attr]
+            nn.init.zeros_(linear.bias)  # type: ignore[arg-type,union-attr]
+
+
+def make_job(arm: Arm, recipe: Recipe, bundle: Bundle, data: Path, seed: int) -> TransformerJob:
+    """The training job of an arm. It exports nothing."""
+    windows = arm.rows == "windows"
+    frames: ModelConfig = bundle.model_config
+    tokens = recipe.batch * frames.frames * frames.tokens
+    job = TransformerJob(
+        arm.task,
+        bundle.model_config,
+        bundle=data / "nowhere",
+        base=str(bundle.folder),
+        data=data,
+        rows=recipe.rows,
+        validation_rows=recipe.validation_rows,
+        batch=recipe.batch,
+        seed=seed,
+        caption_dropout=recipe.caption_dropout,
+        train_all=arm.train_all,
+        mix=MixConfig(tokens, {"keyframes" if windows else arm.rows: 1.0}),
+        steps=arm.length * recipe.steps,
+        quiet=True,
+    )
+    torch.manual_seed(seed)
+    if arm.random_image:
+        job.transformer.load_state_dict(fresh_transformer(job.config).state_dict())
+    job.adapter = adapter_from_image(job.transformer, window=arm.window, copy_output=arm.copy_output)
+    if arm.random_temporal:
+        random_attention(job.adapter)
+    job.module = job.adapter
+    if arm.train_all:
+        job.module = nn.ModuleDict({"image": job.transformer.requires_grad_(), "adapter": job.adapter})
+    if windows:
+        job.train = read_rows(bundle, "windows", data, recipe.rows, 0)
+        job.held_back = read_rows(bundle, "windows", data, recipe.validation_rows, world.VALIDATION_SEED)
+        job.rows, job.pools = {"keyframes": (job.train, job.held_back)}, [[np.arange(len(job.train))]]
+    return job
+
+
+def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, watch: Watch) -> float:
+    """Train an arm from its start to its end; returns the seconds of processor time."""
+    steps = arm.length * recipe.steps
+    optim = OptimConfig(steps, optimizer="muon", lr=recipe.lr, warmup=max(1, steps // 10) if steps > 1 else 0)
+    engine, guard, seconds = start(EngineConfig(device="cpu"), job, optim, World()), Guard(0.0, 1), 0.0
+    for step in range(steps):
+        began = time.process_time()
+        figures, _ = train_step(engine, optim, guard, seed=seed, step=step)
+        seconds += time.process_time() - began
+        watch(step + 1, job, figures)
+    return seconds
