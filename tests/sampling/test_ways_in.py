@@ -63,10 +63,11 @@ def test_images_are_filled_between(pipe, tmp_path):
 
 
 def test_levels_can_be_told_another_rate(pipe):
-    prompt, options = [world.caption(SCENES[0])], cogstyle.Options(frame_rate=RATE, levels=1)
-    key = pipe.keyframes(prompt, [0], options)
+    prompts, options = [world.caption(scene) for scene in SCENES], cogstyle.Options(frame_rate=RATE, levels=1)
+    seeds = [0] * len(SCENES)
+    key = pipe.keyframes(prompts, seeds, options)
     told = {
-        rates: pipe.interpolate(key, prompt, [0], cogstyle.Options(frame_rate=RATE, levels=1, level_rates=rates))
+        rates: pipe.interpolate(key, prompts, seeds, cogstyle.Options(frame_rate=RATE, levels=1, level_rates=rates))
         for rates in (None, (2.0,), (8.0,))
     }
     assert torch.equal(told[None], told[(2.0,)]) and not torch.equal(told[None], told[(8.0,)])
