@@ -17,7 +17,7 @@ from torch import nn
 
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle
-from cogstyle.config import ModelConfig, SamplingConfig
+from cogstyle.config import SamplingConfig
 from cogstyle.data import clips, shards, world
 from cogstyle.data.mixing import MixConfig
 from cogstyle.files import fingerprint
@@ -119,11 +119,11 @@ def random_attention(adapter: TemporalAdapter) -> None:
 def make_job(arm: Arm, recipe: Recipe, bundle: Bundle, data: Path, seed: int) -> TransformerJob:
     """The training job of an arm. It exports nothing."""
     windows = arm.rows == "windows"
-    frames: ModelConfig = bundle.model_config
-    tokens = recipe.batch * frames.frames * frames.tokens
+    config = bundle.model_config
+    tokens = recipe.batch * config.frames * config.tokens
     job = TransformerJob(
         arm.task,
-        bundle.model_config,
+        config,
         bundle=data / "nowhere",
         base=str(bundle.folder),
         data=data,

@@ -56,6 +56,17 @@ def test_import_export_import_is_the_identity(folders, model, adapters, ranks):
     }
 
 
+@pytest.mark.parametrize("first", [(), ("keyframes",)])
+def test_an_interpolation_without_windows_stays_one(folders, first):
+    import_sat(folders / "interpolation", folders / "one", **IDS)
+    manifest = folders / "one" / "bundle.toml"
+    manifest.write_text(manifest.read_text().replace("\nwindow = 2\n", "\nwindow = 0\n"))
+    export_sat(Bundle(folders / "one"), folders / "full", role="interpolation")
+    for name in (*first, "full"):
+        import_sat(folders / name, folders / "two", **IDS)
+    assert Bundle(folders / "two").adapter("interpolation").windows == [None, None]
+
+
 def test_super_resolution_keeps_its_own_text_span(model, tmp_path, folders):
     torch.manual_seed(3)
     upscaler = SuperResolution(replace(model.config, positions=80), factor=3, coarse_offset=1)
