@@ -72,5 +72,7 @@ def draw_arms(name: str, arms: dict[str, list[Line]]) -> np.ndarray:
     )
     for number, arm in enumerate(arms):
         place = (WIDTH - 360, TOP + 18 * (number + 1))
-        cv2.putText(panel, arm, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ARM_COLOURS[number % len(ARM_COLOURS)], 1, cv2.LINE_AA)
+        cv2.putText(
+            panel, arm, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ARM_COLOURS[number % len(ARM_COLOURS)], 1, cv2.LINE_AA
+        )
     return panel
