@@ -4,7 +4,8 @@ A clip is the moments of one sample; a row is one sample before tokenization, fr
 seconds that they span.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -83,26 +84,37 @@ class Row:
     fine: np.ndarray | None = None
 
 
-def _scene(seed: int, two_actors: float | None) -> world.Scene:
-    """The scene of a seed, with two actors in that share of the seeds (None: in the world's own 30 %)."""
-    if two_actors is None:
-        return world.draw_scene(seed)
-    return world.draw_scene(seed, actors=2 if np.random.default_rng([seed, 6]).random() < two_actors else 1)
+@dataclass(frozen=True)
+class Emphasis:
+    """Which scenes are trained on more often than the world draws them."""
+
+    two_actors: float | None = None  # share of the scenes; None: the world's own 30 %
+    actions: Mapping[str, float] = field(default_factory=dict)  # how likely each is, 1 for those that are not named
+
+    def scene(self, seed: int) -> world.Scene:
+        """The scene of a seed."""
+        actors = None
+        if self.two_actors is not None:
+            actors = 2 if np.random.default_rng([seed, 6]).random() < self.two_actors else 1
+        return world.draw_scene(seed, actors=actors, weights=self.actions)
 
 
-def image_row(seed: int, size: int, *, two_actors: float | None = None) -> Row:
+EVEN = Emphasis()
+
+
+def image_row(seed: int, size: int, *, emphasis: Emphasis = EVEN) -> Row:
     """One frame: half t = 0 with the full caption, half any moment without the actions."""
-    scene = _scene(seed, two_actors)
+    scene = emphasis.scene(seed)
     t, caption = world.image_moment(scene, np.random.default_rng([seed, 1]))
     return Row(world.render_clip(scene, [t], size), caption, 0.0)
 
 
-def keyframe_row(seed: int, size: int, frames: int, *, two_actors: float | None = None) -> Row:
+def keyframe_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = EVEN) -> Row:
     """Frames from the start of the action at one of the rates the scene is trained at, each as likely.
 
     Fewer rows of the higher rates teach actions no faster, and leave the seconds of the prompt unread.
     """
-    scene = _scene(seed, two_actors)
+    scene = emphasis.scene(seed)
     rates = world.keyframe_rates(scene, frames)
     rng = np.random.default_rng([seed, 2])
     rate = rates[int(rng.integers(len(rates)))]
@@ -110,13 +122,13 @@ def keyframe_row(seed: int, size: int, frames: int, *, two_actors: float | None 
     return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)
 
 
-def interpolation_row(seed: int, size: int, frames: int, levels: int = 3, *, two_actors: float | None = None) -> Row:
+def interpolation_row(seed: int, size: int, frames: int, levels: int = 3, *, emphasis: Emphasis = EVEN) -> Row:
     """One group of a clip that refinement meets: keyframes at a trained rate, halved 1..levels times.
 
     A level is twice as likely as the next, and half of the clips hold the whole action: there frames lie furthest
     apart, and later levels cannot mend what goes wrong.
     """
-    scene = _scene(seed, two_actors)
+    scene = emphasis.scene(seed)
     rng = np.random.default_rng([seed, 3])
     rates = world.keyframe_rates(scene, frames)
     keyframe_rate = rates[0] if rng.random() < 0.5 else rates[int(rng.integers(len(rates)))]
@@ -129,20 +141,20 @@ def interpolation_row(seed: int, size: int, frames: int, levels: int = 3, *, two
     return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / fine_rate)
 
 
-def superres_row(seed: int, size: int, factor: int, *, two_actors: float | None = None) -> Row:
+def superres_row(seed: int, size: int, factor: int, *, emphasis: Emphasis = EVEN) -> Row:
     """One moment of a scene at `size` and at `factor` times that, with the full caption.
 
     Any moment, half-faded actors too: sampling upscales every frame of a video with the text of the whole.
     """
-    scene = _scene(seed, two_actors)
+    scene = emphasis.scene(seed)
     times = [float(np.random.default_rng([seed, 4]).uniform(0.0, scene.duration))]
     small, large = (world.render_clip(scene, times, pixels) for pixels in (size, factor * size))
     return Row(small, world.caption(scene), 0.0, large)
 
 
-def continuation_row(seed: int, size: int, frames: int, *, two_actors: float | None = None) -> Row:
+def continuation_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = EVEN) -> Row:
     """Frames at a rate of the scene, from inside the action on: what going on from a video meets."""
-    scene = _scene(seed, two_actors)
+    scene = emphasis.scene(seed)
     rates = world.keyframe_rates(scene, frames)
     rng = np.random.default_rng([seed, 5])
     rate = rates[int(rng.integers(len(rates)))]

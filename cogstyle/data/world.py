@@ -6,7 +6,7 @@ The canvas is [0, 1] x [0, 1], x to the right and y down.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -204,15 +204,22 @@ def _pick(rng: np.random.Generator, items: Sequence[T]) -> T:
     return items[int(rng.integers(len(items)))]
 
 
-def draw_actor(rng: np.random.Generator, *, held_out: bool = False) -> Actor:
-    """Draw one actor; `held_out` draws only from the pairs that training never shows."""
+def _weighted(rng: np.random.Generator, items: Sequence[str], weights: Mapping[str, float]) -> str:
+    w = np.array([weights.get(item, 1.0) for item in items])
+    return items[int(rng.choice(len(items), p=w / w.sum()))]
+
+
+def draw_actor(
+    rng: np.random.Generator, *, held_out: bool = False, weights: Mapping[str, float] | None = None
+) -> Actor:
+    """Draw one actor; `held_out` draws only from the pairs that training never shows, `weights` see `draw_scene`."""
     pairs = [(c, s) for c in COLOURS for s in SHAPES if ((c, s) in HELD_OUT) == held_out]
     if held_out:
         colour, shape = _pick(rng, pairs)
     else:
         colour = _pick(rng, tuple(COLOURS))
         shape = _pick(rng, [s for c, s in pairs if c == colour])
-    action = _pick(rng, ACTIONS)
+    action = _pick(rng, ACTIONS) if not weights else _weighted(rng, ACTIONS, weights)
     direction = _pick(rng, DIRECTIONS[action]) if action in DIRECTIONS else None
     size = None if action in ("grow", "shrink") else _pick(rng, (None, None, "small", "large"))
     r = {None: _uniform(rng, 0.13, 0.19), "small": SMALL_R, "large": LARGE_R}[size]
@@ -240,13 +247,16 @@ def _apart(scene: Scene) -> bool:
     return True
 
 
-def draw_scene(seed: int, *, actors: int | None = None, held_out: bool = False) -> Scene:
+def draw_scene(
+    seed: int, *, actors: int | None = None, held_out: bool = False, weights: Mapping[str, float] | None = None
+) -> Scene:
     """The scene of a seed: below 1,000,000 for training, from there on for validation.
 
     Args:
         seed: any non-negative integer; the same seed gives the same scene.
         actors: 1 or 2 to force the number of actors, else 1 in 70 % and 2 in 30 % of the seeds.
         held_out: draw (first) actors from the colour-shape pairs that training never shows.
+        weights: how likely an action is drawn, 1 for one that is not named; None: all alike.
     """
     rng = np.random.default_rng(seed)
     background = _pick(rng, tuple(BACKGROUNDS))
@@ -255,7 +265,10 @@ def draw_scene(seed: int, *, actors: int | None = None, held_out: bool = False) 
     says_background = bool(rng.integers(2))
     count = actors or (1 if rng.random() < 0.7 else 2)
     while True:
-        cast = (draw_actor(rng, held_out=held_out), *(draw_actor(rng) for _ in range(count - 1)))
+        cast = (
+            draw_actor(rng, held_out=held_out, weights=weights),
+            *(draw_actor(rng, weights=weights) for _ in range(count - 1)),
+        )
         if all(actor.action == "still" for actor in cast):
             word, duration = None, 4.0
         else:

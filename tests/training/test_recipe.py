@@ -53,6 +53,15 @@ def test_shipped_recipes_load(path):
         (f"task = 'tokenizer'\nbundle = 'x'\ntrain = 'all'\n{STEPS}", "train has no effect"),
         (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}two_actors = 1.5", r"two_actors 1.5 must be in \[0, 1\]"),
         (f"task = 'image'\nbundle = 'x'\n{STEPS}[data]\nshards = 's'\ntwo_actors = 0.5", "two_actors has no effect"),
+        (
+            f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}actions = {{ fly = 2.0 }}",
+            "unknown action 'fly'; known are move",
+        ),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}actions = {{ circle = 0.0 }}", "weight 0.0 of 'circle' must be"),
+        (
+            f"task = 'image'\nbundle = 'x'\n{STEPS}[data]\nshards = 's'\nactions = {{ circle = 2.0 }}",
+            "actions have no effect",
+        ),
         ("bundle = 'x'", "missing 1 required positional argument: 'task'"),
         ("task = ", "cannot read recipe"),
     ],

@@ -259,3 +259,17 @@ def test_training_scenes_can_have_two_actors_more_often(debug_bundle, tmp_path):
         held_back.append(job.held_back.captions)
     assert found[0.0] == 0.0 < found[None] < found[1.0] == 1.0
     assert held_back[0] == held_back[1] == held_back[2]
+
+
+def test_training_scenes_can_have_an_action_more_often(debug_bundle, tmp_path):
+    path = debug_recipe(tmp_path, "keyframes", bundle=debug_bundle)
+    text, found, held_back = path.read_text(), {}, []
+    for weight in (1.0, 1000.0):
+        path.write_text(f"{text}\nactions = {{ circle = {weight} }}")
+        job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
+        found[weight] = np.mean(
+            [bool(re.search("circles .*clockwise|转圈", caption)) for caption in job.train.captions]
+        )
+        held_back.append(job.held_back.captions)
+    assert found[1.0] < 0.5 < 0.9 < found[1000.0]
+    assert held_back[0] == held_back[1]
