@@ -51,8 +51,9 @@ CLAIMS = {
     "b": ("copied", "one_rate"),
     "e": ("parallel", "window_4", "window_2", "window_full"),
     "f": tuple(DRAWING),
-    "c": ("copied", "window_4", "one_stage", "clips"),
+    "c": ("copied", "window_full", "one_stage", "clips"),
 }
+CURVE = 10  # points of a curve of validation losses, after the start
 AHEAD = 16  # steps of decoding tried at once; the tokens do not depend on it
 
 
@@ -93,7 +94,7 @@ def run_arm(lab: Lab, name: str, seed: int) -> dict[str, Any]:
     """Train one arm with one seed, and measure it."""
     arm, folder = ARMS[name], lab.folder(name, seed)
     job = make_job(arm, lab.recipe, lab.bundle, lab.data, seed)
-    every = max(1, arm.length * lab.recipe.steps // 4)
+    every = max(1, arm.length * lab.recipe.steps // CURVE)
     with (folder / "log.jsonl").open("w") as log:
 
         def watch(done: int, job: TransformerJob, figures: dict[str, float]) -> None:
@@ -105,6 +106,8 @@ def run_arm(lab: Lab, name: str, seed: int) -> dict[str, Any]:
 
         watch(0, job, {})
         seconds = train(job, arm, lab.recipe, seed=seed, watch=watch)
+    if not arm.train_all:
+        job.transformer = lab.bundle.image_model()  # as it was before the precision of training rounded it
     weights = {key: value.detach().contiguous() for key, value in job.module.state_dict().items()}
     write_tensors(folder / "weights.safetensors", weights)
     return {"step seconds": seconds / (arm.length * lab.recipe.steps), **measure(lab, name, job, seed)}
@@ -157,7 +160,7 @@ def run_clips(lab: Lab, seed: int) -> dict[str, Any]:
     def count(tokens: int) -> None:
         steps[0] += 1
 
-    copied, window, one = (lab.trained(name, seed) for name in ("copied", "window_4", "one_stage"))
+    copied, window, one = (lab.trained(name, seed) for name in ("copied", "window_full", "one_stage"))
     stage = partial(Stage, model, progress=count)
     slider = stage(one, DRAWN)
     ways: dict[str, Callable[[], Any]] = {
@@ -214,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     for name, default in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    parser.add_argument("--captions", type=int, default=20, help="sampled for each seed")
+    parser.add_argument("--captions", type=int, default=40, help="sampled for each seed")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where curves are drawn")
     parser.add_argument("--draw", action="store_true", help="tables and curves of what is there, nothing else")
     arguments = parser.parse_args(argv)

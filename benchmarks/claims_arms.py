@@ -37,12 +37,13 @@ Watch = Callable[[int, TransformerJob, dict[str, float]], None]  # told the step
 class Recipe:
     """What all arms have in common."""
 
-    steps: int = 48
-    batch: int = 2  # clips a step
+    steps: int = 200
+    batch: int = 8  # clips a step
     lr: float = 2e-3  # of Muon; a tenth of the steps warms up, then cosine to zero
-    rows: int = 1000  # training clips of each kind
-    validation_rows: int = 48
+    rows: int = 1600  # training clips of each kind
+    validation_rows: int = 64
     caption_dropout: float = 0.1
+    precision: str = "fp32"  # of the training, see cogstyle.training.engine
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,14 @@ def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, watch: Wa
     """Train an arm from its start to its end; returns the seconds of processor time."""
     steps = arm.length * recipe.steps
     optim = OptimConfig(steps, optimizer="muon", lr=recipe.lr, warmup=max(1, steps // 10) if steps > 1 else 0)
-    engine, guard, seconds = start(EngineConfig(device="cpu"), job, optim, World()), Guard(0.0, 1), 0.0
+    engine, guard, seconds = (
+        start(EngineConfig(device="cpu", precision=recipe.precision), job, optim, World()),
+        Guard(0.0, 1),
+        0.0,
+    )
     for step in range(steps):
         began = time.process_time()
         figures, _ = train_step(engine, optim, guard, seed=seed, step=step)
         seconds += time.process_time() - began
-        watch(step + 1, job, figures)
+        engine.call(partial(watch, step + 1, job, figures))
     return seconds

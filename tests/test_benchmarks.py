@@ -93,6 +93,7 @@ def test_claims_of_every_kind(debug_bundle, capsys, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     main = runpy.run_path(str(BENCHMARKS / "claims.py"))["main"]
     sizes = ["--steps", "1", "--rows", "24", "--validation-rows", "8", "--captions", "2", "--runs", str(tmp_path)]
+    sizes += ["--precision", "bf16"]
     main([str(debug_bundle), *sizes, "--seeds", "0", "--images", str(tmp_path / "images")])
     tables = capsys.readouterr().out.split("### ")[1:]
     assert [table[:3] for table in tables] == [f"({claim})" for claim in "abcdef"]
