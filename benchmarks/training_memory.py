@@ -32,14 +32,14 @@ OPTIM = OptimConfig(steps=2, batch=1, warmup=0)
 class RandomJob:
     """Keyframes of random tokens: the adapter beside a frozen image model, or (`full`) both."""
 
-    def __init__(self, config: ModelConfig, *, full: bool) -> None:
+    def __init__(self, config: ModelConfig, *, full: bool, batch: int = 1) -> None:
         self.image = fresh_transformer(config)
         self.adapter = adapter_from_image(self.image)
         self.module: nn.Module = nn.ModuleList([self.image, self.adapter]) if full else self.adapter
         self.base = None if full else self.image
         self.device = torch.device("cpu")
-        self.tokens_BFL = torch.randint(config.codes, (1, config.frames, config.tokens))
-        self.text_BS = torch.randint(config.codes + 8, config.start_of_image, (1, 16))
+        self.tokens_BFL = torch.randint(config.codes, (batch, config.frames, config.tokens))
+        self.text_BS = torch.randint(config.codes + 8, config.start_of_image, (batch, 16))
 
     def trained(self) -> list[nn.Parameter]:
         return list(self.module.parameters())

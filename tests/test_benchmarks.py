@@ -40,6 +40,13 @@ def test_training_memory(capsys):
     assert abs(full[1] - frozen[1] - frozen[0]) <= 1 and full[0] == 0 and frozen[3] < full[3]
 
 
+def test_training_speed(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    found = runpy.run_path(str(BENCHMARKS / "training_speed.py"))["main"](["--batch", "1", "--rounds", "1"])
+    assert set(found) == {"fp32", "bf16"} and min(found.values()) > 0
+    assert [line[:6] for line in capsys.readouterr().out.splitlines()[2:]] == ["| fp32", "| bf16"]
+
+
 def test_sampling(capsys, tmp_path):
     sizes = ["--layers", "2", "--width", "64", "--codes", "64", "--side", "4", "--steps", "3"]
     main = runpy.run_path(str(BENCHMARKS / "sampling.py"))["main"]
