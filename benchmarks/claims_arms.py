@@ -37,10 +37,10 @@ Watch = Callable[[int, TransformerJob, dict[str, float]], None]  # told the step
 class Recipe:
     """What all arms have in common."""
 
-    steps: int = 200
+    steps: int = 150
     batch: int = 8  # clips a step
     lr: float = 2e-3  # of Muon; a tenth of the steps warms up, then cosine to zero
-    rows: int = 1600  # training clips of each kind
+    rows: int = 1200  # training clips of each kind
     validation_rows: int = 64
     caption_dropout: float = 0.1
     precision: str = "fp32"  # of the training, see cogstyle.training.engine
