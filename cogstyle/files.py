@@ -31,6 +31,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with scratch.open("wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or the name could outlive a power cut, and the bytes not
         os.replace(scratch, path)
     except OSError as error:
         raise BundleError(f"cannot write {path}: {error}") from None

@@ -153,7 +153,7 @@ def _own(mask_FHW: ndarray, any_FHW: ndarray) -> ndarray:
     own_FHW = mask_FHW.copy()
     for own_HW, any_HW in zip(own_FHW, any_FHW, strict=True):
         parts_HW = _parts(any_HW)
-        share_P = np.bincount(parts_HW.ravel(), own_HW.ravel()) / np.bincount(parts_HW.ravel())
+        share_P = np.bincount(parts_HW.ravel(), own_HW.ravel()) / np.maximum(np.bincount(parts_HW.ravel()), 1)
         own_HW &= share_P[parts_HW] > 0.5
     return own_FHW
 
