@@ -1,4 +1,4 @@
-"""Everything that takes a device runs on one that is not the CPU, and finds there what the CPU finds."""
+"""Sampling, upscaling and training run on a device that is not the CPU, and find there what the CPU finds."""
 
 import json
 import shutil

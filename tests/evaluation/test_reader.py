@@ -7,7 +7,7 @@ import pytest
 
 from cogstyle.data import world
 from cogstyle.errors import MediaError
-from cogstyle.evaluation.reader import DURATIONS, best_motion, find_colours, motion_errors, read_clip, unmix
+from cogstyle.evaluation.reader import DURATIONS, _own, best_motion, find_colours, motion_errors, read_clip, unmix
 
 
 def flat(background: str, colour: str, opacity: float) -> np.ndarray:
@@ -140,6 +140,12 @@ def test_a_wholly_hidden_actor_has_not_disappeared() -> None:
     ]
     read = read_clip(np.stack(frames), times_of(2.0)).actors
     assert {a.colour: a.action for a in read} == {"red": "still", "blue": "move"}
+
+
+def test_a_frame_full_of_one_blob_divides_by_no_empty_background() -> None:
+    full_FHW = np.ones((1, 4, 4), bool)
+    with np.errstate(all="raise"):
+        assert _own(full_FHW, full_FHW).all()
 
 
 def test_an_empty_clip_has_no_actors() -> None:
