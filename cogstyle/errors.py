@@ -13,7 +13,11 @@ class PromptError(CogstyleError):
     """A prompt that is empty or longer than the text span."""
 
 
-class BundleError(CogstyleError):
+class FileError(CogstyleError):
+    """A file or folder that cannot be read or written, or that another process is writing."""
+
+
+class BundleError(FileError):
     """A bundle whose files are missing, damaged, or made for other weights."""
 
 

@@ -1,10 +1,13 @@
 """Files that are written whole or not at all: bytes, tensors (safetensors), TOML."""
 
+import fcntl
 import hashlib
 import json
 import os
+import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cogstyle.errors import BundleError
+from cogstyle.errors import BundleError, FileError
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -20,24 +23,139 @@ DTYPES = {
 }  # fmt: skip
 
 
+SCRATCH = ".scratch"  # ends the names of files that are being written: `.NAME.RANDOM.scratch`
+LARGEST_TEXT = 1 << 28  # bytes of a manifest, a prompts file, a recipe
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write; it takes its name only when the block ends well.
 
+    Every writer has a scratch file of its own, locked while it writes: what a killed one left behind is known by
+    its missing lock and removed by the next writer of the same file.
+
     Raises:
-        BundleError: naming the file, if it cannot be written.
+        FileError: naming the file, if it cannot be written.
     """
-    scratch = path.with_name(path.name + ".part")
     try:
-        with scratch.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # or the name could outlive a power cut, and the bytes not
-        os.replace(scratch, path)
+        _remove_abandoned(path)
+        file, scratch = _new_scratch(path)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # or the name could outlive a power cut, and the bytes not
+                os.replace(scratch, path)
+            _sync_folder(path.parent)
+        finally:
+            scratch.unlink(missing_ok=True)
     except OSError as error:
-        raise BundleError(f"cannot write {path}: {error}") from None
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _new_scratch(path: Path) -> tuple[BinaryIO, Path]:
+    """A locked file beside `path`."""
+    while True:
+        number, name = tempfile.mkstemp(SCRATCH, _scratch_prefix(path), path.parent)
+        file = os.fdopen(number, "wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(number).st_nlink:  # else another writer took it for abandoned before it was locked
+            os.fchmod(number, 0o666 & ~_umask())
+            return file, Path(name)
+        file.close()
+
+
+def _scratch_prefix(path: Path) -> str:
+    return f".{path.name.encode()[:100].decode(errors='ignore')}."
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove scratch files of this file that no process holds any more."""
+    prefix = _scratch_prefix(path)
+    for entry in os.scandir(path.parent):
+        if entry.name.startswith(prefix) and entry.name.endswith(SCRATCH) and entry.is_file(follow_symlinks=False):
+            with suppress(OSError), open(entry.path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
+                os.unlink(entry.path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems cannot
+            os.fsync(number)
     finally:
-        scratch.unlink(missing_ok=True)
+        os.close(number)
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process alone; the lock dies with the process. Nesting needs another folder.
+
+    Raises:
+        FileError: if another process holds it, or there is no such folder.
+    """
+    try:
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise FileError(f"cannot write into {folder}: {error.strerror or error}") from None
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileError(f"another process is writing {folder}: wait until it is done, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(number)
+
+
+def expect_regular(path: Path, limit: int | None = None) -> Path:
+    """`path`, if it is a file with a beginning and an end.
+
+    Args:
+        limit: the most bytes it may have.
+
+    Raises:
+        FileError: for a missing file, a folder, pipe or device, a file of /proc or /sys, or one over the limit.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+        raise FileError(f"cannot read {path}: it is {kind}, not a file")
+    if found.st_dev in _kernel_devices():
+        raise FileError(f"cannot read {path}: it is a window into the kernel, not a file")
+    if limit is not None and found.st_size > limit:
+        raise FileError(f"cannot read {path}: {found.st_size:,} bytes, at most {limit:,} are read")
+    return path
+
+
+def _kernel_devices() -> set[int]:
+    return {os.stat(place).st_dev for place in ("/proc", "/sys") if os.path.ismount(place)}
+
+
+def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
+    """A text file in UTF-8, without its byte order mark.
+
+    Raises:
+        FileError: naming the file, if it cannot be read, is too large, or is not UTF-8 (with the line).
+    """
+    data = read_bytes(path, limit)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise FileError(f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8") from None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -46,16 +164,19 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
     """All of a file.
 
+    Args:
+        limit: the most bytes it may have.
+
     Raises:
-        BundleError: naming the file, if it cannot be read.
+        FileError: naming the file, if it cannot be read; see `expect_regular`.
     """
     try:
-        return path.read_bytes()
+        return expect_regular(path, limit).read_bytes()
     except OSError as error:
-        raise BundleError(f"cannot read {path}: {error}") from None
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def write_tensors(
@@ -93,6 +214,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
     Raises:
         BundleError: if the file is missing or damaged.
     """
+    expect_regular(path)
     try:
         with safe_open(path, "pt", device) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -101,12 +223,17 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Hex digest of a file.
+
+    Raises:
+        FileError: if it cannot be read.
+    """
+    expect_regular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BundleError(f"cannot read {path}: {error}") from None
+        raise FileError(f"cannot read {path}: {error}") from None
 
 
 def fingerprint(*parts: object) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import Prompts, SamplingConfig
-from cogstyle.errors import BundleError, ConfigError
+from cogstyle.errors import BundleError, ConfigError, FileError
 from cogstyle.files import read_tensors
 
 
@@ -45,7 +45,7 @@ def test_a_damaged_file_is_refused(copy):
 
 def test_a_missing_file_is_named(copy):
     (copy / "image.safetensors").unlink()
-    with pytest.raises(BundleError, match=r"cannot read .*image\.safetensors"):
+    with pytest.raises(FileError, match=r"cannot read .*image\.safetensors"):
         Bundle(copy).image_model()
 
 
@@ -60,7 +60,7 @@ def test_no_such_bundle(tmp_path):
     with pytest.raises(BundleError, match="no bundle 'nothing'"):
         Bundle("nothing")
     (tmp_path / "bundle.toml").write_text("not toml [")
-    with pytest.raises(BundleError, match="cannot read"):
+    with pytest.raises(FileError, match="cannot read"):
         Bundle(tmp_path)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cogstyle.errors import BundleError
+from cogstyle.errors import BundleError, FileError
 from cogstyle.files import read_tensors, write_tensors
 
 BEFORE = "checkpoint.safetensors"  # what older versions wrote
@@ -40,7 +40,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, 
     for path in reversed(checkpoints(folder)):
         try:
             return path, *read_tensors(path)
-        except BundleError as error:
+        except FileError as error:
             damaged.append(str(error))
     if damaged:
         raise BundleError(f"no checkpoint in {folder} can be read: {damaged[0]}")

@@ -13,7 +13,7 @@ from cogstyle.data import encode, shards
 from cogstyle.data.card import read_contents, write_card
 from cogstyle.data.encode import encode_videos, make_index
 from cogstyle.data.manifest import read_manifest
-from cogstyle.errors import BundleError, ConfigError
+from cogstyle.errors import BundleError, ConfigError, FileError
 from cogstyle.video import VideoReader
 from tests.videos import write_clock
 
@@ -145,7 +145,7 @@ def test_settings_must_be_those_of_the_folder(videos, debug_bundle, tmp_path):
     with pytest.raises(ConfigError, match="were made from another manifest"):
         run(changed, tmp_path, debug_bundle)
     (tmp_path / "index.json").write_text("{")
-    with pytest.raises(BundleError, match=r"cannot read .*index\.json"):
+    with pytest.raises(FileError, match=r"cannot read .*index\.json"):
         run(videos, tmp_path, debug_bundle)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cogstyle.bundle import Bundle
-from cogstyle.errors import BundleError, ConfigError, TrainingError
+from cogstyle.errors import BundleError, ConfigError, FileError, TrainingError
 from cogstyle.files import read_tensors, write_tensors
 from cogstyle.training import loop as loop_module
 from cogstyle.training.checkpoint import checkpoints
@@ -222,17 +222,19 @@ def test_a_spike_is_skipped_and_many_end_the_run(tmp_path):
     assert int(newest(tmp_path)[1]["step"]) == SETTLED + 7  # the next one could not be
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
     wanted = go(tmp_path / "whole").exported
+    replace_file = os.replace
 
-    class Filling(TinyJob):
-        def loss(self, step, share=None):
-            if step == 4:  # what is written there fails as on a full disk
-                (tmp_path / "run" / "checkpoint-00000005.safetensors.part").symlink_to("/dev/full")
-            return super().loss(step)
+    def full_disk(scratch, path):
+        if path.name == "checkpoint-00000005.safetensors":
+            raise OSError(28, "No space left on device")
+        replace_file(scratch, path)
 
-    with pytest.raises(BundleError, match=r"cannot write .*checkpoint-00000005.*No space left on device"):
-        go(tmp_path / "run", Filling())
+    with monkeypatch.context() as patch:
+        patch.setattr("cogstyle.files.os.replace", full_disk)
+        with pytest.raises(FileError, match=r"cannot write .*checkpoint-00000005.*No space left on device"):
+            go(tmp_path / "run")
     assert int(newest(tmp_path / "run")[1]["step"]) == 4
     assert all(torch.equal(value, wanted[name]) for name, value in go(tmp_path / "run").exported.items())
 
