@@ -117,7 +117,7 @@ def naming(kind: str, path: Path) -> Iterator[None]:
     except FileError as error:
         raise MediaError(str(error).replace("cannot read ", f"cannot read {kind} ", 1)) from None
     except UnidentifiedImageError:
-        raise MediaError(f"cannot read {kind} {path}: it is no {', '.join(KINDS)}") from None
+        raise MediaError(f"cannot read {kind} {path}: it is no {', '.join(KINDS)} that can be decoded") from None
     except Image.DecompressionBombError:
         raise MediaError(f"cannot read {kind} {path}: it has more than {LARGEST:,} pixels") from None
     except Exception as error:  # decoders of damaged files raise whatever they stumble on

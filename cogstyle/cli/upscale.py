@@ -78,7 +78,7 @@ def read(pipe: "Pipeline", path: Path, arguments: argparse.Namespace) -> Task:
     """An input as tokens, checked."""
     from cogstyle.sampling.options import Options
     from cogstyle.sampling.token_file import TokenFile, read_tokens
-    from cogstyle.video import check_suffix
+    from cogstyle.video import check_output
 
     prompt, seed = arguments.prompt, arguments.seed
     pipe.check_upscale(prompt, Options())
@@ -86,7 +86,7 @@ def read(pipe: "Pipeline", path: Path, arguments: argparse.Namespace) -> Task:
         tokens = read_tokens(path, pipe.bundle)
         prompt, seed = tokens.prompt if prompt is None else prompt, tokens.seed if seed is None else seed
         pipe.check_upscale(prompt, Options())
-        out = check_suffix(arguments.out / path.name.removesuffix(".safetensors").removesuffix(".tokens"))
+        out = check_output(arguments.out / path.name.removesuffix(".safetensors").removesuffix(".tokens"))
     else:
         tokens = TokenFile(pipe.encode_image(path), "", 0, 1.0)
         out = arguments.out / f"{path.stem}.png"
