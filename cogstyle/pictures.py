@@ -16,6 +16,7 @@ from cogstyle.files import expect_regular, read_text, whole_file
 
 LARGEST = 100_000_000  # pixels of a picture: more is a decompression bomb, or a map
 KINDS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+MOVING = ("AVIF", "GIF", "PNG", "WEBP")  # those whose further frames are no previews and no other pages
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -38,8 +39,17 @@ def read_picture(path: Path) -> np.ndarray:
         return _pixels(image)
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture does, moving or not."""
+    try:
+        with _opened(path):
+            return True
+    except MediaError:
+        return False
+
+
 def read_frames(path: Path) -> Iterator[tuple[np.ndarray, float | None]]:
-    """The frames of a GIF, WebP or APNG, or of a folder of PNG files in the order of their numbers.
+    """The frames of a moving picture (GIF, WebP, APNG, AVIF) or of a folder of PNG files in the order of their numbers.
 
     Yields:
         A frame, uint8 [height, width, 3], and for how many seconds it is shown: None in a folder without the json that
@@ -67,7 +77,8 @@ def _folder(path: Path) -> Iterator[tuple[np.ndarray, float | None]]:
 
 def _animation(path: Path) -> Iterator[tuple[np.ndarray, float | None]]:
     with _opened(path) as image:
-        for number, frame in enumerate(ImageSequence.Iterator(image)):
+        frames = ImageSequence.Iterator(image) if image.format in MOVING else [image]
+        for number, frame in enumerate(frames):
             pixels = _pixels(frame)
             if number or not image.info.get("default_image"):  # of an APNG: for viewers that cannot show the others
                 milliseconds = frame.info.get("duration", 0)

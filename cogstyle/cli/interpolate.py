@@ -32,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from cogstyle.sampling.options import Options
     from cogstyle.sampling.pipeline import load
-    from cogstyle.video import check_output
+    from cogstyle.video import check_suffix
 
     given = {name: getattr(arguments, name) for name in ("frame_rate", "levels", "seed", "upscale")}
     task = sample.Task(
-        arguments.prompt, check_output(arguments.out), Options(**given), {"images": tuple(arguments.images)}
+        arguments.prompt, check_suffix(arguments.out), Options(**given), {"images": tuple(arguments.images)}
     )
     pipe = load(arguments.adapter, device=arguments.device, dtype=arguments.dtype)
     pipe.check(task.prompt, task.options)

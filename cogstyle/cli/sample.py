@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task:
     """A task from one line of a prompts file (or the command line), options of the command line below it."""
     from cogstyle.sampling.options import Options
-    from cogstyle.video import check_output
+    from cogstyle.video import check_suffix
 
     unknown = sorted(set(line) - set(KEYS))
     require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(KEYS)}")
@@ -145,7 +145,7 @@ def make_task(line: dict[str, Any], given: dict[str, Any], folder: Path) -> Task
     values |= {name: given.get(name) for name in ("level_rates", "compat")}
     options = Options(**values, windows=given["windows"], upscale=given["upscale"])
     start = {"first_frame": None if first is None else Path(first), "follows": given["follows"]}
-    return Task(prompt, check_output(folder / str(line["out"])), options, start)
+    return Task(prompt, check_suffix(folder / str(line["out"])), options, start)
 
 
 def begun(pipe: Any, task: Task, arguments: argparse.Namespace) -> Task:

@@ -15,10 +15,11 @@ from av.stream import Disposition
 
 from cogstyle.errors import MediaError
 from cogstyle.files import expect_regular
-from cogstyle.pictures import LARGEST, naming, read_frames, read_picture
+from cogstyle.pictures import LARGEST, is_picture, naming, read_frames, read_picture
 from cogstyle.video.colours import ACCURATE, UNSAID, matrix
 from cogstyle.video.frames import square
 
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif", ".webp")  # how names of videos often end
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"  # none that leads to other files
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}  # the file is opened here, FFmpeg opens nothing
 CLOCK = 1e-3  # seconds: Matroska rounds its times to these
@@ -29,18 +30,14 @@ BACK, GAP = 0.2, 10.0  # seconds by which the clock of a stream jumps only where
 
 
 def open_video(path: Path) -> "VideoReader | PictureReader":
-    """A reader of a video file, an animated picture, or a folder of PNG files; which of them, its first bytes say.
+    """A reader of a video file, a picture (moving or not), or a folder of PNG files: its content says which.
 
     Raises:
         MediaError: if it cannot be read or holds no video.
     """
     with naming("video", path):
-        if path.is_dir():
-            return PictureReader(path)
-        with expect_regular(path).open("rb") as file:
-            head = file.read(12)
-    moving = head[:4] in (b"GIF8", b"\x89PNG") or head[:4] + head[8:] == b"RIFFWEBP"
-    return PictureReader(path) if moving else VideoReader(path)
+        folder = path.is_dir()
+    return PictureReader(path) if folder or is_picture(path) else VideoReader(path)
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
@@ -65,7 +62,7 @@ def read_last_frames(path: Path, count: int, *, frame_rate: float, size: int) ->
 
 
 class PictureReader:
-    """An animated picture or a folder of PNG files, read like a video: see VideoReader."""
+    """A picture, moving or not, or a folder of PNG files, read like a video: see VideoReader."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,5 +1,6 @@
 """Frames -> files: mp4 (H.264), gif, webp, or a folder of PNG frames; whole or not at all."""
 
+import io
 import json
 import os
 import re
@@ -9,14 +10,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import av
 import numpy as np
 from PIL import Image
 
 from cogstyle.errors import FileError, MediaError
-from cogstyle.files import SCRATCH, one_writer, whole_file, write_bytes
+from cogstyle.files import SCRATCH, one_writer, write_bytes
 from cogstyle.pictures import marker_path, read_marker, write_png
 from cogstyle.video.colours import BT709, matrix
 
@@ -60,6 +61,12 @@ class Video:
             raise MediaError(f"cannot write {path}: {error.strerror or error}") from None
         return path
 
+    def encoded(self, suffix: str) -> bytes:
+        """What `save` writes into a .mp4, .gif or .webp file."""
+        file = io.BytesIO()
+        (_write_mp4 if suffix == ".mp4" else _write_animation)(self.frames, self.fps, file, suffix)
+        return file.getvalue()
+
     def contact_sheet(self, columns: int = 9, *, scale: int = 2) -> np.ndarray:
         """All frames side by side in rows, uint8 [height, width, 3]."""
         frames = self.frames.repeat(scale, 1).repeat(scale, 2)
@@ -83,30 +90,41 @@ def check_output(path: Path, fps: float | None = None) -> Path:
     Raises:
         MediaError: saying what is in the way, or which suffixes and rates work.
     """
+    if path.suffix not in ("", *SUFFIXES):
+        _refuse(path, f"the suffix must be {', '.join(SUFFIXES)}, or none for a folder of PNG")
+    if path.suffix == ".gif" and fps is not None and fps > FASTEST_GIF:
+        _refuse(path, f"a GIF shows at most {FASTEST_GIF:g} frames a second, not {fps:g}; .webp and .mp4 do")
+    return check_place(path, folder=not path.suffix)
+
+
+def check_place(path: Path, *, folder: bool = False) -> Path:
+    """Return `path` if a file (or a folder of PNG frames) can be written there.
+
+    Raises:
+        MediaError: saying what is in the way.
+    """
     try:
-        reason = _obstacle(path, fps)
+        reason = _obstacle(path, folder)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-    if reason:
-        raise MediaError(f"cannot write {path}: {reason}")
-    return path
+    return _refuse(path, reason) if reason else path
 
 
-def _obstacle(path: Path, fps: float | None) -> str | None:
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise MediaError(f"cannot write {path}: {reason}")
+
+
+def _obstacle(path: Path, folder: bool) -> str | None:
     if any(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:", part) for part in path.parts[:-1]):
         return "it is an address, not a file"
     if path.name in ("", ".."):
         return "it must name a file, or a folder of its own"
-    if path.suffix not in ("", *SUFFIXES):
-        return f"the suffix must be {', '.join(SUFFIXES)}, or none for a folder of PNG"
     if (length := len(os.fsencode(path.name))) > LONGEST:
         return f"its name has {length} bytes, at most {LONGEST}"
-    if path.suffix == ".gif" and fps is not None and fps > FASTEST_GIF:
-        return f"a GIF shows at most {FASTEST_GIF:g} frames a second, not {fps:g}; .webp and .mp4 do"
-    if path.suffix and os.path.lexists(path) and not path.is_file():
-        return "a folder, pipe or device of that name is there"
-    if not path.suffix and (reason := _not_ours(path)):
+    if folder and (reason := _not_ours(path)):
         return reason
+    if not folder and os.path.lexists(path) and not path.is_file():
+        return "a folder, pipe or device of that name is there"
     parent = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not parent.is_dir():
         return f"{parent} is not a folder"
