@@ -112,6 +112,8 @@ def _refuse(path: Path, reason: str) -> NoReturn:
 
 
 def _obstacle(path: Path, folder: bool) -> str | None:
+    if "\0" in str(path):
+        return "its name holds a null character"
     if any(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:", part) for part in path.parts[:-1]):
         return "it is an address, not a file"
     if path.name in ("", ".."):
