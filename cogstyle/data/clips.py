@@ -4,6 +4,7 @@ A clip is the moments of one sample; a row is one sample before tokenization, fr
 seconds that they span.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -69,6 +70,28 @@ def clips_of(
         raise MediaError(f"{duration:.3g} s are too short: {frames} frames at {fits[-1]:g} a second leave none before")
     rate = rates[int(rng.integers(len(rates)))]
     return [Clip(start + (1 + int(rng.integers(later[rate]))) / rate, rate, frames)]
+
+
+def stretches_of(kind: str, duration: float, *, frames: int = 5, split: bool = False) -> list[tuple[float, float]]:
+    """Beginnings and lengths (seconds) of the parts of a video whose clips are taken: of most videos the whole.
+
+    Keyframes that are to show the whole action must reach its end at the lowest frame rate, the last one shown until
+    the next would follow. A longer video is split into equal stretches, if that is asked for.
+
+    Raises:
+        MediaError: if it is too long.
+    """
+    lowest = FRAME_RATES[0]
+    longest = frames / lowest
+    if kind not in ("keyframes", "interpolation") or duration <= longest + TOLERANCE:
+        return [(0.0, duration)]
+    if not split:
+        raise MediaError(
+            f"{duration:.4g} s are too long: {frames} frames show {longest:g} s at {lowest:g} a second, "
+            "the lowest rate; give lines with start and end, or --split-long"
+        )
+    count = math.ceil(duration / longest - TOLERANCE)
+    return [(k * duration / count, duration / count) for k in range(count)]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,10 +15,10 @@ from PIL import Image
 
 from cogstyle.config import require
 from cogstyle.data import world
-from cogstyle.errors import ConfigError
+from cogstyle.errors import ConfigError, FileError
 from cogstyle.evaluation.markdown import to_markdown
 from cogstyle.evaluation.parts import Bench, Part, Plan, parts_of
-from cogstyle.files import write_bytes
+from cogstyle.files import one_writer, read_text, write_bytes
 from cogstyle.sampling.pipeline import Pipeline
 
 JSON, MARKDOWN = "report.json", "report.md"
@@ -37,20 +38,36 @@ def chosen_parts(plan: Plan, names: Sequence[str]) -> list[Part]:
 
 
 def start(pipe: Pipeline, plan: Plan, folder: Path) -> dict[str, Any]:
-    """The report in `folder` as far as it is, if it is one of the same weights and plan; else a new one."""
+    """The report in `folder` as far as it is, if it is one of the same weights and plan; a new one in a new folder.
+
+    Raises:
+        ConfigError: naming what differs, for a report of other weights or another plan, or a folder of something else.
+    """
     made = {
         "bundle": pipe.bundle.manifest["name"],
         "files": pipe.bundle.hashes(),
         "sampling": {stage: asdict(pipe.bundle.sampling(stage)) for stage in plan.options.stages},
         **json.loads(json.dumps(asdict(plan))),
     }
+    path = folder / JSON
+    if not path.exists():
+        others = [name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+        require(not others, f"{folder} holds other files ({', '.join(others[:3])}): give another --out")
+        return {"made": made, "parts": {}}
     try:
-        report: dict[str, Any] = json.loads((folder / JSON).read_text("utf-8"))
-    except FileNotFoundError:
-        report = {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {folder / JSON}: {error}; remove it to start anew") from None
-    return report if report.get("made") == made else {"made": made, "parts": {}}
+        report: dict[str, Any] = json.loads(read_text(path))
+        theirs = dict(report["made"])
+        if not isinstance(report["parts"], dict):
+            raise TypeError
+    except (KeyError, TypeError, RecursionError):
+        raise ConfigError(f"{path} is no report of cogstyle evaluate: give another --out") from None
+    except (FileError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}; remove it to start anew") from None
+    differing = [key for key in sorted({*theirs, *made}) if theirs.get(key) != made.get(key)]
+    short = [f"{key} ({theirs.get(key)}, now {made.get(key)})" for key in differing]
+    said = ", ".join(text if len(text) < 80 else key for text, key in zip(short, differing, strict=True))
+    require(not differing, f"{path} is a report of other {said}: give another --out, or remove the old one")
+    return report
 
 
 def evaluate(
@@ -74,8 +91,19 @@ def evaluate(
     """
     require(batch > 0, f"batch {batch} must be positive")
     pipe.check(world.caption(plan.scenes(*plan.kinds()[0])[0][1]), plan.options)
-    bench, report = Bench(pipe, plan, batch, done), start(pipe, plan, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
+    with one_writer(folder):
+        return _evaluate(Bench(pipe, plan, batch, done), folder, names=names, command=command, begun=begun)
+
+
+def _evaluate(
+    bench: Bench, folder: Path, *, names: Sequence[str], command: str, begun: Callable[[str], object]
+) -> dict[str, Any]:
+    pipe, plan, done = bench.pipe, bench.plan, bench.done
+    report = start(pipe, plan, folder)
     for part in chosen_parts(plan, names):
         begun(part.name)
         if part.name in report["parts"]:
