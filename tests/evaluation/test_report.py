@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cogstyle.errors import ConfigError
+from cogstyle.errors import ConfigError, FileError
 from cogstyle.evaluation import parts, report
 from cogstyle.evaluation.parts import RATES, Plan
 from cogstyle.evaluation.protocol import TUNING_SEED, draw_scenes, in_other_language, slow_movers
+from cogstyle.files import one_writer
 from tests.evaluation.truth import Truth
 
 PLAN = Plan(count=2, levels=1, sweep=(1.0,))
@@ -91,11 +92,26 @@ def test_finished_parts_are_kept(whole, pipe, monkeypatch):
     assert pipe.calls and {call["levels"] for call in pipe.calls} == {1}
 
 
-def test_another_plan_starts_anew(pipe, tmp_path):
+def test_no_other_report_is_written_over(pipe, tmp_path):
     report.evaluate(pipe, PLAN, tmp_path, names=["one actor"])
     first = (tmp_path / "report.json").read_text()
-    other = Plan(count=1, levels=1)
-    assert list(report.evaluate(pipe, other, tmp_path, names=["two actors"])["parts"]) == ["two actors"]
+    with pytest.raises(
+        ConfigError, match=r"report.json is a report of other count \(2, now 1\), sweep .*another --out"
+    ):
+        report.evaluate(pipe, Plan(count=1, levels=1), tmp_path, names=["two actors"])
+    assert (tmp_path / "report.json").read_text() == first
+    for text in ("[1]", "{}", '{"made": {}, "parts": 5}'):
+        (tmp_path / "report.json").write_text(text)
+        with pytest.raises(ConfigError, match="is no report of cogstyle evaluate"):
+            report.evaluate(pipe, PLAN, tmp_path, names=["one actor"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.md").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds other files \(report.md\)"):
+        report.evaluate(pipe, PLAN, tmp_path / "mine", names=["one actor"])
+    with pytest.raises(FileError, match="cannot write into"):
+        report.evaluate(pipe, PLAN, tmp_path / "report.json" / "x", names=["one actor"])
+    with one_writer(tmp_path / "mine"), pytest.raises(FileError, match="another process is writing"):
+        report.evaluate(pipe, PLAN, tmp_path / "mine", names=["one actor"])
     (tmp_path / "report.json").write_text(first[:50])
     with pytest.raises(ConfigError, match=r"cannot read .*report.json"):
         report.evaluate(pipe, PLAN, tmp_path, names=["one actor"])
