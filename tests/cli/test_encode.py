@@ -209,8 +209,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     while not list(folder.glob("part-*.safetensors")):
         assert process.poll() is None
         time.sleep(0.01)
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    children = [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
+    children = descendants(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.safetensors")}
@@ -223,6 +222,12 @@ def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     while any(alive(pid) for pid in children):
         assert time.monotonic() < deadline, "workers outlive their parent"
         time.sleep(0.1)
+
+
+def descendants(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    children = [int(child) for child in listed.read_text().split()] if listed.exists() else []
+    return children + [inner for child in children for inner in descendants(child)]
 
 
 def alive(pid: int) -> bool:

@@ -38,7 +38,7 @@ def test_videos_and_their_classes(tmp_path):
 
 
 def test_what_is_no_video(tmp_path):
-    """Contact sheets beside videos, what macOS leaves, and pictures without numbers; one frame is one after the other."""
+    """Contact sheets beside videos, what macOS leaves, and pictures without numbers."""
     for name in ("run/1.mp4", "run/2.gif", "3.mp4"):
         Video(CLIP, 10.0).save(tmp_path / name)
         write_png(tmp_path / Path(name).with_suffix(".png"), CLIP[0])
