@@ -289,10 +289,7 @@ class VideoReader:
 
     def _ordered(self) -> Iterator[Any]:
         """Frames from here on with the times that they have, or must have, in the file."""
-        unordered = self.container.format.name == "avi" and self.stream.codec_context.name in ("h264", "hevc")
-        waiting: list[
-            int
-        ] = []  # AVI knows when packets are decoded: frames are shown at the same times, in their order
+        waiting: list[int] = []
         last: int | None = None
         for packet in self.container.demux(self.stream):
             if self.unordered and packet.size:
