@@ -16,7 +16,13 @@ LEVELS = {
     "cli": 6,
 }  # fmt: skip
 SIDEWAYS = {("training", "data")}  # allowed although both are high up
-OWNERS = {"argparse": "cli", "deepspeed": "training/engine.py", "sat": "interop/sat_model.py", "icetk": "interop"}
+OWNERS = {
+    "argparse": "cli",
+    "av": "video",
+    "deepspeed": "training/engine.py",
+    "sat": "interop/sat_model.py",
+    "icetk": "interop",
+}
 
 
 def room(path: Path) -> str:
