@@ -22,7 +22,7 @@ FLAGS = {
         "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--split-long",
         "--entries-per-part", "--quiet",
     },
     "train": {"--runs", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet"},

@@ -209,7 +209,7 @@ def _resized(frame_HWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
         import cv2
 
         frame_HWC = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA)
-    pixels = torch.from_numpy(np.require(frame_HWC, requirements="CW")).permute(2, 0, 1)[None].float()
+    pixels = torch.from_numpy(np.require(frame_HWC, requirements=["C", "W"])).permute(2, 0, 1)[None].float()
     if pixels.shape[2:] == size:
         return pixels
     return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=settings.resize == "antialias")
