@@ -79,6 +79,7 @@ class Bundle:
 
     def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32, packed: str | None = None) -> None:
         self.dtype, self.packed = dtype, packed
+        name = os.path.expanduser(name)
         places = [Path(name), *(shelf / name for shelf in SHELVES)]
         found = next((place for place in places if (place / MANIFEST).is_file()), None)
         if found is None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Interval
 
 from cogstyle.errors import ConfigError
-from cogstyle.schema import Blocks, Channels, Id, Picture, Rows, Size, Small, Stage, Temperature
+from cogstyle.schema import Blocks, Channels, Id, Picture, Rows, Size, Small, Temperature
 from cogstyle.schema import from_dict as from_dict
 from cogstyle.schema import require as require
 
@@ -28,14 +28,12 @@ class TokenizerConfig:
     clusters: Rows = 64  # groups of similar entries, for cluster sampling
     encoder_channels: Channels = (64, 128)  # one a level, finest first; a factor 2 between levels
     decoder_channels: Channels = (64, 128)  # one a level, finest first
-    encoder_kernel: Annotated[int, Interval(ge=1, le=31)] = (
-        3  # side of the encoder's convolutions; 1: a code depends on its own patch of pixels only
-    )
+    # side of the encoder's convolutions; 1: a code depends on its own patch of pixels only
+    encoder_kernel: Annotated[int, Interval(ge=1, le=31)] = 3
     encoder_blocks: Blocks = 1  # residual blocks a level
     decoder_blocks: Blocks = 2  # residual blocks a level
-    patch: Annotated[int, Interval(ge=1, le=256)] = (
-        4  # pixels along the side of a patch that the finest level sees as one place
-    )
+    # pixels along the side of a patch that the finest level sees as one place
+    patch: Annotated[int, Interval(ge=1, le=256)] = 4
     image_size: Picture = 64  # pixels of a frame that the shipped weights were trained at
 
     def __post_init__(self) -> None:
@@ -109,9 +107,8 @@ class ModelConfig:
     text_positions: Rows = 512  # position rows before those of the first frame
     positions: Rows = 1024  # rows of the frozen position table
     extra_positions: Id = 2000  # rows of an adapter's position table (frames 2, 3, ...)
-    window: Annotated[int, Interval(ge=0, le=2**12)] = (
-        10  # side of the interpolation adapter's attention windows, in tokens; 0: full attention
-    )
+    # side of the interpolation adapter's attention windows, in tokens; 0: full attention
+    window: Annotated[int, Interval(ge=0, le=2**12)] = 10
     mlp_ratio: Annotated[int, Interval(ge=1, le=64)] = 4
     norm_eps: Annotated[float, Interval(gt=0.0, le=1.0)] = 1e-5
 
@@ -228,16 +225,14 @@ class Prompts:
 class SamplingConfig:
     """How one stage draws its tokens. Of `clusters`, `top_k` and `top_p` at most one is set."""
 
-    guidance: Annotated[float, Interval(ge=0.0, le=1000.0)] = (
-        1.0  # guide + guidance * (condition - guide); 1 = no guide
-    )
+    # guide + guidance * (condition - guide); 1 = no guide
+    guidance: Annotated[float, Interval(ge=0.0, le=1000.0)] = 1.0
     temperature: Temperature = 1.0
     clusters: Id = 0  # draw among this many best clusters (0 = no clusters)
     inner_temperature: Temperature = 0.89  # temperature inside the drawn cluster, on top of `temperature`
     top_k: Id = 0  # draw among this many best tokens (0 = all)
-    top_p: Annotated[float, Interval(gt=0.0, le=1.0)] = (
-        1.0  # draw among the fewest best tokens that hold this share (1 = all)
-    )
+    # draw among the fewest best tokens that hold this share (1 = all)
+    top_p: Annotated[float, Interval(gt=0.0, le=1.0)] = 1.0
     text_bias: float = 0.0  # added to the scores of text keys when there is no guidance
 
     def __post_init__(self) -> None:
@@ -252,17 +247,27 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class StageSampling:
+    """How each stage draws its tokens."""
+
+    image: SamplingConfig = SamplingConfig()
+    keyframes: SamplingConfig = SamplingConfig()
+    interpolation: SamplingConfig = SamplingConfig()
+    superres: SamplingConfig = SamplingConfig()
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What bundle.toml may hold. The tables are read, each as its own dataclass, when they are asked for."""
+    """What bundle.toml says."""
 
     name: str = ""
     licence: str = ""
     frame_rate: float = 1.0  # default keyframe rate, frames a second
-    tokenizer: dict[str, Any] = field(default_factory=dict)
-    prompts: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    sampling: dict[Stage, dict[str, Any]] = field(default_factory=dict)
-    superres: dict[str, Any] = field(default_factory=dict)
+    tokenizer: TokenizerConfig | HierarchicalConfig | None = None
+    prompts: Prompts = Prompts()
+    model: ModelConfig | None = None
+    sampling: StageSampling = StageSampling()
+    superres: SuperResConfig = SuperResConfig()
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
 
     def __post_init__(self) -> None:
@@ -272,3 +277,8 @@ class Manifest:
             require(re.fullmatch(r"\w[\w.-]{0,99}", name) is not None, f"[files]: {name!r:.60} is no file name")
             good = re.fullmatch(r"[0-9a-f]{64}", digest) is not None
             require(good, f"[files]: {name} {digest!r:.80} must be a sha256, 64 digits of 0-9 and a-f")
+        if self.tokenizer is not None and self.model is not None:
+            codes, side = self.tokenizer.codes, self.tokenizer.image_size // self.tokenizer.rate
+            require(self.model.codes == codes, f"[model] codes {self.model.codes} must be the tokenizer's, {codes}")
+            fits = self.model.grid == (side, side)
+            require(fits, f"[model] grid {self.model.grid} must be the tokenizer's, {side} x {side}")

@@ -7,7 +7,7 @@ them is a slip, refused before anything that large is begun.
 
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from annotated_types import Interval, Len
 
@@ -28,8 +28,8 @@ Id = Annotated[int, Interval(ge=0, le=2**28)]  # of a token
 Count = Annotated[int, Interval(ge=1, le=10**8)]  # steps, entries of a manifest
 Temperature = Annotated[float, Interval(ge=1e-4, le=1e4)]
 Seed = Annotated[int, Interval(ge=0, le=LARGEST_SEED)]
+Weight = Annotated[float, Interval(gt=0.0, le=1e6)]
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]
-Stage = Literal["image", "keyframes", "interpolation", "superres"]
 Channels = Annotated[tuple[Size, ...], Len(1, 12)]  # one a level
 
 
@@ -69,9 +69,12 @@ def _checked(hint: Any, name: str, value: Any, where: str) -> Any:
     """The value of one key, if it is what the annotation `hint` asks for."""
     from pydantic import ValidationError
 
-    table = next((t for t in (hint, *get_args(hint)) if isinstance(t, type) and is_dataclass(t)), None)
-    if table is not None:
-        return from_dict(table, value, f"{where} [{name}]")
+    tables = [table for table in (hint, *get_args(hint)) if isinstance(table, type) and is_dataclass(table)]
+    if tables:
+        inner = f"{where} [{name}]"
+        require(isinstance(value, dict), f"{inner} must be a table, not {value!r:.60}")
+        kinds = {getattr(table, "kind", None): table for table in tables}  # of several, one is of the `kind`
+        return from_dict(kinds.get(value.get("kind") if len(kinds) > 1 else None, tables[0]), value, inner)
     try:
         return _adapter(hint).validate_python(_plain(value))
     except ValidationError as error:

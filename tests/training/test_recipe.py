@@ -75,7 +75,7 @@ def test_shipped_recipes_load(path):
             "actions have no effect",
         ),
         ("bundle = 'x'", "missing key task"),
-        ("task = ", "cannot read recipe"),
+        ("task = ", "r.toml: Invalid value"),
     ],
 )
 def test_wrong_recipes_are_refused(tmp_path, text, message):
