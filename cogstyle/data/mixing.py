@@ -36,11 +36,14 @@ class MixConfig:
     images: tuple[Share, Share] | None = None  # share of image steps in the first quarter of the steps, and after it
 
     def __post_init__(self) -> None:
-        require(
-            len(self.tasks) > 0, "[mix] tasks must be a table of tasks and their weights, such as { keyframes = 1 }"
-        )
+        require(self.tokens > 0, f"[mix] tokens {self.tokens} must be positive")
+        table = isinstance(self.tasks, dict) and len(self.tasks) > 0
+        require(table, "[mix] tasks must be a table of tasks and their weights, such as { keyframes = 1 }")
+        for name, weight in self.tasks.items():
+            number = isinstance(weight, int | float) and 0 < weight < math.inf
+            require(number, f"[mix] weight {weight} of {name!r} must be a number above 0")
         if self.images is not None:
-            fits = all(share < 1 for share in self.images)
+            fits = len(self.images) == 2 and all(0 <= share < 1 for share in self.images)
             require(fits, f"[mix] images {list(self.images)} must be two shares, each at least 0 and below 1")
 
 
