@@ -73,8 +73,10 @@ def _checked(hint: Any, name: str, value: Any, where: str) -> Any:
     if tables:
         inner = f"{where} [{name}]"
         require(isinstance(value, dict), f"{inner} must be a table, not {value!r:.60}")
-        kinds = {getattr(table, "kind", None): table for table in tables}  # of several, one is of the `kind`
-        return from_dict(kinds.get(value.get("kind") if len(kinds) > 1 else None, tables[0]), value, inner)
+        kind = value.get("kind")  # of several tables, one is of this kind
+        return from_dict(
+            next((table for table in tables if getattr(table, "kind", None) == kind), tables[0]), value, inner
+        )
     try:
         return _adapter(hint).validate_python(_plain(value))
     except ValidationError as error:

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 from cogstyle.cli.main import build_parser
-from tests.fuzz.ground import EVERY, OPEN, OTHERS, READERS, Command, copy
+from tests.fuzz.ground import EVERY, OPEN, OTHERS, READERS, copy
 from tests.fuzz.values import ARGUMENTS, spoil_bytes, spoil_table, to_toml
 
 WEIGHTS = {"bytes": 6, "table": 3, "header": 1, "recipe": 4, "bundle": 4, "prompts": 3, "arguments": 5}
@@ -22,8 +22,14 @@ def make_case(seed: int, number: int, ground: Path, folder: Path) -> tuple[list[
     kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     if kind == "arguments":
         return wrong_arguments(rng, ground, folder)
-    pattern = {"recipe": "recipes/*", "bundle": "bundle/*", "prompts": "prompts/*"}.get(kind) or rng.choice(list(READERS))
-    found = [path for path in sorted(ground.glob(pattern)) for path in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    pattern = {"recipe": "recipes/*", "bundle": "bundle/*", "prompts": "prompts/*"}.get(kind) or rng.choice(
+        list(READERS)
+    )
+    found = [
+        path
+        for path in sorted(ground.glob(pattern))
+        for path in ([path] if path.is_file() else sorted(path.rglob("*")))
+    ]
     found = [path for path in found if path.is_file()]
     if kind in ("table", "recipe", "bundle", "prompts"):
         found = [path for path in found if path.suffix in STRUCTURED] or found
@@ -40,7 +46,7 @@ def make_case(seed: int, number: int, ground: Path, folder: Path) -> tuple[list[
     what = spoil(rng, kind, path)
     if inside.parts[0] == "bundle" and path.name != "bundle.toml" and path.is_file() and rng.random() < 0.7:
         sign(folder / "bundle", path.name)
-    return [word.replace("{}", str(place)) for word in command.argv], what
+    return command.argv(str(place)), what
 
 
 def spoil(rng: random.Random, kind: str, path: Path) -> str:
@@ -99,9 +105,9 @@ def wrong_arguments(rng: random.Random, ground: Path, folder: Path) -> tuple[lis
     command = rng.choice((*EVERY, *OTHERS))
     copy(ground, folder, command.needs)
     os.mkfifo(folder / "fifo")
-    name, *words = command.argv
+    name, *words = command.argv()
     parsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    actions = [action for action in parsers[name]._actions if "--help" not in action.option_strings]
+    actions = [action for action in parsers[name]._actions if not {"--help", "--quiet"} & set(action.option_strings)]
     action = rng.choice(actions)
     values = [rng.choice(ARGUMENTS)] if action.nargs != 0 else []
     if action.dest in ("count", "workers", "sweep", "threads") and values[0] in ("1000000000", "9" * 30):
@@ -109,9 +115,14 @@ def wrong_arguments(rng: random.Random, ground: Path, folder: Path) -> tuple[lis
     if action.option_strings:
         flag = action.option_strings[0]
         if flag in words:
-            words[words.index(flag) : words.index(flag) + 2] = []
+            at = words.index(flag)
+            words[at : at + 1 + len(values)] = []
         words += [f"{flag}={values[0]}"] if values else [flag]
     elif values:
-        places = [n for n, word in enumerate(words) if not word.startswith("-") and (n == 0 or not words[n - 1].startswith("-"))]
+        places = [
+            n
+            for n, word in enumerate(words)
+            if not word.startswith("-") and (n == 0 or not words[n - 1].startswith("-"))
+        ]
         words[rng.choice(places) if places else 0 : 1] = values
-    return [name, *(word.replace("{}", "p.png") for word in words)], f"{action.dest} {values}"
+    return [name, *words], f"{action.dest} {values}"

@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import shutil
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -25,14 +26,13 @@ SAMPLE = "sample x --adapter bundle --levels 0 --quiet --out o.mp4"
 
 @dataclass(frozen=True)
 class Command:
-    """A command line that ends well on the ground, and the files that it reads."""
+    """A command line that ends well on the ground, and what it reads; in braces stands a file that may be another."""
 
     line: str
     needs: tuple[str, ...]
 
-    @property
-    def argv(self) -> list[str]:
-        return self.line.split()
+    def argv(self, name: str = "") -> list[str]:
+        return [re.sub(r"\{(.*)\}", name or r"\1", word) for word in self.line.split()]
 
 
 def commands(line: str, *needs: str) -> Command:
@@ -44,8 +44,10 @@ BUNDLE = (
     commands(SAMPLE.replace("--levels 0", "--levels 1 --clusters 2"), "bundle"),
     commands(SAMPLE + " --upscale --dtype int8", "bundle"),
     commands("inspect bundle", "bundle"),
-    commands("interpolate p.png p.jpg --prompt x --out o.mp4 --levels 1 --adapter bundle --quiet", "bundle", "pictures"),
-    commands("upscale v.mp4.tokens.safetensors p.png --out o --adapter bundle --quiet", "bundle", "pictures", "made"),
+    commands(
+        "interpolate p.png p.jpg --prompt x --out o.mp4 --levels 1 --adapter bundle --quiet", "bundle", "pictures"
+    ),
+    commands("upscale {v.mp4.tokens.safetensors} p.png --out o --adapter bundle --quiet", "bundle", "pictures", "made"),
     commands("encode clips/captions.csv --to o --bundle bundle --quiet", "bundle", "clips"),
     commands("export sat bundle --to o", "bundle"),
     commands("train image.toml --dry-run --quiet", "bundle", "recipes"),
@@ -54,27 +56,31 @@ BUNDLE = (
     commands("import sat sat --to o --quiet " + IDS, "bundle", "sat"),
 )
 PICTURES = (
-    commands(SAMPLE + " --first-frame {}", "bundle", "pictures"),
-    commands("interpolate {} p.png --prompt x --out o.gif --levels 0 --adapter bundle --quiet", "bundle", "pictures"),
-    commands("upscale {} --out o --adapter bundle --quiet", "bundle", "pictures"),
+    commands(SAMPLE + " --first-frame {p.png}", "bundle", "pictures"),
+    commands(
+        "interpolate {p.png} p.png --prompt x --out o.gif --levels 0 --adapter bundle --quiet", "bundle", "pictures"
+    ),
+    commands("upscale {p.png} --out o --adapter bundle --quiet", "bundle", "pictures"),
     commands("encode pictures.csv --for image --to o --bundle bundle --quiet", "bundle", "pictures"),
 )
 VIDEOS = (
-    commands(SAMPLE + " --continue {}", "bundle", "videos"),
-    commands("encode videos.csv --to o --bundle bundle --quiet", "bundle", "videos"),
+    commands(SAMPLE + " --continue {videos/v.mp4}", "bundle", "videos"),
+    commands("encode videos/videos.csv --to o --bundle bundle --quiet", "bundle", "videos"),
     commands("fvd --real videos --fake videos --extractor net.pt --any-balance --out o.json --quiet", "videos", "net"),
 )
 READERS: dict[str, tuple[Command, ...]] = {  # which commands read which files
     "bundle/*": BUNDLE,
     "pictures/*": PICTURES,
     "videos/*": VIDEOS,
-    "clips/captions.*": (commands("encode {} --to o --bundle bundle --quiet", "bundle", "clips"),),
+    "clips/captions.*": (commands("encode {clips/captions.csv} --to o --bundle bundle --quiet", "bundle", "clips"),),
     "clips/0000000.txt": (commands("encode clips --to o --bundle bundle --quiet", "bundle", "clips"),),
     "prompts/*": (
-        commands("sample --prompts {} --adapter bundle --levels 0 --quiet --out o", "bundle", "prompts", "pictures"),
+        commands(
+            SAMPLE.replace("x", "--prompts {prompts.jsonl}", 1).replace("o.mp4", "o"), "bundle", "prompts", "pictures"
+        ),
     ),
-    "recipes/*": (commands("train {} --dry-run --quiet", "bundle", "recipes", "shards"),),
-    "made/*.tokens.safetensors": (commands("upscale {} --out o --adapter bundle --quiet", "bundle", "made"),),
+    "recipes/*": (commands("train {image.toml} --dry-run --quiet", "bundle", "recipes", "shards"),),
+    "made/*.tokens.safetensors": (BUNDLE[5],),
     "made/*.part": (
         commands("sample x --adapter bundle --levels 1 --quiet --out p.mp4 --resume", "bundle", "made"),
     ),
@@ -100,7 +106,10 @@ READERS: dict[str, tuple[Command, ...]] = {  # which commands read which files
 }  # fmt: skip
 OPEN = {"pictures", "made", "prompts", "recipes", "net"}  # folders whose files lie in the case's folder itself
 EVERY = tuple(dict.fromkeys(command for group in READERS.values() for command in group))
-OTHERS = (commands("world --count 1 --size 16 --out o"), commands("evaluate bundle --count 1 --out o", "bundle"))
+OTHERS = (
+    commands("world --count 1 --size 16 --out o"),
+    commands("evaluate bundle --count 1 --levels 0 --parts reader --quiet --out o", "bundle"),
+)
 
 
 def copy(ground: Path, folder: Path, needs: tuple[str, ...]) -> None:
@@ -123,7 +132,7 @@ def make_ground(folder: Path, debug: Path) -> Path:
     here = Path.cwd()
     os.chdir(folder)
     try:
-        with redirect_stdout(StringIO()):
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             _by_commands(folder)
     finally:
         os.chdir(here)
@@ -170,7 +179,8 @@ def _part(folder: Path) -> None:
 
     pipeline.Pipeline.stream = stopped
     try:
-        assert main("sample x --adapter bundle --levels 1 --quiet --out made/p.mp4 --preview".split()) == 130
+        line = "sample x --adapter bundle --levels 1 --quiet --out made/p.mp4 --preview"
+        assert main(line.split()) == 130
     finally:
         pipeline.Pipeline.stream = made
     assert sample and (folder / "made" / "p.mp4.part").is_file()
@@ -188,7 +198,13 @@ def _media(folder: Path) -> None:
     rows = [f"{path.name},a caption" for path in sorted((folder / "pictures").iterdir())]
     (folder / "pictures" / "pictures.csv").write_text("\n".join(["video,caption", *rows]))
     frames = rng.integers(0, 255, (17, 16, 16, 3), np.uint8)
-    for name, codec in (("v.mp4", "libx264"), ("v.avi", "mpeg4"), ("v.mkv", "ffv1"), ("v.ts", "mpeg2video")):
+    for name, codec in (
+        ("v.mp4", "libx264"),
+        ("w.mp4", "mpeg4"),
+        ("v.avi", "mpeg4"),
+        ("v.mkv", "ffv1"),
+        ("v.ts", "mpeg2video"),
+    ):
         with av.open(str(folder / "videos" / name), "w") as file:
             stream = file.add_stream(codec, rate=25 if codec == "mpeg2video" else 8)
             stream.width = stream.height = 16
@@ -196,9 +212,17 @@ def _media(folder: Path) -> None:
             for frame in frames:
                 file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
             file.mux(stream.encode())
-    rows = [f"videos/{path.name},a caption" for path in sorted((folder / "videos").iterdir())]
-    (folder / "videos" / "videos.csv").write_text("video,caption\n" + "\n".join(row[7:] for row in rows))
-    line = {"prompt": "x", "out": "a.mp4", "frame_rate": 2, "seed": 1, "guidance": 1.5, "levels": 0, "first_frame": "p.png"}
+    rows = [f"{path.name},a caption" for path in sorted((folder / "videos").iterdir())]
+    (folder / "videos" / "videos.csv").write_text("\n".join(["video,caption", *rows]))
+    line = {
+        "prompt": "x",
+        "out": "a.mp4",
+        "frame_rate": 2,
+        "seed": 1,
+        "guidance": 1.5,
+        "levels": 0,
+        "first_frame": "p.png",
+    }
     (folder / "prompts" / "prompts.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({"prompt": "y"}) + "\n")
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from tests.fuzz.cases import make_case
@@ -27,17 +28,20 @@ def run_case(seed: int, number: int, ground: Path, folder: Path) -> tuple[str, s
     inside.mkdir()
     argv, what = make_case(seed, number, ground, inside)
     said = f"{what} | cogstyle {' '.join(map(repr, argv))}"
+    return verdict(*run_argv(argv, folder), argv), said
+
+
+def run_argv(argv: list[str], folder: Path) -> tuple[int | None, str]:
+    """Run a command line in `folder`/here: its exit status (None: it hung and was killed), and its stderr."""
     pid = os.fork()
     if pid == 0:
         _child(argv, folder)
-    status = _wait(pid)
-    error = (folder / "stderr").read_text("utf-8", "replace")
-    return verdict(status, error, argv), said
+    return _wait(pid), (folder / "stderr").read_text("utf-8", "replace")
 
 
 def verdict(status: int | None, error: str, argv: list[str]) -> str:
     """What is wrong with how a case ended, in one line."""
-    lines = [line for line in error.splitlines() if line.strip()]
+    lines = [line for line in error.split("\n") if line.strip()]
     last = lines[-1][:300] if lines else ""
     if status is None:
         return f"hangs: {last}"
@@ -71,10 +75,8 @@ def _wait(pid: int) -> int | None:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
     for one in (pid, -pid):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     os.waitpid(pid, 0)
     return None
 
@@ -86,8 +88,8 @@ def _child(argv: list[str], folder: Path) -> None:
         os.chdir(folder / "here")
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), number)
-        sys.stdout = open(1, "w", closefd=False)
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
         os.environ |= {"HOME": str(folder / "here"), "TMPDIR": str(folder / "here")}
         warnings.resetwarnings()
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -9,15 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-TEXTS = ("", "2", "x", "\u540d\u524d", "a\nb\r", "\x00", "x" * 5000, "~/x", "../x", ".", "..", "/dev/zero", "bundle", "{x}", "{prompt!r:>99}",
-         "nan", "http://127.0.0.1:9/x.mp4", "a" * 300 + ".mp4", "\u2028", "sub/x.mp4", "p.png")  # fmt: skip
-NUMBERS = (-1, 0, 1, 2, 3, 7, 16, 1.0, 1.5, -0.5, 1e-30, 1e308, math.nan, math.inf, -math.inf,
-           10**9, 2**31, 2**63, 2**64, 10**30)  # fmt: skip
-VALUES = (*TEXTS, *NUMBERS, True, False, [], [1], [1, 2], [4, 4], [0.5, -2.0, 3], ["a"], [[[]]], {}, {"a": 1}, {"x": [1]})
-ARGUMENTS = ("", "x", "-1", "0", "1", "2", "1.5", "nan", "inf", "-inf", "1e400", "1000000000", "9" * 30, "\u0663", ".", "..",
-             "a" * 300, "a" * 300 + ".mp4", "a\nb", "\u540d\u524d", "\udcff", "http://127.0.0.1:9/x.mp4", "-", "x.mp4", "x.png", "x.gif",
-             "sub/x.mp4", "bundle", "bundle/bundle.toml", "none/x", "/dev/full", "/dev/zero", "/proc/self/maps", "fifo",
-             "0.25,0.5", "1/0", "2/1", "50%", "cuda", "meta", "cpu:9", "x.safetensors", "x.json", "bundle/bundle.toml/x.mp4")  # fmt: skip
+LONG = "a" * 300
+TEXTS = (
+    "", "2", "x", "名前", "a\nb\r", "\x00", "\u2028", "x" * 5000, "{x}", "{prompt!r:>99}", "nan", LONG + ".mp4",
+    "~/x", "../x", ".", "..", "/dev/zero", "bundle", "http://127.0.0.1:9/x.mp4", "sub/x.mp4", "p.png",
+)  # fmt: skip
+NUMBERS = (
+    -1, 0, 1, 2, 3, 7, 16, 1.0, 1.5, -0.5, 1e-30, 1e308, math.nan, math.inf, -math.inf,
+    10**9, 2**31, 2**63, 2**64, 10**30,
+)  # fmt: skip
+LISTS = ([], [1], [1, 2], [4, 4], [0.5, -2.0, 3], ["a"], [[[]]], {}, {"a": 1}, {"x": [1]})
+VALUES = (*TEXTS, *NUMBERS, True, False, *LISTS)
+ARGUMENTS = (
+    "", "x", "-1", "0", "1", "2", "1.5", "nan", "inf", "-inf", "1e400", "1000000000", "9" * 30, "٣", "a\nb", "名前",
+    "\udcff", "-", ".", "..", LONG, LONG + ".mp4", "x.mp4", "x.png", "x.gif", "x.json", "x.safetensors", "sub/x.mp4",
+    "bundle", "bundle/bundle.toml", "bundle/bundle.toml/x.mp4", "none/x", "fifo", "http://127.0.0.1:9/x.mp4",
+    "/dev/full", "/dev/zero", "/proc/self/maps", "0.25,0.5", "1/0", "2/1", "50%", "cuda", "meta", "cpu:9",
+)  # fmt: skip
+DAMAGE = (
+    *("cut", "flip", "noise") * 3, "insert", "delete", "zeros", "ones", "empty", "random", "bom", "latin", "nul",
+    "newline", "brackets", "twice", "other", "folder", "missing", "fifo", "loop", "zero", "proc",
+)  # fmt: skip
 
 
 def wrong_value(rng: random.Random, *, toml: bool) -> Any:
@@ -57,7 +69,7 @@ def to_toml(value: Any) -> str:
             return "{" + ", ".join(f"{json.dumps(key)} = {text(inner)}" for key, inner in value.items()) + "}"
         if isinstance(value, list):
             return "[" + ", ".join(map(text, value)) + "]"
-        if isinstance(value, bool) or isinstance(value, str):
+        if isinstance(value, bool | str):
             return json.dumps(value)
         return str(value)
 
@@ -71,10 +83,7 @@ def spoil_bytes(rng: random.Random, path: Path) -> str:
     if rng.random() < 0.5:
         at = min(at, rng.randrange(200))  # the header
     size = rng.choice((1, 4, 64, 1000))
-    how = rng.choice(
-        ("cut", "cut", "flip", "flip", "flip", "noise", "noise", "insert", "delete", "zeros", "ones", "empty", "random")
-        + ("bom", "latin", "nul", "newline", "brackets", "folder", "missing", "fifo", "loop", "zero", "proc", "other", "twice")
-    )
+    how = rng.choice(DAMAGE)
     match how:
         case "cut":
             del data[at:]
@@ -105,7 +114,7 @@ def spoil_bytes(rng: random.Random, path: Path) -> str:
         case "brackets":
             data[:] = rng.choice((b"[", b'{"a":', b"a = [", b"(")) * 100_000
         case "twice":
-            data += data
+            data[:] = bytes(data) * 2
         case "other":
             others = [other for other in path.parent.iterdir() if other.is_file()]
             data[:] = rng.choice(sorted(others)).read_bytes()
