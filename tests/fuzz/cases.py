@@ -12,7 +12,7 @@ from cogstyle.cli.main import build_parser
 from tests.fuzz.ground import EVERY, OPEN, OTHERS, READERS, copy
 from tests.fuzz.values import ARGUMENTS, spoil_bytes, spoil_table, to_toml
 
-WEIGHTS = {"bytes": 6, "table": 3, "header": 1, "recipe": 4, "bundle": 4, "prompts": 3, "arguments": 5}
+WEIGHTS = {"bytes": 6, "table": 3, "header": 2, "recipe": 4, "bundle": 4, "prompts": 2, "arguments": 5}
 STRUCTURED = (".toml", ".json", ".jsonl")
 
 
