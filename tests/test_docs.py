@@ -124,7 +124,7 @@ def test_commands_in_sentences(monkeypatch):
     commands = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     seen = 0
     for page, span in INLINE:
-        if span.startswith(("python benchmarks/", "make ")) or (span.startswith("torchrun ") and ".py" in span):
+        if re.match(r"python benchmarks/|make |torchrun .*(\.py| -m )", span):
             check(words(span), monkeypatch)
         _, called, rest = f" {span}".partition(" cogstyle ")
         subcommands, *options = rest.split() or [""]
@@ -160,7 +160,8 @@ def test_links_lead_somewhere(page):
             assert heading in anchors, f"{name(page)} links to #{heading}"
 
 
-SOURCES = [path for folder in ("cogstyle", "train", "benchmarks", "sample") for path in (ROOT / folder).rglob("*.*")]
+FOLDERS = ("cogstyle", "train", "benchmarks", "sample", "tests")
+SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*") if path.suffix in (".py", ".toml")]
 
 
 def test_what_is_named_exists():
@@ -169,10 +170,10 @@ def test_what_is_named_exists():
         for path in NAMED.findall(page.read_text("utf-8")):
             assert any(ROOT.glob(path.rstrip("/"))) or path in MADE, f"{name(page)} names {path}"
         for span in spans(page):
-            if re.fullmatch(r"\w+\.py", span):
-                assert any(ROOT.glob(f"*/{span}")) or any(ROOT.glob(f"cogstyle/*/{span}")), f"{name(page)} names {span}"
+            if re.fullmatch(r"[\w/]+\.py", span):  # by itself, or from cogstyle/ on
+                assert any(path.match(span) for path in SOURCES), f"{name(page)} names {span}"
     for source in SOURCES:
-        for path in re.findall(r"\bdocs/[\w/.-]+\.md", source.read_text()) if source.suffix in (".py", ".toml") else ():
+        for path in re.findall(r"\bdocs/[\w/.-]+\.md", source.read_text("utf-8")):
             assert (ROOT / path).is_file(), f"{name(source)} names {path}"
 
 
