@@ -10,6 +10,7 @@ import runpy
 import shlex
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ import pytest
 from PIL import Image
 
 from cogstyle.cli.main import build_parser, main
+from cogstyle.training.engine import EngineConfig
+from cogstyle.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 LOG = sorted((ROOT / "docs/log").glob("*.md"))
@@ -38,7 +41,9 @@ def name(path: Path) -> str:
 
 def lines(page: Path) -> list[str]:
     """Command lines of the fenced blocks, comments and line breaks taken out."""
-    blocks = [text.replace("\\\n", " ") for kind, text in FENCE.findall(page.read_text("utf-8")) if kind in ("", "bash")]
+    blocks = [
+        text.replace("\\\n", " ") for kind, text in FENCE.findall(page.read_text("utf-8")) if kind in ("", "bash")
+    ]
     return [line for block in blocks for line in block.splitlines() if line.split(" ")[0] in STARTS]
 
 
@@ -57,7 +62,7 @@ COMMANDS = [(name(page), line) for page in PAGES for line in lines(page)]
 INLINE = [(name(page), span) for page in PAGES for span in spans(page)]
 
 
-class Parsed(Exception):
+class ArgumentsReadError(Exception):
     """Raised in place of what a script does after it has read its arguments."""
 
 
@@ -67,12 +72,12 @@ def read_arguments(script: str, argv: list[str], monkeypatch: pytest.MonkeyPatch
 
     def parse_only(self, *given):
         parse(self, *given)
-        raise Parsed
+        raise ArgumentsReadError
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
     monkeypatch.setattr(sys, "argv", [script, *argv])
     monkeypatch.syspath_prepend(str((ROOT / script).parent))
-    with pytest.raises(Parsed):
+    with pytest.raises(ArgumentsReadError):
         runpy.run_path(str(ROOT / script), run_name="__main__")
     monkeypatch.undo()
 
@@ -116,7 +121,9 @@ def test_commands_are_found():
     assert {("make", "demo"), ("make", "test")} <= set(map(tuple, found["README.md"]))
     used = {argv[1] for argv in found["README.md"] if argv[0] == "cogstyle"}
     assert {"sample", "interpolate", "train", "encode", "import", "export", "inspect"} <= used
-    assert {"docs/own_videos.md", "docs/training.md", "docs/sat.md", "docs/evaluation.md", "docs/claims.md"} <= set(found)
+    assert {"docs/own_videos.md", "docs/training.md", "docs/sat.md", "docs/evaluation.md", "docs/claims.md"} <= set(
+        found
+    )
 
 
 def test_commands_in_sentences(monkeypatch):
@@ -137,7 +144,7 @@ def test_commands_in_sentences(monkeypatch):
 
 
 def test_flags_in_sentences():
-    """A flag that running text names is one of ours; the guide of SAT names SAT's too, that of training the launchers'."""
+    """A flag that running text names is one of ours; the guide of SAT names SAT's too."""
     sources = [path for folder in ("cogstyle/cli", "benchmarks") for path in (ROOT / folder).glob("*.py")]
     ours = set(re.findall(r'"(--[a-z][\w-]*)"', "".join(path.read_text("utf-8") for path in sources)))
     for page, span in INLINE:
@@ -193,6 +200,17 @@ def test_code_is_code():
                 tomllib.loads(text)
 
 
+def test_defaults_of_the_training_guide(tmp_path):
+    """The tables of docs/training.md show every key of [engine] and some of [loop], each with its default."""
+    least = 'task = "keyframes"\nbundle = "b"\n[data]\nrows = 8\n[optim]\nsteps = 200\nbatch = 2\n'
+    plain, shown = tmp_path / "plain.toml", tmp_path / "shown.toml"
+    plain.write_text(least)
+    blocks = [text for kind, text in FENCE.findall((ROOT / "docs/training.md").read_text("utf-8")) if kind == "toml"]
+    shown.write_text("\n".join([least, *blocks]))
+    assert len(blocks) == 2 and load_recipe(shown) == load_recipe(plain)
+    assert set(tomllib.loads(shown.read_text())["engine"]) == {field.name for field in fields(EngineConfig)}
+
+
 def test_pages_stay_short():
     """Where history belongs: docs/log/."""
     for page, limit in (("README.md", 150), ("docs/results.md", 90)):
@@ -239,9 +257,9 @@ def test_readme_python_runs(desk):
 
 
 def test_guides_run(desk):
-    """Super-resolution as its guide shows it; videos of the shapes world, encoded as one's own; a checkpoint for SAT."""
-    upscaled = shown("docs/superres.md", "sample", "upscale")
-    assert len(upscaled) == 3
+    """Super-resolution as its guide shows it, videos of the shapes world encoded, a checkpoint for SAT."""
+    upscaled = [line for line in shown("docs/superres.md", "sample", "upscale") if "--upscale" not in line]
+    assert len(upscaled) == 2
     for line in upscaled:
         run(line)
     world = re.search(r"`(cogstyle world [^`]+)`", (ROOT / "docs/own_videos.md").read_text("utf-8"))[1]
