@@ -1,23 +1,22 @@
 """Files -> frames, by presentation time: as a viewer sees them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from heapq import heappop, heappush
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
 from cogstyle.errors import MediaError
 from cogstyle.files import expect_regular
 from cogstyle.pictures import LARGEST, is_picture, naming, read_frames, read_picture
-from cogstyle.video.colours import ACCURATE, UNSAID, matrix
+from cogstyle.video.appearance import deinterlaced, pixels_of, upright
 from cogstyle.video.frames import square
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif", ".webp")  # how names of videos often end
@@ -103,11 +102,9 @@ class PictureReader:
     def frames_at(self, times: Sequence[float], size: int) -> np.ndarray:
         """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3]."""
         numbers = np.searchsorted(self._begins[:-1], np.asarray(times) + CLOCK, "right").clip(1) - 1
-        shown = {
-            number: square(pixels, size)
-            for number, (pixels, _) in enumerate(read_frames(self.path))
-            if number in set(numbers.tolist())
-        }
+        wanted = set(numbers.tolist())
+        frames = enumerate(islice(self.frames(), max(wanted) + 1))
+        shown = {number: square(pixels, size) for number, pixels in frames if number in wanted}
         return np.stack([shown[number] for number in numbers.tolist()])
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -253,7 +250,7 @@ class VideoReader:
             if not shown:
                 raise ValueError("it has no frames that can be decoded")
             return np.stack(
-                [_upright(frame, square(_pixels(frame), size, pixel_aspect=self.aspect)) for _, frame in shown]
+                [upright(frame, square(pixels_of(frame), size, pixel_aspect=self.aspect)) for _, frame in shown]
             )
 
     def _shown(self, moments: list[float]) -> list[tuple[float, Any]]:
@@ -275,16 +272,16 @@ class VideoReader:
         with naming("video", self.path):
             self._reopen()
             for _, frame in self._decode():
-                pixels = _pixels(frame)
+                pixels = pixels_of(frame)
                 if self.aspect != 1:
                     pixels = cv2.resize(pixels, (max(1, round(frame.width * self.aspect)), frame.height))
-                yield _upright(frame, pixels)
+                yield upright(frame, pixels)
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
         """Frames from here on, and when each is shown on the file's clock."""
         frames = self._ordered()
         clock = _Clock(self.joined, self.rate)
-        for frame in _deinterlaced(frames, self.stream) if self.interlaced else frames:
+        for frame in deinterlaced(frames, self.stream) if self.interlaced else frames:
             yield frame.time + clock.offset_at(frame.time), frame
 
     def _ordered(self) -> Iterator[Any]:
@@ -292,10 +289,10 @@ class VideoReader:
         waiting: list[int] = []
         last: int | None = None
         for packet in self.container.demux(self.stream):
-            if self.unordered and packet.size:
+            if self.unordered and packet.size and packet.dts is not None:
                 heappush(waiting, packet.dts)
             for frame in packet.decode():
-                if self.unordered:  # shown at the times when packets are decoded, in the order of showing
+                if waiting:  # shown at the times when packets are decoded, in the order of showing
                     frame.pts = heappop(waiting)
                 elif frame.pts is None:  # as in MPEG program streams
                     if last is None or self.rate is None:
@@ -323,37 +320,3 @@ class _Clock:
             self.offset += self.time + self.length - time
         self.time = time
         return self.offset
-
-
-def _deinterlaced(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
-    """Frames of which none shows two moments."""
-    graph = av.filter.Graph()
-    bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-    graph.link_nodes(graph.add_buffer(template=stream), bwdif, graph.add("buffersink")).configure()
-    for frame in chain(frames, [None]):
-        graph.push(frame)
-        with suppress(av.BlockingIOError, av.EOFError):
-            while True:
-                yield graph.pull()
-
-
-def _pixels(frame: Any) -> np.ndarray:
-    """A decoded frame as uint8 [height, width, 3], transparent parts white."""
-    clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
-    said = None if frame.colorspace != UNSAID else matrix(frame.width, frame.height)
-    pixels = frame.to_ndarray(format="rgba" if clear else "rgb24", src_colorspace=said, interpolation=ACCURATE)
-    if not clear:
-        return np.asarray(pixels)
-    alpha = pixels[..., 3:].astype(np.uint16)
-    return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _upright(frame: Any, pixels: np.ndarray) -> np.ndarray:
-    """Turned and mirrored as the frame's display matrix says: (column, row) -> (a column + c row, b column + d row)."""
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if data is None:
-        return pixels
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
