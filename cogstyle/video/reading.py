@@ -22,6 +22,7 @@ from cogstyle.video.frames import square
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif", ".webp")  # how names of videos often end
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"  # none that leads to other files
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}  # the file is opened here, FFmpeg opens nothing
+ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that do not leave out what is transparent, as FFmpeg's own do
 CLOCK = 1e-3  # seconds: Matroska rounds its times to these
 NEAR, FAR = 2.0, 12.0  # seconds to seek further back, where a file has no good index
 DISORDER = 4  # frames that may come after a later one
@@ -159,6 +160,8 @@ class VideoReader:
         self.stream = stream
         # AVI knows no times of showing; those that FFmpeg guesses are wrong for these codecs
         self.unordered = self.container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+        transparent = stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA
+        self.decoder: Any = av.CodecContext.create(ALPHA[stream.codec_context.name], "r") if transparent else None
         self.stream.codec_context.thread_count = 1  # whoever reads many files uses a process a core
 
     def _reopen(self) -> None:
@@ -178,6 +181,8 @@ class VideoReader:
             self._reopen()
         else:
             self.container.seek(int(max(time, 0.0) / self.stream.time_base), stream=self.stream)
+            if self.decoder is not None:
+                self.decoder.flush_buffers()
 
     def _is_joined(self) -> bool:
         """Whether several recordings lie in a stream one after the other, each with a clock of its own."""
@@ -291,7 +296,7 @@ class VideoReader:
         for packet in self.container.demux(self.stream):
             if self.unordered and packet.size and packet.dts is not None:
                 heappush(waiting, packet.dts)
-            for frame in packet.decode():
+            for frame in packet.decode() if self.decoder is None else self.decoder.decode(packet):
                 if waiting:  # shown at the times when packets are decoded, in the order of showing
                     frame.pts = heappop(waiting)
                 elif frame.pts is None:  # as in MPEG program streams
