@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import Bundle, check_replaced, update_bundle
 from cogstyle.config import (
     FRAME_RATES,
     MODELS,
@@ -24,7 +24,9 @@ from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.data.world import ACTIONS
 from cogstyle.files import read_toml
 from cogstyle.schema import Seed, Share, Weight
+from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board
+from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.loop import Grid, LoopConfig, run, write_picture
@@ -134,13 +136,16 @@ class Recipe:
         require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
 
 
+REPLACED = {"tokenizer": "tokenizer.safetensors", "image": "image.safetensors"}  # files that others stand on
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
         FileError, ConfigError: for a file that cannot be read, unknown keys, or values out of range.
     """
-    table = read_toml(path)
+    table = read_toml(shipped_recipe(path))
     for key in ("bundle", "base", "start"):
         if isinstance(table.get(key), str):
             table[key] = os.path.expanduser(table[key])
@@ -192,6 +197,8 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
     recipe = load_recipe(path)
     folder = runs / path.stem
     check(recipe)
+    if recipe.task in REPLACED and recipe.train != "decoder" and not checkpoints(folder):
+        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.task == "text":
         update_bundle(
             Path(recipe.bundle),
