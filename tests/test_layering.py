@@ -7,15 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cogstyle"
 LEVELS = {
-<<<<<<< HEAD
-    "errors": -2, "schema": -1, "shapes": 0, "config": 0, "files": 0,
+    "errors": -2, "schema": -1, "shipped": 0, "shapes": 0, "config": 0, "files": 0,
     "layout": 1, "pictures": 1,
     "tokenizers": 2, "model": 2, "video": 2,
-=======
-    "errors": -1, "shipped": 0, "shapes": 0, "config": 0, "files": 0,
-    "layout": 1, "video": 1,
-    "tokenizers": 2, "model": 2,
->>>>>>> d15f50f (Bundles: format 1, one chain of files, kill-safe replacing, adapters of several bundles)
     "adapter": 3, "bundle": 3,
     "interop": 4, "data": 4, "sampling": 4,
     "training": 5, "evaluation": 5,

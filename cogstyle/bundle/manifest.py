@@ -4,7 +4,6 @@ Format 1 adds to format 0 (which had no number) the table `stands_on`, and file 
 `image.safetensors` may lie as `image.safetensors` or as `image-0dcf7cf2328a.safetensors`.
 """
 
-import math
 import re
 import tomllib
 from pathlib import Path
@@ -12,33 +11,28 @@ from typing import Any
 
 import tomli_w
 
+from cogstyle.config import Manifest, from_dict
 from cogstyle.errors import BundleError
-from cogstyle.files import read_text, write_bytes
+from cogstyle.files import read_toml, write_bytes
 
 MANIFEST = "bundle.toml"
 FORMAT = 1
 IMAGE = "image.safetensors"
 FOUNDATIONS = ("tokenizer.safetensors", "text.model")  # what the image model stands on
-TABLES = ("tokenizer", "prompts", "model", "sampling", "superres", "files", "stands_on")
-PLAIN_NAME = re.compile(r"\w[\w.-]*")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a bundle's folder in today's format.
 
     Raises:
-        FileError: if it cannot be read, is no manifest, or was written by a newer version.
+        FileError, ConfigError: for a damaged file, unknown keys, wrong values, or one of a newer version.
     """
     path = folder / MANIFEST
-    try:
-        manifest = tomllib.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"cannot read {path}: {error}") from None
+    manifest = read_toml(path)
     number = manifest.get("format", 0)
-    if type(number) is not int or not 0 <= number <= FORMAT:
-        raise BundleError(f"{path}: format {number!r} must be 0 to {FORMAT}; a newer cogstyle may read it")
-    _check(manifest, path)
+    if type(number) is int and number > FORMAT:
+        raise BundleError(f"{path}: format {number} is above {FORMAT}; a newer cogstyle may read it")
+    from_dict(Manifest, manifest, str(path))
     manifest.setdefault("name", folder.resolve().name)
     manifest.setdefault("files", {})
     if number == 0 and IMAGE in manifest["files"]:  # said nothing: its files are taken to belong together
@@ -46,38 +40,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest | {"format": FORMAT}
 
 
-def _check(manifest: dict[str, Any], path: Path) -> None:
-    """Raise BundleError for what no schema of a table checks: the tables themselves, names, hashes."""
-
-    def expect(fits: bool, key: str, value: object, wanted: str) -> None:
-        if not fits:
-            raise BundleError(f"{path}: {key} {value!r} must be {wanted}")
-
-    for key in ("name", "licence"):
-        expect(isinstance(manifest.get(key, ""), str), key, manifest.get(key), "text")
-    rate = manifest.get("frame_rate", 1.0)
-    number = isinstance(rate, int | float) and not isinstance(rate, bool)
-    expect(number and rate > 0 and math.isfinite(rate), "frame_rate", rate, "a number above 0")
-    for key in TABLES:
-        expect(isinstance(manifest.get(key, {}), dict), key, manifest.get(key), "a table")
-    for key in ("sampling", "stands_on"):
-        for name, table in manifest.get(key, {}).items():
-            expect(isinstance(table, dict), f"{key}.{name}", table, "a table")
-    for table in (manifest.get("files", {}), *manifest.get("stands_on", {}).values()):
-        for name, digest in table.items():
-            expect(PLAIN_NAME.fullmatch(name) is not None, "files", name, "the name of a file beside it")
-            hexadecimal = isinstance(digest, str) and SHA256.fullmatch(digest) is not None
-            expect(hexadecimal, f"files.{name}", digest, "a sha256, 64 hexadecimal digits")
-
-
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write it whole or not at all; from then on the folder is this bundle.
 
     Raises:
-        BundleError: if it could not be read back.
+        ConfigError: if it could not be read back.
     """
-    _check(manifest, folder / MANIFEST)
-    write_bytes(folder / MANIFEST, tomli_w.dumps(manifest | {"format": FORMAT}).encode())
+    text = tomli_w.dumps(manifest | {"format": FORMAT})
+    from_dict(Manifest, tomllib.loads(text), str(folder / MANIFEST))
+    write_bytes(folder / MANIFEST, text.encode())
 
 
 def foundations(files: dict[str, str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def writing(folder: Path) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        until = time.monotonic() + WAIT
+        until, there = time.monotonic() + WAIT, real.is_dir()
         while True:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,9 @@ def writing(folder: Path) -> Iterator[None]:
             yield
         finally:
             _held.discard(real)
-            with suppress(OSError):  # it holds something
-                folder.rmdir()
+            if not there:
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
 
 
 def check_kin(source: Bundle, folder: Path, names: Sequence[str]) -> None:
@@ -119,7 +120,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
             if IMAGE not in names:
                 manifest.pop("stands_on", None)
         files = manifest["files"]
-        with _undone_on_failure(folder, dict(files)) as made:
+        with _undone_on_failure(folder) as made:
             for name in names:
                 if source.has(name) and name not in files:
                     files[name] = source.sha256(name)
@@ -129,13 +130,14 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _undone_on_failure(folder: Path, old: Mapping[str, str]) -> Iterator[list[Path]]:
-    """Collects paths of new files; if the block fails, those that `old` does not name are gone again."""
+def _undone_on_failure(folder: Path) -> Iterator[list[Path]]:
+    """Collects paths of new files; if the block fails, those that the manifest does not name are gone again."""
     made: list[Path] = []
     try:
         yield made
     except BaseException as error:
-        for path in set(made) - {find_file(folder, name, digest) for name, digest in old.items()}:
+        named = read_manifest(folder)["files"] if holds_bundle(folder) else {}  # it may be the new one already
+        for path in set(made) - {find_file(folder, name, digest) for name, digest in named.items()}:
             path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise BundleError(f"cannot write {folder}: {error}") from None
@@ -186,7 +188,7 @@ def update_bundle(
     with writing(folder):
         fresh: dict[str, Any] = {"name": folder.resolve().name, "files": {}}
         old = read_manifest(folder) if holds_bundle(folder) else fresh
-        with _undone_on_failure(folder, old["files"]) as made:
+        with _undone_on_failure(folder) as made:
             new = _write_files(folder, old, files, half, progress, made)
             changed = [name for name in files if old["files"].get(name, new["files"][name]) != new["files"][name]]
             if not same_codes:
@@ -241,4 +243,5 @@ def _remove_replaced(folder: Path, old: dict[str, str], new: dict[str, str]) -> 
     ours = {name for name in old if (folder / name).is_file()}
     ours |= {entry for entry in os.listdir(folder) if any(is_hashed_name(entry, name) for name in new)}
     for name in ours - kept:
-        (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # the next writer tries again
+            (folder / name).unlink()

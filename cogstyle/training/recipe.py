@@ -197,8 +197,6 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
     recipe = load_recipe(path)
     folder = runs / path.stem
     check(recipe)
-    if recipe.task in REPLACED and recipe.train != "decoder" and not checkpoints(folder):
-        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.task == "text":
         update_bundle(
             Path(recipe.bundle),
@@ -214,6 +212,8 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
         if world.first:
             world.wait()
         if not encode_only:
+            if recipe.task in REPLACED and recipe.train != "decoder" and not checkpoints(folder):
+                check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
             assert recipe.optim is not None
             options: dict[str, Any] = {"engine": recipe.engine, "marks": marks(recipe), "grid": grid(recipe, job)}
             run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, world=world, quiet=quiet, **options)

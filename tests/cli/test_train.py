@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from cogstyle.bundle import Bundle
 from cogstyle.cli.main import main
 from tests.conftest import debug_recipe
@@ -44,3 +46,16 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert main(["train", str(recipe), "--runs", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and "none.toml: No such file" in lines[0] and "no bundle" in lines[1]
+
+
+@pytest.mark.parametrize(("task", "standing"), [("image", "keyframes"), ("tokenizer", "image"), ("text", "image")])
+def test_what_others_stand_on_is_not_trained_anew(task, standing, debug_bundle, tmp_path, capsys):
+    """Refused before the first step, and the bundle samples as before."""
+    bundle, runs = shutil.copytree(debug_bundle, tmp_path / "bundle"), tmp_path / "runs"
+    path = debug_recipe(tmp_path, task, bundle=bundle)
+    path.write_text("seed = 5\n" + path.read_text())
+    before = Bundle(bundle).hashes()
+    assert main(["train", str(path), "--runs", str(runs), "--quiet"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{standing}.safetensors" in line and "name a new folder" in line
+    assert Bundle(bundle).hashes() == before and not list(runs.glob("*/checkpoint*"))
