@@ -261,7 +261,6 @@ class Manifest:
     """What bundle.toml says."""
 
     name: str = ""
-    format: Annotated[int, Interval(ge=0)] = 0  # 0: before bundles said one
     licence: str = ""
     frame_rate: float = 1.0  # default keyframe rate, frames a second
     tokenizer: TokenizerConfig | HierarchicalConfig | None = None
@@ -270,6 +269,7 @@ class Manifest:
     sampling: StageSampling = StageSampling()
     superres: SuperResConfig = SuperResConfig()
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
+    format: Annotated[int, Interval(ge=0)] = 0  # 0: before bundles said one
     stands_on: dict[str, dict[str, str]] = field(default_factory=dict)  # of a file: names and sha256 of its foundations
 
     def __post_init__(self) -> None:
