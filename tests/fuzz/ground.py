@@ -52,7 +52,7 @@ BUNDLE = (
     commands("export sat bundle --to o", "bundle"),
     commands("train image.toml --dry-run --quiet", "bundle", "recipes"),
     commands("train superres.toml --dry-run --quiet", "bundle", "recipes"),
-    commands("import icetk icetk --to bundle --quiet", "bundle", "icetk"),
+    commands("import icetk icetk --to tokens --quiet", "icetk"),
     commands("import sat sat --to o --quiet " + IDS, "bundle", "sat"),
 )
 PICTURES = (
