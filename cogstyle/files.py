@@ -66,7 +66,7 @@ def _new_scratch(path: Path) -> tuple[BinaryIO, Path]:
 
 
 def _scratch_prefix(path: Path) -> str:
-    return f".{path.name.encode()[:100].decode(errors='ignore')}."
+    return f".{os.fsdecode(os.fsencode(path.name)[:100])}."
 
 
 def _remove_abandoned(path: Path) -> None:
