@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: bytes, tensors (safetensors), TOML."""
+"""Files that are written whole or not at all: bytes, tensors (safetensors)."""
 
 import fcntl
 import hashlib
@@ -28,11 +28,14 @@ LARGEST_TEXT = 1 << 28  # bytes of a manifest, a prompts file, a recipe
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> Iterator[BinaryIO]:
     """A file to write; it takes its name only when the block ends well.
 
     Every writer has a scratch file of its own, locked while it writes: what a killed one left behind is known by
     its missing lock and removed by the next writer of the same file.
+
+    Args:
+        final: says the name when the file is complete (a path beside `path`), from its scratch file.
 
     Raises:
         FileError: naming the file, if it cannot be written.
@@ -45,7 +48,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())  # or the name could outlive a power cut, and the bytes not
-                os.replace(scratch, path)
+                os.replace(scratch, path if final is None else final(scratch))
             _sync_folder(path.parent)
         finally:
             scratch.unlink(missing_ok=True)
@@ -185,11 +188,13 @@ def write_tensors(
     meta: dict[str, str] | None = None,
     *,
     progress: Callable[[int], None] = lambda size: None,
+    final: Callable[[Path], Path] | None = None,
 ) -> None:
     """Write a safetensors file, one tensor after the other: memory-mapped ones never meet in memory.
 
     Args:
         progress: told the bytes of every tensor that is written.
+        final: as `whole_file` takes it.
     """
     header: dict[str, Any] = {"__metadata__": meta} if meta else {}
     end = 0
@@ -200,7 +205,7 @@ def write_tensors(
         header[name] = {"dtype": DTYPES[value.dtype], "shape": list(value.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with whole_file(path) as file:
+    with whole_file(path, final=final) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             flat = tensors[name].detach().cpu().contiguous().flatten()
@@ -239,21 +244,3 @@ def sha256(path: Path) -> str:
 def fingerprint(*parts: object) -> str:
     """A short name for what these values together make: a data set, or a video that was begun."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
-
-
-def to_toml(table: Mapping[str, Any], path: str = "") -> str:
-    """Nested tables of strings, numbers, booleans and lists of numbers as TOML."""
-    lines, tables = [], []
-    for key, value in table.items():
-        name = key if key.replace("_", "").isalnum() else f'"{key}"'
-        if isinstance(value, Mapping):
-            inner = f"{path}{name}"
-            tables.append(f"\n[{inner}]\n{to_toml(value, inner + '.')}")
-        elif isinstance(value, bool):
-            lines.append(f"{name} = {str(value).lower()}\n")
-        elif isinstance(value, str):
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            lines.append(f'{name} = "{escaped}"\n')
-        else:
-            lines.append(f"{name} = {list(value) if isinstance(value, tuple) else value}\n")
-    return "".join(lines + tables)

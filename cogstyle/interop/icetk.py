@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ def import_icetk(folder: Path, bundle: Path, *, progress: Callable[[int], None] 
         BundleError: if the folder has neither asset, or one is damaged; the bundle is left as it was.
     """
     files: dict[str, bytes | dict[str, Tensor]] = {}
-    tables = {}
+    tables: dict[str, Any] = {}
     if (folder / TEXT).is_file():
         data = read_bytes(folder / TEXT)
         read_pieces(data, str(folder / TEXT))
