@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -49,9 +50,36 @@ def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> It
                 file.flush()
                 os.fsync(file.fileno())  # or the name could outlive a power cut, and the bytes not
                 os.replace(scratch, path if final is None else final(scratch))
-            _sync_folder(path.parent)
+            _sync(path.parent)
         finally:
             scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it takes its name only when the block ends well, and only if nothing has it by then.
+
+    Raises:
+        FileError: naming the folder, if it exists or cannot be written.
+    """
+    try:
+        if os.path.lexists(path):
+            raise FileError(f"{path} exists; name a new folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        scratch = Path(tempfile.mkdtemp(SCRATCH, _scratch_prefix(path), path.parent))
+        try:
+            with one_writer(scratch):
+                yield scratch
+                for entry in scratch.rglob("*"):
+                    _sync(entry)
+                scratch.chmod(0o777 & ~_umask())
+                os.rename(scratch, path)  # fails if there is something now
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -73,13 +101,17 @@ def _scratch_prefix(path: Path) -> str:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove scratch files of this file that no process holds any more."""
+    """Remove scratch files and folders of this path that no process holds any more."""
     prefix = _scratch_prefix(path)
     for entry in os.scandir(path.parent):
-        if entry.name.startswith(prefix) and entry.name.endswith(SCRATCH) and entry.is_file(follow_symlinks=False):
-            with suppress(OSError), open(entry.path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
-                os.unlink(entry.path)
+        if entry.name.startswith(prefix) and entry.name.endswith(SCRATCH) and not entry.is_symlink():
+            with suppress(OSError):
+                number = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
+                    shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+                finally:
+                    os.close(number)
 
 
 def _umask() -> int:
@@ -88,8 +120,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError):  # some file systems cannot
             os.fsync(number)
