@@ -90,7 +90,7 @@ def read_weights(path: Path, key: str = "module") -> dict[str, Tensor]:
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
     except DAMAGE as error:
-        raise BundleError(f"cannot read checkpoint {path}: {_first_line(error)}") from None
+        raise BundleError(f"cannot read checkpoint {path}: it is damaged, or none ({_first_line(error)})") from None
     weights = loaded.get(key) if isinstance(loaded, dict) else None
     if not isinstance(weights, dict) or not all(
         isinstance(k, str) and isinstance(v, Stored) for k, v in weights.items()

@@ -9,9 +9,9 @@ import torch
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle
 from cogstyle.config import SuperResConfig
-from cogstyle.errors import BundleError, ConfigError
+from cogstyle.errors import BundleError, ConfigError, FileError
 from cogstyle.files import read_tensors
-from cogstyle.interop import sat_bundle, sat_checkpoint
+from cogstyle.interop import sat_checkpoint
 from cogstyle.interop.sat_bundle import export_sat, import_sat, role_of
 from cogstyle.model.superres import SuperResolution
 from cogstyle.training.transformer import fresh_transformer
@@ -134,16 +134,16 @@ def test_a_full_disk_leaves_nothing(folders, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cogstyle.files.os.replace", full_disk)
-    with pytest.raises(BundleError, match="No space left"):
+    with pytest.raises(FileError, match="No space left"):
         import_sat(folders / "keyframes", folders / "bundle", **IDS)
-    monkeypatch.setattr(sat_bundle.os, "replace", full_disk)
-    with pytest.raises(BundleError, match="No space left"):
+    monkeypatch.setattr("cogstyle.files.os.rename", full_disk)
+    with pytest.raises(FileError, match="No space left"):
         export_sat(Bundle(folders / "whole"), folders / "out", role="interpolation")
     assert sorted(path.name for path in folders.iterdir()) == ["interpolation", "keyframes", "whole"]
 
 
 def test_exports_are_refused(folders, debug_bundle):
-    with pytest.raises(BundleError, match="exists; name a new folder"):
+    with pytest.raises(FileError, match="exists; name a new folder"):
         export_sat(Bundle(debug_bundle), folders)
     bare = Bundle(debug_bundle)
     del bare.manifest["files"]["superres.safetensors"]
