@@ -152,6 +152,14 @@ def one_writer(folder: Path) -> Iterator[None]:
         os.close(number)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file (or what a link to one leads to); a name that none can have has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def expect_regular(path: Path, limit: int | None = None) -> Path:
     """`path`, if it is a file with a beginning and an end.
 

@@ -66,9 +66,9 @@ def test_print_is_the_cli_s_alone():
 
 EXTRACTORS = "evaluation/extractor.py"  # TorchScript that the user names and trusts; nothing else may run a file
 RUNS_CODE = {
-    "torch.load", "torch.jit.load", "torch.hub.load", "torch.serialization.add_safe_globals", "pickle.load", "pickle.loads",
-    "pickle.Unpickler", "numpy.lib.format.read_array", "marshal.load", "marshal.loads", "shelve.open", "runpy.run_path",
-    "eval", "exec",
+    "torch.load", "torch.jit.load", "torch.hub.load", "torch.serialization.add_safe_globals", "pickle.load",
+    "pickle.loads", "pickle.Unpickler", "numpy.lib.format.read_array", "marshal.load", "marshal.loads", "shelve.open",
+    "runpy.run_path", "eval", "exec",
 }  # fmt: skip
 ALIASES = {"np": "numpy", "cPickle": "pickle", "dill": "pickle", "cloudpickle": "pickle", "joblib": "pickle"}
 

@@ -5,7 +5,7 @@ Weights are safetensors. A bundle is replaced file by file beside the old ones, 
 """
 
 from cogstyle.bundle.manifest import MANIFEST
-from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, open_bundle
+from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle, open_bundle
 from cogstyle.bundle.write import check_kin, check_replaced, share_files, update_bundle, writing
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Bundle",
     "check_kin",
     "check_replaced",
+    "holds_bundle",
     "open_bundle",
     "share_files",
     "update_bundle",

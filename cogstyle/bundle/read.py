@@ -21,7 +21,7 @@ from cogstyle.config import (
     require,
 )
 from cogstyle.errors import BundleError
-from cogstyle.files import read_tensors, sha256
+from cogstyle.files import is_file, read_tensors, sha256
 from cogstyle.model.linear import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
@@ -266,11 +266,8 @@ class _Hashes(dict[str, str]):
 
 
 def holds_bundle(folder: Path) -> bool:
-    """Whether there is a manifest in it; a name that no folder can have holds none."""
-    try:
-        return (folder / MANIFEST).is_file()
-    except OSError:
-        return False
+    """Whether there is a manifest in it."""
+    return is_file(folder / MANIFEST)
 
 
 def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:

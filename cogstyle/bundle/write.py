@@ -42,7 +42,10 @@ def writing(folder: Path) -> Iterator[None]:
     Raises:
         FileError: if another process is writing it, or it cannot be made.
     """
-    real = folder.resolve()
+    try:
+        real = folder.resolve()
+    except ValueError as error:
+        raise BundleError(f"cannot write {str(folder)!r}: {error}") from None
     if real in _held:
         yield
         return

@@ -11,7 +11,7 @@ from torch import Tensor
 from cogstyle.bundle import update_bundle
 from cogstyle.config import HierarchicalConfig
 from cogstyle.errors import BundleError
-from cogstyle.files import LARGEST_TEXT, expect_regular, read_bytes
+from cogstyle.files import LARGEST_TEXT, expect_regular, is_file, read_bytes
 from cogstyle.interop.torch_file import read_weights
 from cogstyle.tokenizers.hierarchical import HierarchicalVQVAE
 from cogstyle.tokenizers.text import read_pieces
@@ -70,18 +70,18 @@ def import_icetk(folder: Path, bundle: Path, *, progress: Callable[[int], None] 
     """
     files: dict[str, bytes | dict[str, Tensor]] = {}
     tables: dict[str, Any] = {}
-    if (folder / TEXT).is_file():
+    if is_file(folder / TEXT):
         data = read_bytes(folder / TEXT, LARGEST_TEXT)
         read_pieces(data, str(folder / TEXT))
         files["text.model"] = data
     codes = HierarchicalConfig.codes
-    if (folder / IMAGE).is_file():
+    if is_file(folder / IMAGE):
         model = read_image_tokenizer(folder / IMAGE)
         files["tokenizer.safetensors"], tables["tokenizer"] = model.state_dict(), model.config
         codes = model.config.codes
     if not files:
         raise BundleError(f"{folder} holds neither {TEXT} nor {IMAGE}")
-    if (folder / CLUSTERS).is_file():
+    if is_file(folder / CLUSTERS):
         files["clusters.safetensors"] = {"labels": read_clusters(folder / CLUSTERS, codes)}
     update_bundle(bundle, files, half=False, progress=progress, **tables)
     return list(files)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogstyle.bundle import MANIFEST, Bundle, update_bundle, writing
+from cogstyle.bundle import Bundle, holds_bundle, update_bundle, writing
 from cogstyle.config import ModelConfig, Prompts, SamplingConfig, SuperResConfig
 from cogstyle.errors import BundleError
 from cogstyle.files import read_tensors, whole_folder
@@ -110,7 +110,7 @@ def import_sat(
     if found == "superres":
         tables["superres"] = superres
     with writing(target):  # what is there stays so until it is added to
-        if (target / MANIFEST).is_file() and (bundle := Bundle(target)).has("image.safetensors"):
+        if holds_bundle(target) and (bundle := Bundle(target)).has("image.safetensors"):
             config = _merged(bundle, config, base, found)
         else:
             files = {"image.safetensors": base, **files}

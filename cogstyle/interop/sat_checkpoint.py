@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cogstyle.config import ModelConfig, SuperResConfig
 from cogstyle.errors import BundleError, FileError
-from cogstyle.files import read_text
+from cogstyle.files import is_file, read_text
 from cogstyle.interop.torch_file import read_weights
 from cogstyle.model.superres import COARSE_WINDOW, FINE_WINDOW
 
@@ -65,7 +65,7 @@ def read_checkpoint(folder: Path) -> SatCheckpoint:
         raise BundleError(f"{folder / 'latest'} must hold the name of a folder beside it, not {step[:40]!r}")
     count = config.get("model_parallel_size", 1)
     paths = [folder / step / f"mp_rank_{rank:02d}_model_states.pt" for rank in range(count)]
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not is_file(path)]
     if missing:
         more = ", ..." if len(missing) > 3 else ""
         raise BundleError(f"checkpoint of {count} ranks lacks {', '.join(missing[:3])}{more}")
