@@ -1,7 +1,8 @@
 """Write an image model and one of its adapters as a SwissArmyTransformer checkpoint folder."""
 
 import argparse
-from pathlib import Path
+
+from cogstyle.cli.import_ import new_path
 
 HELP = "export a bundle for SwissArmyTransformer"
 EXAMPLE = "cogstyle export sat shapes --role keyframes --to checkpoints/shapes-keyframes"
@@ -10,7 +11,7 @@ EXAMPLE = "cogstyle export sat shapes --role keyframes --to checkpoints/shapes-k
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("format", choices=("sat",), help="the format to write")
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's name or folder")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--to", type=new_path, required=True, metavar="DIR", help="folder to make")
     parser.add_argument(
         "--role", choices=("keyframes", "interpolation", "superres"), default="keyframes", help="which adapter"
     )

@@ -52,8 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts]":
     """The folder, the model's config and the weights of each part."""
-    folder = Path(arguments.source)
-    if (folder / "latest").is_file():
+    from cogstyle.files import is_file, read_tensors
+
+    folder = Path(arguments.source).expanduser()
+    if is_file(folder / "latest"):
         from cogstyle.interop import sat_bundle, sat_checkpoint
 
         checkpoint = sat_checkpoint.read_checkpoint(folder)
@@ -61,7 +63,6 @@ def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts]":
         names = ("image", sat_bundle.role_of(checkpoint))
         return folder, config, dict(zip(names, sat_checkpoint.split_weights(checkpoint.weights), strict=True))
     from cogstyle.bundle import Bundle
-    from cogstyle.files import read_tensors
 
     bundle = Bundle(arguments.source)
     files = [name for name in bundle.hashes() if name.endswith(".safetensors")]

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import Bundle, check_replaced, update_bundle
 from cogstyle.config import (
     FRAME_RATES,
     MODELS,
@@ -21,7 +21,9 @@ from cogstyle.data.clips import Emphasis
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.data.world import ACTIONS
 from cogstyle.errors import ConfigError
+from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board
+from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.loop import Grid, LoopConfig, run, write_picture
@@ -147,6 +149,9 @@ TABLES: dict[str, type[Any]] = {
 }
 
 
+REPLACED = {"tokenizer": "tokenizer.safetensors", "image": "image.safetensors"}  # files that others stand on
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
@@ -154,7 +159,7 @@ def load_recipe(path: Path) -> Recipe:
         ConfigError: for a file that cannot be read, unknown keys, or values out of range.
     """
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        table: dict[str, Any] = tomllib.loads(shipped_recipe(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read recipe {path}: {error}") from None
     for key, cls in TABLES.items():
@@ -208,6 +213,8 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
     recipe = load_recipe(path)
     folder = runs / path.stem
     check(recipe)
+    if recipe.task in REPLACED and recipe.train != "decoder" and not checkpoints(folder):
+        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.task == "text":
         update_bundle(
             Path(recipe.bundle),

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, share_files
 from cogstyle.errors import BundleError, ConfigError, FileError, TrainingError
 from cogstyle.files import read_tensors, write_tensors
 from cogstyle.training import loop as loop_module
@@ -22,6 +22,7 @@ from cogstyle.training.loop import LoopConfig, train_step
 from cogstyle.training.processes import World, join
 from cogstyle.training.recipe import load_recipe, make_job, train
 from cogstyle.training.step import OptimConfig
+from cogstyle.training.transformer import TOKENIZERS
 from tests.conftest import TASKS, debug_recipe
 from tests.training.tiny import OPTIM, TinyJob, fork, fork_all, statuses
 
@@ -97,8 +98,8 @@ def test_the_loss_falls_and_the_base_stays(task, debug_bundle, tmp_path):
 
 def test_words_that_images_never_name_become_as_long_as_the_others(debug_bundle, tmp_path):
     """The seconds come with the adapters; their vectors must not be shorter than those of trained words."""
-    bundle = shutil.copytree(debug_bundle, tmp_path / "copy")
-    job = make_job(load_recipe(debug_recipe(tmp_path, "image", bundle=bundle)), runs=tmp_path, quiet=True)
+    share_files(Bundle(debug_bundle), tmp_path / "copy", TOKENIZERS)
+    job = make_job(load_recipe(debug_recipe(tmp_path, "image", bundle=tmp_path / "copy")), runs=tmp_path, quiet=True)
     weight, (seconds,) = job.transformer.embed.weight, job.text.encode("4.0秒")
     words = torch.tensor(sorted({i for caption in job.train.captions for i in job.text.encode(caption)}))
     with torch.no_grad():
