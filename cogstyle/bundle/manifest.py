@@ -12,6 +12,7 @@ from typing import Any
 
 import tomli_w
 
+from cogstyle.config import Manifest, from_dict
 from cogstyle.errors import BundleError
 from cogstyle.files import read_text, write_bytes
 
@@ -68,6 +69,8 @@ def _check(manifest: dict[str, Any], path: Path) -> None:
             expect(PLAIN_NAME.fullmatch(name) is not None, "files", name, "the name of a file beside it")
             hexadecimal = isinstance(digest, str) and SHA256.fullmatch(digest) is not None
             expect(hexadecimal, f"files.{name}", digest, "a sha256, 64 hexadecimal digits")
+    lists: dict[str, Any] = {key: manifest[key] for key in ("words", "trained_rates") if key in manifest}
+    from_dict(Manifest, lists, str(path))
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
