@@ -270,7 +270,7 @@ class Manifest:
     superres: SuperResConfig = SuperResConfig()
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of the training captions, by what they name
-    trained_rates: dict[Stage, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
+    trained_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)

@@ -13,7 +13,7 @@ EXAMPLE = 'cogstyle interpolate a.png b.png c.png --prompt "a red circle moves r
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="two or more, in the order of time")
     parser.add_argument("--prompt", required=True, help="what happens, in English or Chinese")
-    parser.add_argument("--out", required=True, help=".mp4, .gif, .webp or a folder for PNG")
+    parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .webp or a folder for PNG")
     parser.add_argument("--frame-rate", type=float, help="images a second: 0.25 to 8 (default: the bundle's)")
     parser.add_argument("--levels", type=int, default=3, help="how often the frames are doubled, 0..3")
     parser.add_argument("--seed", type=int, default=0, help="same images, prompt and seed: same video")
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {name: getattr(arguments, name) for name in ("frame_rate", "levels", "seed", "upscale")}
     files = {"images": tuple(arguments.images)}
-    request = Request(arguments.prompt, check_output(Path(arguments.out)), Options(**given), files)
+    request = Request(arguments.prompt, check_output(arguments.out), Options(**given), files)
     pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
     sample.run_one(pipe, request, arguments)
     return 0

@@ -104,13 +104,15 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.sampling.pipeline import load
     from cogstyle.video import check_output
 
+    require(arguments.out != "", "--out is empty; name a file or a folder")
+    arguments.out = Path(arguments.out).expanduser()
     given, memory = vars(arguments), arguments.memory
     require(memory is None or (memory > 0 and math.isfinite(memory)), f"memory {memory} must be positive")
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
     require(not arguments.join or "follows" in given, "--join joins the new frames to the video of --continue")
     require(not (arguments.join and arguments.tokens), "--tokens holds the tokens of new frames only; leave out --join")
     line = {"prompt": given.get("prompt")}
-    request = None if "prompts" in given else make_request(line, check_output(Path(arguments.out)), given)
+    request = None if "prompts" in given else make_request(line, check_output(arguments.out), given)
     pipe = load(bundles(arguments), device=own_device(arguments.device), dtype=arguments.dtype)
     if pipe.device.type == "cpu":
         import torch
@@ -176,7 +178,7 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # print then prints nothing
+        sys.stdout = None  # print then prints nothing
 
 
 def make_videos(
@@ -292,13 +294,12 @@ def read_requests(pipe: "Pipeline", arguments: argparse.Namespace, failures: dic
 
     rank, world = rank_and_world()
     given, folder = vars(arguments), arguments.prompts.parent
-    require(bool(arguments.out), "--out is empty; name a folder")
     found: dict[int, Request] = {}
     taken: dict[Path, int] = {}
     for number, text in read_lines(arguments.prompts):
         try:
             line = parse_line(text, number, folder)
-            request = make_request(line, inside(Path(arguments.out), line["out"]), given)
+            request = make_request(line, inside(arguments.out, line["out"]), given)
             take(request.out, number, taken)
             if number % world == rank:
                 found[number] = identify(pipe, request)

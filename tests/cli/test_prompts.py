@@ -69,7 +69,7 @@ def test_json_lines_as_they_are(run):  # noqa: F811
         (b'{"prompt": "x", "out": "sub/good.webp/v.mp4"}', "line 1 writes d/sub/good.webp too"),
         (b'{"prompt": "x", "out": "http://127.0.0.1/v.mp4"}', "it is an address"),
         (b'{"prompt": "x", "out": "v\\u0000.mp4"}', "null"),
-        (json.dumps({"prompt": "x", "out": "v" * 300}).encode(), "its name has 300 bytes"),
+        (json.dumps({"prompt": "x", "out": "v" * 300}).encode(), "has 300 bytes"),
     ],
 )
 def test_a_bad_line_fails_alone(run, line, message):  # noqa: F811
@@ -80,6 +80,12 @@ def test_a_bad_line_fails_alone(run, line, message):  # noqa: F811
         "d/sub/good.webp",
         "d/sub/good.webp.json",
     ]
+
+
+def test_an_empty_output_folder_is_refused(run):  # noqa: F811
+    write({"prompt": "a"})
+    status, error = run("--prompts", "p.jsonl", "--out", "")
+    assert status == 2 and error.count("\n") == 1 and [path.name for path in Path().iterdir()] == ["p.jsonl"]
 
 
 def test_what_fails_while_it_is_sampled_fails_alone(run, monkeypatch):  # noqa: F811
