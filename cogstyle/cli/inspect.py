@@ -75,7 +75,7 @@ def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts, Bund
     from cogstyle.files import is_file, read_tensors
 
     folder = Path(arguments.source or "").expanduser()
-    if arguments.source and is_file(folder / "latest"):
+    if arguments.source is not None and is_file(folder / "latest"):
         from cogstyle.interop import sat_bundle, sat_checkpoint
 
         checkpoint = sat_checkpoint.read_checkpoint(folder)
@@ -84,7 +84,7 @@ def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts, Bund
         return folder, config, dict(zip(names, sat_checkpoint.split_weights(checkpoint.weights), strict=True)), None
     from cogstyle.bundle import open_bundle
 
-    bundle = open_bundle([arguments.source] if arguments.source else bundles(arguments))
+    bundle = open_bundle(bundles(arguments) if arguments.source is None else [arguments.source])
     files = [name for name in bundle.hashes() if name.endswith(".safetensors")]
     parts = {name.removesuffix(".safetensors"): read_tensors(bundle.file(name))[0] for name in files}
     return bundle.folder, bundle.model_config, parts, bundle

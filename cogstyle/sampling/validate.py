@@ -6,10 +6,10 @@ from cogstyle.errors import BundleError, PromptError
 from cogstyle.sampling.options import Options
 from cogstyle.tokenizers.text import TextTokenizer
 
-NEEDED = {  # what needs a file, and what does without it
-    "keyframes": ("video needs", "`cogstyle interpolate` does without"),
-    "interpolation": ("refinement needs", "levels 0 does without"),
-    "superres": ("super-resolution needs", "leave it out"),
+WITHOUT = {  # what does without an adapter
+    "keyframes": "; `cogstyle interpolate` does without",
+    "interpolation": "; levels 0 does without",
+    "superres": ", which super-resolution needs",
 }
 
 
@@ -36,8 +36,7 @@ def validate(bundle: Bundle, text: TextTokenizer, prompt: str, options: Options,
     stages = needed_files(options, whole=whole)
     for stage in stages:
         if not bundle.has(f"{stage}.safetensors"):
-            use, otherwise = NEEDED[stage]
-            raise BundleError(f"bundle {bundle.folder} has no {stage}.safetensors, which {use}; {otherwise}")
+            raise BundleError(f"bundle {bundle.folder} has no {stage}.safetensors{WITHOUT[stage]}")
     prompt, rate = prompt.strip(), options.frame_rate or bundle.frame_rate
     if not whole:
         text.image_text(prompt)

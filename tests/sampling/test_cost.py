@@ -72,8 +72,8 @@ def without(bundle: Path, folder: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("keyframes.safetensors", {}, "has no keyframes.safetensors, which video needs"),
-        ("interpolation.safetensors", {"levels": 1}, "has no interpolation.safetensors, which refinement needs"),
+        ("keyframes.safetensors", {}, "has no keyframes.safetensors; `cogstyle interpolate` does without"),
+        ("interpolation.safetensors", {"levels": 1}, "has no interpolation.safetensors; levels 0 does without"),
         ("superres.safetensors", {"upscale": True}, "has no superres.safetensors, which super-resolution needs"),
         ("clusters.safetensors", {"clusters": 3}, "image draws among 3 clusters, but bundle .* has no cluster labels"),
     ],
