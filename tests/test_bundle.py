@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 import torch
 
-from cogstyle.bundle import SHELVES, Bundle, check_replaced, open_bundle, update_bundle, writing
+from cogstyle.bundle import SHELVES, Bundle, check_replaced, open_bundle, share_files, update_bundle, writing
 from cogstyle.bundle.manifest import FORMAT, hashed_name
 from cogstyle.config import Prompts, SamplingConfig
 from cogstyle.errors import BundleError, CogstyleError, ConfigError, FileError
@@ -314,3 +314,11 @@ def test_manifest_round_trip(tmp_path, licence):
     assert set(bundle.hashes()) == {"x.bin", "y.bin"}
     with pytest.raises(BundleError, match="frame_rate nan must be a number above 0"):
         update_bundle(tmp_path, {}, frame_rate=float("nan"))
+
+
+def test_a_bundle_on_shared_files_says_nothing_of_words_and_rates_of_others(tmp_path):
+    share_files(Bundle("shapes"), tmp_path / "own", ["image.safetensors", "text.model"])
+    own, shapes = Bundle(tmp_path / "own"), Bundle("shapes")
+    assert own.words.unknown("a dog") == [] and shapes.words.unknown("a dog") == ["dog"]
+    assert own.trained_rates("keyframes") == () and shapes.trained_rates("keyframes") == (1, 2, 4, 8)
+    assert own.text().image_text("red circle") == shapes.text().image_text("red circle")  # as training saw it
