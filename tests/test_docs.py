@@ -220,7 +220,7 @@ def test_pages_stay_short():
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     """A folder with what the commands of the guides take for granted."""
-    for picture in ("picture.png", "a.png", "b.png", "c.png", "frame.png"):
+    for picture in ("picture.png", "a.png", "b.png", "c.png", "frame.png", "clip.gif"):
         Image.fromarray(np.full((64, 64, 3), 240, np.uint8)).save(tmp_path / picture)
     (tmp_path / "sample").symlink_to(ROOT / "sample")
     monkeypatch.chdir(tmp_path)
