@@ -271,6 +271,8 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
     format: Annotated[int, Interval(ge=0)] = 0  # 0: before bundles said one
     stands_on: dict[str, dict[str, str]] = field(default_factory=dict)  # of a file: names and sha256 of its foundations
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of the training captions, by what they name
+    trained_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)

@@ -12,7 +12,7 @@ import pytest
 import tomli_w
 import torch
 
-from cogstyle.bundle import SHELVES, Bundle, check_replaced, open_bundle, update_bundle, writing
+from cogstyle.bundle import SHELVES, Bundle, check_replaced, open_bundle, share_files, update_bundle, writing
 from cogstyle.bundle.manifest import FORMAT, hashed_name
 from cogstyle.config import Prompts, SamplingConfig
 from cogstyle.errors import BundleError, CogstyleError, ConfigError, FileError
@@ -299,8 +299,14 @@ def test_no_such_bundle(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["stands_on = 1", "stands_on = {a = {b = 1}}", "format = '1'", "format = -1", "files = 3"]
-)
+    "line",
+    [
+        "name = 3", "licence = 3", "frame_rate = 'x'", "frame_rate = nan", "frame_rate = true", "frame_rate = -1",
+        "files = 3", "files = {a = 3}", "files = {'../a' = '" + "0" * 64 + "'}", "sampling = [1]",
+        "sampling = {image = 3}", "model = 'x'", "stands_on = 1", "stands_on = {a = {b = 1}}", "format = '1'",
+        "a = " + "[" * 5000,
+    ],
+)  # fmt: skip
 def test_wrong_types_in_a_manifest_are_one_line(tmp_path, line):
     (tmp_path / "bundle.toml").write_text(line)
     with pytest.raises(CogstyleError, match=r"bundle\.toml"):
@@ -340,3 +346,11 @@ def test_manifest_round_trip(tmp_path, licence):
     assert set(bundle.hashes()) == {"x.bin", "y.bin"}
     with pytest.raises(ConfigError, match="frame_rate"):
         update_bundle(tmp_path, {}, frame_rate=float("nan"))
+
+
+def test_a_bundle_on_shared_files_says_nothing_of_words_and_rates_of_others(tmp_path):
+    share_files(Bundle("shapes"), tmp_path / "own", ["image.safetensors", "text.model"])
+    own, shapes = Bundle(tmp_path / "own"), Bundle("shapes")
+    assert own.words.unknown("a dog") == [] and shapes.words.unknown("a dog") == ["dog"]
+    assert own.trained_rates("keyframes") == () and shapes.trained_rates("keyframes") == (1, 2, 4, 8)
+    assert own.text().image_text("red circle") == shapes.text().image_text("red circle")  # as training saw it

@@ -29,6 +29,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.shipped import shelves
 from cogstyle.tokenizers.image import KINDS, ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.tokenizers.words import Words
 
 STAGES = ("image", "keyframes", "interpolation")
 ADAPTERS = ("keyframes", "interpolation", "superres")
@@ -98,6 +99,8 @@ class Bundle:
             manifest["model"] = {**manifest["model"], "window": other.model_config.window}
         if stage == "superres":
             manifest["superres"] = other.manifest.get("superres", {})
+        rates = other.manifest.get("trained_rates", {}).get(stage)
+        manifest["trained_rates"] = {**manifest.get("trained_rates", {}), stage: rates or []}
         self._elsewhere[name] = other.path(name)
 
     def _table(self, cls: type[Any], *path: str) -> Any:
@@ -131,6 +134,15 @@ class Bundle:
     def frame_rate(self) -> float:
         """Default keyframe rate, frames a second."""
         return float(self.manifest.get("frame_rate", 1.0))
+
+    @property
+    def words(self) -> Words:
+        """The words of the captions that the weights were trained with, as far as the bundle lists them."""
+        return Words.of(self.manifest.get("words", {}))
+
+    def trained_rates(self, stage: str) -> tuple[float, ...]:
+        """Frame rates that "keyframes" or "interpolation" was trained at; none: the bundle does not say."""
+        return tuple(self.manifest.get("trained_rates", {}).get(stage, ()))
 
     def sampling(self, stage: str) -> SamplingConfig:
         """Default sampling options of "image", "keyframes", "interpolation" or "superres"."""
@@ -186,7 +198,7 @@ class Bundle:
 
     def text(self) -> TextTokenizer:
         """The text tokenizer."""
-        return TextTokenizer(self.file("text.model").read_bytes(), self.model_config, self.prompts)
+        return TextTokenizer(self.file("text.model").read_bytes(), self.model_config, self.prompts, self.words)
 
     def image_model(self) -> Transformer:
         """The frozen text-to-image transformer.

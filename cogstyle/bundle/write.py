@@ -116,7 +116,10 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
             said = source.manifest
             sampling = {stage: table for stage, table in said.get("sampling", {}).items() if stage == "image"}
             manifest = {**said, "name": folder.resolve().name, "sampling": sampling, "files": {}}
-            manifest.pop("superres", None)
+            for key in ("superres", "trained_rates", "words"):
+                manifest.pop(key, None)
+            if openings := said.get("words", {}).get("openings"):  # other captions have other words, but begin alike
+                manifest["words"] = {"openings": openings}
             if IMAGE not in names:
                 manifest.pop("stands_on", None)
         files = manifest["files"]

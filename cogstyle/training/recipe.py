@@ -197,6 +197,8 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
     recipe = load_recipe(path)
     folder = runs / path.stem
     check(recipe)
+    if recipe.task in REPLACED and recipe.train != "decoder" and not checkpoints(folder):
+        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.task == "text":
         update_bundle(
             Path(recipe.bundle),
