@@ -268,6 +268,7 @@ class Manifest:
     model: ModelConfig | None = None
     sampling: StageSampling = StageSampling()
     superres: SuperResConfig = SuperResConfig()
+    trained_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
 
     def __post_init__(self) -> None:
