@@ -138,6 +138,11 @@ def encode(
     return load(folder, count, tokenizer_sha256=tokenizer_sha256)
 
 
+def encode_few(vqvae: ImageTokenizer, rows: list[Row]) -> Shards:
+    """Rows as shards that are kept nowhere."""
+    return _join([(_encode_part(vqvae, rows), {})], "", len(rows))
+
+
 def _lacks(path: Path, rows: int) -> bool:
     return not path.exists() or len(read_tensors(path)[0]["seconds"]) < rows
 

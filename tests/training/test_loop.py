@@ -20,6 +20,7 @@ from cogstyle.training.guard import SETTLED, Guard
 from cogstyle.training.loop import LoopConfig, train_step
 from cogstyle.training.processes import World, join
 from cogstyle.training.recipe import load_recipe, make_job
+from cogstyle.training.run_folder import BEST
 from cogstyle.training.step import OptimConfig
 from tests.conftest import TASKS, debug_recipe
 from tests.training.tiny import OPTIM, TinyJob, fork, fork_all, statuses
@@ -214,7 +215,7 @@ def test_a_disk_without_room_is_named_first(tmp_path, monkeypatch):
 def test_kill_9_loses_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
     """Twenty times at random moments; then the run ends as one that was never killed, to the bit."""
     steps, rng, before = 400, random.Random(0), 0
-    often = replace(OFTEN, checkpoint_minutes=5e-5)
+    often = replace(OFTEN, checkpoint_minutes=5e-5, sample_every=100)
 
     def at():
         return max((int(path.stem[-8:]) for path in checkpoints(tmp_path / "run")), default=0)
@@ -229,9 +230,11 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
         assert at() >= before and (at() == 0 or int(newest(tmp_path / "run")[1]["step"]) == at())
         before = at()
     assert 0 < before < steps
-    whole, parts = (go(tmp_path / name, steps=steps).exported for name in ("whole", "run"))
+    whole, parts = (go(tmp_path / name, steps=steps, loop=often).exported for name in ("whole", "run"))
     assert all(torch.equal(value, whole[name]) for name, value in parts.items())
     assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+    best, wanted = (read_tensors(tmp_path / name / BEST) for name in ("run", "whole"))
+    assert best[1]["step"] == wanted[1]["step"] and all(torch.equal(best[0][key], wanted[0][key]) for key in wanted[0])
 
 
 def in_two(folder, job):
