@@ -26,10 +26,12 @@ FLAGS = {
         "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
         "--entries-per-part", "--quiet",
     },
-    "train": {"--runs", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet"},
+    "train": {
+        "--runs", "--run", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet",
+    },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
-    "export": {"--to", "--role"},
+    "export": {"--to", "--role", "--step", "--best"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",

@@ -130,7 +130,6 @@ def make_ground(folder: Path, debug: Path) -> Path:
     shutil.copytree(debug / "bundle", folder / "bundle")
     _media(folder)
     _recipes(folder, debug)
-    shutil.copytree(debug / "runs" / "keyframes", folder / "runs" / "keyframes")
     shutil.copytree(debug / "runs" / "data", folder / "runs" / "data")
     here = Path.cwd()
     os.chdir(folder)
@@ -152,6 +151,7 @@ def _good(line: str) -> None:
 
 
 def _by_commands(folder: Path) -> None:
+    _good("train recipes/keyframes.toml --quiet")
     _good("world --count 2 --size 16 --out clips")
     rows = [{"video": f"{n:07d}.mp4", "caption": "a", "start": 0, "end": 2, "language": "en"} for n in range(2)]
     (folder / "clips" / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
