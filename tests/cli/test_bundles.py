@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cogstyle.bundle.manifest import read_manifest, write_manifest
 from cogstyle.cli.main import main
 from cogstyle.video import open_video
 from tests.cli.test_sample import run  # noqa: F401  (a fixture)
@@ -48,8 +49,8 @@ def test_inspect_lists_words_and_rates(capsys):
 
 def test_words_and_rates_that_were_not_trained_are_named_once(run, debug_bundle):  # noqa: F811
     bundle = Path(shutil.copytree(debug_bundle, "bundle"))
-    with (bundle / "bundle.toml").open("a") as file:
-        file.write('\n[trained_rates]\nkeyframes = [1, 2]\n\n[words]\nall = ["a red circle"]\n')
+    said = {"trained_rates": {"keyframes": [1.0, 2.0]}, "words": {"all": ["a red circle"]}}
+    write_manifest(bundle, read_manifest(bundle) | said)
     status, error = run("a red circle", "--levels", "0", "--out", "v.webp", bundle=bundle)
     assert (status, error) == (0, "")
     lines = [{"prompt": "a red dog", "levels": 0, "frame_rate": rate} for rate in (1, 2, 4, 8)]
