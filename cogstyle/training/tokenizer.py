@@ -164,4 +164,4 @@ class TokenizerJob:
         if not self.decoder_only:
             labels = cluster_codes(self.model.codebook.vectors, self.config.clusters)
             files["clusters.safetensors"] = {"labels": labels}
-        update_bundle(self.bundle, files, tokenizer=self.config)
+        update_bundle(self.bundle, files, same_codes=self.decoder_only, tokenizer=self.config)

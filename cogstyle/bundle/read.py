@@ -1,0 +1,318 @@
+"""Bundles opened: tokenizers, models and adapters, each verified when it is read."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from cogstyle.bundle.manifest import IMAGE, MANIFEST, find_file, read_manifest
+from cogstyle.config import (
+    HierarchicalConfig,
+    ModelConfig,
+    Prompts,
+    SamplingConfig,
+    SuperResConfig,
+    TokenizerConfig,
+    from_dict,
+    require,
+)
+from cogstyle.errors import BundleError
+from cogstyle.files import is_file, read_tensors, sha256
+from cogstyle.model.linear import PackedLinear, pack
+from cogstyle.model.superres import SuperResolution
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Transformer
+from cogstyle.shipped import shelves
+from cogstyle.tokenizers.image import KINDS, ImageTokenizer
+from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.tokenizers.words import Words
+
+STAGES = ("image", "keyframes", "interpolation")
+ADAPTERS = ("keyframes", "interpolation", "superres")
+SHELVES = shelves("pretrained_adapters")
+SHARED = (IMAGE, "tokenizer.safetensors", "text.model")  # what adapters that are sampled together have in common
+
+
+class _Unset(TorchFunctionMode):
+    """Modules made inside get no starting values: what draws them on "meta" is a second's worth of imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
+class Bundle:
+    """A folder of weights, read piece by piece as it is asked for.
+
+    Args:
+        name: a folder, or the name of a shipped bundle.
+        dtype: of the transformer's weights once loaded; the image tokenizer is always float32.
+        packed: one of `PACKED` packs the transformer's matrices so for the CPU (`PackedLinear`).
+
+    Raises:
+        BundleError: if there is no such bundle or its manifest is damaged.
+    """
+
+    def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32, packed: str | None = None) -> None:
+        self.dtype, self.packed = dtype, packed
+        places = [Path(name).expanduser(), *(shelf / name for shelf in SHELVES)]
+        found = next((place for place in places if holds_bundle(place)), None)
+        if found is None:
+            raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {', '.join(map(str, places))}")
+        self.folder, self.manifest = found, read_manifest(found)
+        self._elsewhere: dict[str, Path] = {}  # files of adapters taken from other bundles
+
+    def take(self, stage: str, other: "Bundle") -> None:
+        """Take the adapter `stage` of another bundle on the same image model, with how it is sampled.
+
+        Raises:
+            BundleError: if `other` has no such adapter, or it stands on other files or sizes.
+        """
+        name = f"{stage}.safetensors"
+        other.sha256(name)
+        for shared in SHARED:
+            mine, theirs = self.manifest["files"].get(shared), other.manifest["files"].get(shared)
+            if mine and theirs and mine != theirs:
+                raise BundleError(
+                    f"{other.folder} and {self.folder} cannot be sampled together: the {stage} of the first stand on "
+                    f"another {shared} (sha256 {theirs[:12]}...) than that of the second ({mine[:12]}...)"
+                )
+        model, theirs_model = asdict(self.model_config), asdict(other.model_config)
+        odd = [key for key in model if key != "window" and model[key] != theirs_model[key]]
+        if odd or self.prompts != other.prompts:
+            what = ", ".join(f"model.{key}" for key in odd) or "prompts"
+            raise BundleError(f"{other.folder} and {self.folder} cannot be sampled together: they differ in {what}")
+        manifest = self.manifest
+        manifest["files"][name] = other.manifest["files"][name]
+        manifest["sampling"] = {
+            **manifest.get("sampling", {}),
+            stage: other.manifest.get("sampling", {}).get(stage, {}),
+        }
+        if stage == "keyframes":
+            manifest["frame_rate"] = other.frame_rate
+        if stage == "interpolation":
+            manifest["model"] = {**manifest["model"], "window": other.model_config.window}
+        if stage == "superres":
+            manifest["superres"] = other.manifest.get("superres", {})
+        rates = other.manifest.get("trained_rates", {}).get(stage)
+        manifest["trained_rates"] = {**manifest.get("trained_rates", {}), stage: rates or []}
+        self._elsewhere[name] = other.path(name)
+
+    def _table(self, cls: type[Any], *path: str) -> Any:
+        table = self.manifest
+        for key in path:
+            table = table.get(key, {})
+        return from_dict(cls, table, f"{self.folder / MANIFEST} [{'.'.join(path)}]")
+
+    @property
+    def tokenizer_config(self) -> TokenizerConfig | HierarchicalConfig:
+        kind = self.manifest.get("tokenizer", {}).get("kind", "vqvae")
+        require(
+            isinstance(kind, str) and kind in KINDS,
+            f"{self.folder / MANIFEST}: unknown tokenizer {kind!r}; known are {', '.join(KINDS)}",
+        )
+        return self._table(KINDS[kind][0], "tokenizer")
+
+    @property
+    def model_config(self) -> ModelConfig:
+        return self._table(ModelConfig, "model")
+
+    @property
+    def superres_config(self) -> SuperResConfig:
+        return self._table(SuperResConfig, "superres")
+
+    @property
+    def prompts(self) -> Prompts:
+        return self._table(Prompts, "prompts")
+
+    @property
+    def frame_rate(self) -> float:
+        """Default keyframe rate, frames a second."""
+        return float(self.manifest.get("frame_rate", 1.0))
+
+    @property
+    def words(self) -> Words:
+        """The words of the captions that the weights were trained with, as far as the bundle lists them."""
+        return Words.of(self.manifest.get("words", {}))
+
+    def trained_rates(self, stage: str) -> tuple[float, ...]:
+        """Frame rates that "keyframes" or "interpolation" was trained at; none: the bundle does not say."""
+        return tuple(self.manifest.get("trained_rates", {}).get(stage, ()))
+
+    def sampling(self, stage: str) -> SamplingConfig:
+        """Default sampling options of "image", "keyframes", "interpolation" or "superres"."""
+        return self._table(SamplingConfig, "sampling", stage)
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    def has(self, file: str) -> bool:
+        return file in self.manifest["files"]
+
+    def sha256(self, name: str) -> str:
+        """What the manifest says of a file.
+
+        Raises:
+            BundleError: if the bundle has none of this name.
+        """
+        if not self.has(name):
+            raise BundleError(f"bundle {self.folder} has no {name}")
+        return str(self.manifest["files"][name])
+
+    def path(self, name: str) -> Path:
+        """Where a file lies; not checked."""
+        return self._elsewhere.get(name) or find_file(self.folder, name, self.sha256(name))
+
+    def file(self, name: str) -> Path:
+        """Path of a file, after its sha256 was checked against the manifest."""
+        wanted, path = self.sha256(name), self.path(name)
+        if (found := sha256(path)) != wanted:
+            raise BundleError(f"{path} is damaged: sha256 is {found[:12]}..., {MANIFEST} says {wanted[:12]}...")
+        return path
+
+    def _load(self, module: torch.nn.Module, name: str, dtype: torch.dtype) -> dict[str, str]:
+        path = self.file(name)
+        tensors, meta = read_tensors(path)
+        try:
+            if self.packed is not None and not isinstance(module, ImageTokenizer):
+                pack(module, tensors, kind=self.packed)
+            module.load_state_dict({key: value.to(dtype) for key, value in tensors.items()}, assign=True)
+        except (RuntimeError, KeyError) as error:
+            raise BundleError(f"{path} does not fit its config: {str(error).splitlines()[-1].strip()}") from None
+        module.eval().requires_grad_(False)
+        return meta
+
+    def vqvae(self) -> ImageTokenizer:
+        """The image tokenizer."""
+        config = self.tokenizer_config
+        with torch.device("meta"), _Unset():
+            model = KINDS[config.kind][1](config)
+        self._load(model, "tokenizer.safetensors", torch.float32)
+        return model.to(memory_format=torch.channels_last)
+
+    def text(self) -> TextTokenizer:
+        """The text tokenizer."""
+        return TextTokenizer(self.file("text.model").read_bytes(), self.model_config, self.prompts, self.words)
+
+    def image_model(self) -> Transformer:
+        """The frozen text-to-image transformer.
+
+        Raises:
+            BundleError: if it was trained on another image tokenizer or text model.
+        """
+        self._check_foundations()
+        with torch.device("meta"), _Unset():
+            model = Transformer(self.model_config)
+        self._load(model, IMAGE, self.dtype)
+        if self.packed is not None:
+            model.head = PackedLinear(model.embed.weight[: self.model_config.codes], None, kind=self.packed)
+        return model
+
+    def _check_foundations(self) -> None:
+        for name, wanted in self.manifest.get("stands_on", {}).get(IMAGE, {}).items():
+            if self.has(name) and (found := self.sha256(name)) != wanted:
+                raise BundleError(
+                    f"{self.path(IMAGE)} was trained on another {name} (sha256 {wanted[:12]}...) than the bundle has "
+                    f"({found[:12]}...): put that one back, or train the image model again"
+                )
+
+    def adapter(self, stage: str) -> TemporalAdapter:
+        """The "keyframes" or "interpolation" adapter.
+
+        Raises:
+            BundleError: if it was trained on another image model.
+        """
+        config = self.model_config
+        with torch.device("meta"), _Unset():
+            adapter = TemporalAdapter(config, window=config.window if stage == "interpolation" else 0)
+        self._load_beside(adapter, stage)
+        return adapter
+
+    def superres(self) -> SuperResolution:
+        """The super-resolution adapter.
+
+        Raises:
+            BundleError: if it was trained on another image model.
+        """
+        config = self.superres_config
+        with torch.device("meta"), _Unset():
+            upscaler = SuperResolution(self.model_config, factor=config.factor, coarse_offset=config.coarse_offset)
+        self._load_beside(upscaler, "superres")
+        return upscaler
+
+    def _load_beside(self, module: torch.nn.Module, stage: str) -> None:
+        base = self._load(module, f"{stage}.safetensors", self.dtype).get("base_sha256")
+        if base != self.sha256(IMAGE):
+            raise BundleError(
+                f"{self.path(f'{stage}.safetensors')} was trained on another image model (sha256 {str(base)[:12]}...)"
+            )
+
+    def weights(self, stage: str) -> dict[str, Tensor]:
+        """The tensors of "image" or of an adapter as float32, whatever they stand on."""
+        return {name: value.float() for name, value in read_tensors(self.file(f"{stage}.safetensors"))[0].items()}
+
+    def cluster_labels(self) -> Tensor | None:
+        """Cluster of every image id, [V], or None if the bundle has no clusters."""
+        if not self.has("clusters.safetensors"):
+            return None
+        return read_tensors(self.file("clusters.safetensors"))[0]["labels"].long()
+
+    def hashes(self) -> dict[str, str]:
+        """sha256 of every file; asking for one that is not there is a BundleError that names it."""
+        return _Hashes(self.folder, self.manifest["files"])
+
+
+class _Hashes(dict[str, str]):
+    def __init__(self, folder: Path, files: dict[str, str]) -> None:
+        super().__init__(files)
+        self.folder = folder
+
+    def __missing__(self, name: str) -> str:
+        raise BundleError(f"bundle {self.folder} has no {name}")
+
+
+def holds_bundle(folder: Path) -> bool:
+    """Whether there is a manifest in it."""
+    return is_file(folder / MANIFEST)
+
+
+def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:
+    """One bundle, or adapters of several that stand on one image model.
+
+    Args:
+        names: of bundles, as `Bundle` takes them, or `ROLE=bundle`, where ROLE is one of `ADAPTERS`: that adapter
+            alone is taken from there. One at most is a bundle without role; image model and tokenizers are its, or
+            those of the first.
+        options: `dtype` and `packed` of `Bundle`.
+
+    Raises:
+        BundleError: if one is missing, or what is taken does not belong together.
+        ConfigError: for two bundles without role, a role named twice, or none at all.
+    """
+    require(bool(names), "no bundle is named")
+    parts: dict[str, str] = {}
+    whole: list[str | Path] = []
+    for name in names:
+        role, is_part, source = str(name).partition("=")
+        if not is_part or role not in ADAPTERS or holds_bundle(Path(name)):
+            whole.append(name)
+            continue
+        require(role not in parts, f"{role} are named twice: {parts.get(role)} and {source}")
+        parts[role] = source
+    require(
+        len(whole) < 2,
+        f"{' and '.join(map(str, whole))} are two whole bundles; take an adapter of one as ROLE=BUNDLE, "
+        f"ROLE one of {', '.join(ADAPTERS)}",
+    )
+    bundle = Bundle(whole[0] if whole else next(iter(parts.values())), **options)
+    for role, source in parts.items():
+        bundle.take(role, Bundle(source))
+    if len(names) > 1:
+        bundle.manifest["name"] = " ".join(map(str, names))
+    return bundle
