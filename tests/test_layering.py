@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "cogstyle"
 LEVELS = {
     "errors": -1, "shapes": 0, "config": 0, "files": 0,
-    "layout": 1, "video": 1,
-    "tokenizers": 2, "model": 2,
+    "layout": 1, "pictures": 1,
+    "tokenizers": 2, "model": 2, "video": 2,
     "adapter": 3, "bundle": 3,
     "interop": 4, "data": 4, "sampling": 4,
     "training": 5, "evaluation": 5,

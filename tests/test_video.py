@@ -51,11 +51,11 @@ def test_animations(video, tmp_path, suffix):
 
 
 def test_png_folder_replaces_an_older_one(video, tmp_path):
-    (tmp_path / "v").mkdir()
-    (tmp_path / "v" / "0099.png").write_bytes(b"old")
+    Video(np.zeros((12, 8, 8, 3), np.uint8), 4.0).save(tmp_path / "v")
     folder = video.save(tmp_path / "v")
     assert sorted(p.name for p in folder.iterdir()) == [f"{k:04d}.png" for k in range(9)]
     assert np.array_equal(np.asarray(Image.open(folder / "0004.png")), video.frames[4])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["v", "v.json"]
 
 
 def test_other_suffixes_are_refused(video, tmp_path):

@@ -1,7 +1,6 @@
-"""Super-resolution of token files (from `cogstyle sample --tokens`) and of images, into a folder."""
+"""Super-resolution of token files (from `cogstyle sample --tokens`), of images and videos, into a folder."""
 
 import argparse
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +14,22 @@ if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline
     from cogstyle.sampling.token_file import TokenFile
 
-HELP = "super-resolution of token files and images"
+HELP = "super-resolution of token files, images and videos"
 EXAMPLE = "cogstyle upscale circle.mp4.tokens.safetensors frame.png --out large"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="token files, images")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="token files, images, videos")
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder: v.mp4.tokens.safetensors -> v.mp4, i.jpg -> i.png",
+        help="folder: v.mp4.tokens.safetensors -> v.mp4, i.jpg -> i.png, v.mov -> v.mp4, v.gif -> v.gif",
     )
-    parser.add_argument("--prompt", help="what is shown (default: a token file's own prompt; images: no text)")
+    parser.add_argument("--prompt", help="what is shown (default: a token file's own prompt; others: no text)")
     parser.add_argument(
-        "--seed", type=int, help="where the bundle draws tokens (default: a token file's own; images: 0)"
+        "--seed", type=int, help="where the bundle draws tokens (default: a token file's own; others: 0)"
     )
     parser.add_argument("--adapter", default="shapes", metavar="BUNDLE", help="a bundle's name or folder")
     parser.add_argument("--memory", type=float, default=2.0, help="gigabytes that one pass may take beside the weights")
@@ -77,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 def read(pipe: "Pipeline", path: Path, arguments: argparse.Namespace) -> Task:
     """An input as tokens, checked."""
     from cogstyle.sampling.options import Options
-    from cogstyle.sampling.token_file import TokenFile, read_tokens
-    from cogstyle.video import check_suffix
+    from cogstyle.sampling.token_file import read_tokens
+    from cogstyle.video import check_output
 
     prompt, seed = arguments.prompt, arguments.seed
     pipe.check_upscale(prompt, Options())
@@ -86,19 +85,38 @@ def read(pipe: "Pipeline", path: Path, arguments: argparse.Namespace) -> Task:
         tokens = read_tokens(path, pipe.bundle)
         prompt, seed = tokens.prompt if prompt is None else prompt, tokens.seed if seed is None else seed
         pipe.check_upscale(prompt, Options())
-        out = check_suffix(arguments.out / path.name.removesuffix(".safetensors").removesuffix(".tokens"))
-    else:
-        tokens = TokenFile(pipe.encode_image(path), "", 0, 1.0)
-        out = arguments.out / f"{path.stem}.png"
+        name = path.name.removesuffix(".safetensors").removesuffix(".tokens")
+        return Task(path, check_output(arguments.out / name, tokens.fps), tokens, prompt, seed)
+    tokens, out = read_pictures(pipe, path, arguments.out)
     return Task(path, out, tokens, prompt, seed or 0)
+
+
+def read_pictures(pipe: "Pipeline", path: Path, folder: Path) -> tuple["TokenFile", Path]:
+    """An image or all frames of a video as tokens, and where its enlargement goes."""
+    import torch
+
+    from cogstyle.pictures import is_picture
+    from cogstyle.sampling.token_file import TokenFile
+    from cogstyle.video import SUFFIXES, VIDEOS, check_output, check_place, open_video, square
+
+    size = pipe.bundle.tokenizer_config.image_size
+    if not (path.is_dir() or path.suffix.lower() in VIDEOS or is_picture(path)):
+        return TokenFile(pipe.encode_image(path), "", 0, 1.0), check_place(folder / f"{path.stem}.png")
+    with open_video(path) as video:
+        tokens_FL = torch.cat([pipe.encode(square(pixels, size)[None]) for pixels in video.frames()])
+        if len(tokens_FL) == 1 and not path.is_dir():
+            return TokenFile(tokens_FL, "", 0, 1.0), check_place(folder / f"{path.stem}.png")
+        if video.rate is None:
+            raise MediaError(f"{path} does not say how many frames a second it shows")
+        name = path.name if path.is_dir() or path.suffix in SUFFIXES else f"{path.stem}.mp4"
+        return TokenFile(tokens_FL, "", 0, video.rate), check_output(folder / name, video.rate)
 
 
 def make(pipe: "Pipeline", task: Task, progress: Any) -> None:
     """Upscale one input and write it, then its json."""
-    from PIL import Image
-
     from cogstyle.cli.sample import sidecar
     from cogstyle.files import write_bytes
+    from cogstyle.pictures import write_png
     from cogstyle.video import Video
 
     fine = pipe.upscale(task.tokens.tokens_FL[None], [task.prompt], [task.seed], progress=progress)
@@ -109,15 +127,10 @@ def make(pipe: "Pipeline", task: Task, progress: Any) -> None:
         "seed": task.seed,
         "fps": task.tokens.fps,
     }
-    if task.source.suffix == ".safetensors":
+    if task.out.suffix != ".png":
         Video(frames, task.tokens.fps).save(task.out)
     else:
-        buffer = io.BytesIO()
-        Image.fromarray(frames[0]).save(buffer, "png")
-        try:
-            task.out.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MediaError(f"cannot write {task.out}: {error}") from None
-        write_bytes(task.out, buffer.getvalue())
+        task.out.parent.mkdir(parents=True, exist_ok=True)
+        write_png(task.out, frames[0])
     info |= {"bundle": pipe.bundle.manifest["name"], "files": pipe.bundle.hashes(), "frames": len(frames)}
     write_bytes(sidecar(task.out), json.dumps(info, ensure_ascii=False, indent=1).encode())

@@ -17,7 +17,7 @@ from cogstyle.data.shards import INDEX_KEY, Index, part_path, read_part
 from cogstyle.errors import MediaError
 from cogstyle.files import fingerprint
 from cogstyle.tokenizers.image import ImageTokenizer
-from cogstyle.video import VideoReader
+from cogstyle.video import open_video
 
 CARD, PICTURE = "README.md", "clips.png"
 SHOWN = 8  # clips in the picture
@@ -110,7 +110,7 @@ def picture(
         facts = contents.rows[place]
         clip = Clip(facts["start"], facts["rate"], index.frames)
         try:
-            with VideoReader(videos / facts["video"]) as video:
+            with open_video(videos / facts["video"]) as video:
                 source = video.frames_at(clip.times, index.size)
         except MediaError:
             continue  # it was there when it was encoded

@@ -36,7 +36,7 @@ from cogstyle.data.shards import (
 from cogstyle.data.workers import spread
 from cogstyle.errors import CogstyleError, ConfigError, MediaError
 from cogstyle.files import fingerprint, write_bytes, write_tensors
-from cogstyle.video import VideoReader
+from cogstyle.video import open_video
 
 BATCH = 8  # entries that a worker decodes before it tokenises them together
 
@@ -98,7 +98,7 @@ class Encoder:
     def _clips(self, number: int, entry: Entry) -> list[tuple[dict[str, Any], np.ndarray]]:
         if entry.problem:
             raise MediaError(entry.problem)
-        with VideoReader(self.folder / entry.video) as video:
+        with open_video(self.folder / entry.video) as video:
             end = video.duration if entry.end is None else min(entry.end, video.duration)
             if entry.start >= end:
                 raise MediaError(f"start {entry.start:g} lies after the end of {entry.video}, {end:.3g} s")

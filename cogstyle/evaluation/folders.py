@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from cogstyle.config import require
 from cogstyle.errors import MediaError
-from cogstyle.video import SUFFIXES
+from cogstyle.video import SUFFIXES, open_video
 
 FILMS = (*SUFFIXES, ".avi", ".mov", ".mkv", ".webm")
 BALANCE = 0.02  # largest difference between the shares that a class has on both sides
@@ -82,22 +81,8 @@ def read_frames(path: Path) -> tuple[np.ndarray, float | None]:
     Raises:
         MediaError: if it cannot be read, or has no frames, or frames of several sizes.
     """
-    rate = None
-    try:
-        if path.is_dir():
-            frames = [np.asarray(Image.open(file).convert("RGB")) for file in sorted(path.glob("*.png"))]
-        elif path.suffix.lower() in (".gif", ".webp"):
-            with Image.open(path) as image:
-                frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
-                rate = 1000 / image.info["duration"] if image.info.get("duration") else None
-        else:
-            import av
-
-            with av.open(str(path)) as container:
-                rate = float(container.streams.video[0].average_rate or 0) or None
-                frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    except (OSError, ValueError, IndexError, UnidentifiedImageError) as error:
-        raise MediaError(f"cannot read video {path}: {error}") from None
+    with open_video(path) as video:
+        frames, rate = list(video.frames()), video.rate
     if not frames or len({frame.shape for frame in frames}) > 1:
         raise MediaError(f"cannot read video {path}: {len(frames)} frames, which must be some, of one size")
     return np.stack(frames), rate

@@ -1,0 +1,337 @@
+"""Files -> frames, by presentation time: as a viewer sees them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+
+from cogstyle.errors import MediaError
+from cogstyle.files import expect_regular
+from cogstyle.pictures import LARGEST, is_picture, naming, read_frames, read_picture
+from cogstyle.video.colours import ACCURATE, UNSAID, matrix
+from cogstyle.video.frames import square
+
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif", ".webp")  # how names of videos often end
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"  # none that leads to other files
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}  # the file is opened here, FFmpeg opens nothing
+CLOCK = 1e-3  # seconds: Matroska rounds its times to these
+NEAR, FAR = 2.0, 12.0  # seconds to seek further back, where a file has no good index
+DISORDER = 4  # frames that may come after a later one
+STRETCH = 8.0  # the most that pixels may be wider than high, or higher than wide
+BACK, GAP = 0.2, 10.0  # seconds by which the clock of a stream jumps only where another recording begins
+
+
+def open_video(path: Path) -> "VideoReader | PictureReader":
+    """A reader of a video file, a picture (moving or not), or a folder of PNG files: its content says which.
+
+    Raises:
+        MediaError: if it cannot be read or holds no video.
+    """
+    with naming("video", path):
+        folder = path.is_dir()
+    return PictureReader(path) if folder or is_picture(path) else VideoReader(path)
+
+
+def read_image(path: Path, size: int) -> np.ndarray:
+    """An image file as uint8 [size, size, 3]: the largest centred square, resized.
+
+    Raises:
+        MediaError: if it cannot be read.
+    """
+    return square(read_picture(path), size)
+
+
+def read_last_frames(path: Path, count: int, *, frame_rate: float, size: int) -> np.ndarray:
+    """The end of a video as uint8 [1..count, size, size, 3], `frame_rate` frames a second; fewer if it is shorter.
+
+    Raises:
+        MediaError: if it cannot be read.
+    """
+    with open_video(path) as video:
+        times = video.last - np.arange(count - 1, -1, -1) / frame_rate
+        half = 0.5 / frame_rate  # a wanted moment shortly before the start still means the first frame
+        return video.frames_at([max(time, 0.0) for time in times.tolist() if time > -half], size)
+
+
+class PictureReader:
+    """A picture, moving or not, or a folder of PNG files, read like a video: see VideoReader."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> "PictureReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @cached_property
+    def _begins(self) -> np.ndarray:
+        """When each frame is first shown, and when the last one goes."""
+        seconds = [shown for _, shown in read_frames(self.path)]
+        if None in seconds:
+            said = f'{self.path}.json beside it should, such as {{"fps": 8, "frames": {len(seconds)}}}'
+            raise MediaError(f"cannot read video {self.path}: nothing says how many frames a second; {said}")
+        return np.cumsum([0.0, *seconds])
+
+    @property
+    def rate(self) -> float | None:
+        """Frames a second, on average; None if nothing says so."""
+        with suppress(MediaError):
+            return (len(self._begins) - 1) / float(self._begins[-1])
+        return None
+
+    @property
+    def last(self) -> float:
+        """Seconds from the first frame to the last."""
+        return float(self._begins[-2])
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame until the last one goes."""
+        return float(self._begins[-1])
+
+    def frames_at(self, times: Sequence[float], size: int) -> np.ndarray:
+        """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3]."""
+        numbers = np.searchsorted(self._begins[:-1], np.asarray(times) + CLOCK, "right").clip(1) - 1
+        shown = {
+            number: square(pixels, size)
+            for number, (pixels, _) in enumerate(read_frames(self.path))
+            if number in set(numbers.tolist())
+        }
+        return np.stack([shown[number] for number in numbers.tolist()])
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames, one after the other, uint8 [height, width, 3]."""
+        return (pixels for pixels, _ in read_frames(self.path))
+
+
+class VideoReader:
+    """A video file read by presentation time, as a viewer sees it: seconds from the first frame that can be decoded.
+
+    Moments are found by seeking, so a long file costs no more than a short one. Interlaced fields are made frames,
+    transparent parts white. A context manager.
+
+    Raises:
+        MediaError: here and from every method, if the file cannot be read or holds no video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with naming("video", path):
+            expect_regular(path)
+            self._file = path.open("rb")
+            try:
+                self._open()
+                self.joined = self.container.format.name in ("mpegts", "mpeg") and self._is_joined()
+                self.interlaced = False
+                first = list(islice(self._decode(), DISORDER))
+                if not first:
+                    raise ValueError("it has no frames that can be decoded")
+                self.start = min(time for time, _ in first)
+                self.interlaced = any(frame.interlaced_frame for _, frame in first)
+                with suppress(av.FFmpegError):
+                    self._seek(self.start)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _open(self) -> None:
+        self._file.seek(0)
+        try:
+            self.container: Any = av.open(self._file, options=OPTIONS)
+        except av.ArgumentError:
+            raise ValueError(f"it is none of {FORMATS.replace(',', ', ')}, gif, webp, png") from None
+        stream: Any = self.container.streams.best("video")
+        if stream is None or stream.disposition & Disposition.attached_pic:
+            raise ValueError("it has no video stream")
+        if stream.width * stream.height > LARGEST:
+            raise ValueError(f"its frames have {stream.width * stream.height:,} pixels, at most {LARGEST:,} are read")
+        self.aspect = float(stream.sample_aspect_ratio or 1)
+        if not 1 / STRETCH <= self.aspect <= STRETCH:
+            raise ValueError(f"its pixels are {self.aspect:g} times as wide as high, at most {STRETCH:g}")
+        self.stream = stream
+        self.stream.codec_context.thread_count = 1  # whoever reads many files uses a process a core
+
+    def _reopen(self) -> None:
+        self.container.close()
+        self._open()
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+        self._file.close()
+
+    def _seek(self, time: float) -> None:
+        """Go where decoding can begin at or before `time` (of the file's clock), as far as its index knows."""
+        if self.joined:
+            self._reopen()
+        else:
+            self.container.seek(int(max(time, 0.0) / self.stream.time_base), stream=self.stream)
+
+    def _is_joined(self) -> bool:
+        """Whether several recordings lie in a stream one after the other, each with a clock of its own."""
+        times = [float(p.dts * self.stream.time_base) for p in self.container.demux(self.stream) if p.dts is not None]
+        self._reopen()
+        return any(_jumps(later - time) for time, later in pairwise(times))
+
+    @property
+    def rate(self) -> float | None:
+        """Frames a second, on average; None if nothing says so."""
+        return float(self.stream.average_rate or 0) or None
+
+    @property
+    def last(self) -> float:
+        """Seconds from the first frame to the last."""
+        return self._ends[0] - self.start
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame until the last one goes."""
+        return self._ends[1] - self.start
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        """When the last frame is shown, and when it goes, on the file's clock; headers are only a hint."""
+        with naming("video", self.path):
+            if self.stream.duration is not None:
+                guess = float(self.stream.duration * self.stream.time_base)
+            else:
+                guess = (self.container.duration or 0) / av.time_base
+            ends: list[tuple[float, float]] = []
+            with suppress(av.FFmpegError):
+                self._seek(self.start + guess - NEAR)
+                ends = self._packet_ends()
+            if not ends:  # it cannot be sought, or its header promises more than there is
+                self._reopen()
+                ends = self._packet_ends()
+            if not ends:
+                raise ValueError("it has no frames with times")
+        return max(shown for shown, _ in ends), max(gone for _, gone in ends)
+
+    def _packet_ends(self) -> list[tuple[float, float]]:
+        """Begin and end of every frame from here on, from the packets alone."""
+        base, ends, clock = float(self.stream.time_base), [], _Clock(self.joined, self.rate)
+        for packet in self.container.demux(self.stream):
+            shown = packet.dts if packet.pts is None else packet.pts
+            if shown is not None and packet.size and not packet.is_discard:
+                time = shown * base + clock.offset_at((shown if packet.dts is None else packet.dts) * base)
+                length = packet.duration * base if packet.duration else clock.length
+                ends.append((time, time + length))
+        return ends
+
+    def frames_at(self, times: Sequence[float], size: int) -> np.ndarray:
+        """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3], upright."""
+        moments = [self.start + time + CLOCK for time in times]
+        with naming("video", self.path):
+            for early in (0.0, NEAR, FAR):
+                with suppress(av.FFmpegError):
+                    self._seek(moments[0] - early)
+                    shown = self._shown(moments)
+                    if shown and shown[0][0] <= moments[0]:
+                        break
+            else:  # the index sends us wrong
+                self._reopen()
+                shown = self._shown(moments)
+            if not shown:
+                raise ValueError("it has no frames that can be decoded")
+            return np.stack(
+                [_upright(frame, square(_pixels(frame), size, pixel_aspect=self.aspect)) for _, frame in shown]
+            )
+
+    def _shown(self, moments: list[float]) -> list[tuple[float, Any]]:
+        """Decode from here: for each moment the last frame that begins before it, else the first; [] without frames."""
+        shown: list[tuple[float, Any]] = []
+        late = 0
+        for time, frame in self._decode():
+            shown = shown or [(time, frame)] * len(moments)
+            for k, (moment, (best, _)) in enumerate(zip(moments, shown, strict=True)):
+                if time < best if best > moment else best < time <= moment:
+                    shown[k] = time, frame
+            late += time > moments[-1]
+            if late > DISORDER:
+                break
+        return shown
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All frames, one after the other, upright and with square pixels, uint8 [height, width, 3]."""
+        with naming("video", self.path):
+            self._reopen()
+            for _, frame in self._decode():
+                pixels = _pixels(frame)
+                if self.aspect != 1:
+                    pixels = cv2.resize(pixels, (max(1, round(frame.width * self.aspect)), frame.height))
+                yield _upright(frame, pixels)
+
+    def _decode(self) -> Iterator[tuple[float, Any]]:
+        """Frames from here on, and when each is shown on the file's clock."""
+        frames: Iterable[Any] = self.container.decode(self.stream)
+        clock = _Clock(self.joined, self.rate)
+        for frame in _deinterlaced(frames, self.stream) if self.interlaced else frames:
+            if frame.time is None:
+                raise ValueError("its frames carry no times")
+            yield frame.time + clock.offset_at(frame.time), frame
+
+
+def _jumps(step: float) -> bool:
+    return not -BACK <= step <= GAP
+
+
+class _Clock:
+    """Makes the clocks of joined recordings one: each goes on where the one before it ended."""
+
+    def __init__(self, joined: bool, rate: float | None) -> None:
+        self.joined, self.length = joined, 1 / rate if rate else 0.0
+        self.offset = 0.0
+        self.time: float | None = None
+
+    def offset_at(self, time: float) -> float:
+        """What to add to this time, the next one in the file."""
+        if self.joined and self.time is not None and _jumps(time - self.time):
+            self.offset += self.time + self.length - time
+        self.time = time
+        return self.offset
+
+
+def _deinterlaced(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
+    """Frames of which none shows two moments."""
+    graph = av.filter.Graph()
+    bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+    graph.link_nodes(graph.add_buffer(template=stream), bwdif, graph.add("buffersink")).configure()
+    for frame in chain(frames, [None]):
+        graph.push(frame)
+        with suppress(av.BlockingIOError, av.EOFError):
+            while True:
+                yield graph.pull()
+
+
+def _pixels(frame: Any) -> np.ndarray:
+    """A decoded frame as uint8 [height, width, 3], transparent parts white."""
+    clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
+    said = None if frame.colorspace != UNSAID else matrix(frame.width, frame.height)
+    pixels = frame.to_ndarray(format="rgba" if clear else "rgb24", src_colorspace=said, interpolation=ACCURATE)
+    if not clear:
+        return np.asarray(pixels)
+    alpha = pixels[..., 3:].astype(np.uint16)
+    return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _upright(frame: Any, pixels: np.ndarray) -> np.ndarray:
+    """Turned and mirrored as the frame's display matrix says: (column, row) -> (a column + c row, b column + d row)."""
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return pixels
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
