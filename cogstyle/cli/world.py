@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.files import write_bytes
     from cogstyle.video import Video
 
-    require(0 < arguments.count <= MOST, f"count {arguments.count} must be 1 to {MOST}")
+    require(0 < arguments.count <= MOST, f"count {arguments.count} must be positive, at most {MOST}")
     even = arguments.size % 2 == 0 and SMALLEST <= arguments.size <= LARGEST
     require(even, f"size {arguments.size} must be even, {SMALLEST} to {LARGEST}")
     slow, fast = FRAMES_A_SECOND

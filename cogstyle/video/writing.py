@@ -51,10 +51,7 @@ class Video:
             if not path.suffix:
                 _save_folder(self.frames, self.fps, path)
             else:
-                with whole_file(path) as file:
-                    (_write_mp4 if path.suffix == ".mp4" else _write_animation)(
-                        self.frames, self.fps, file, path.suffix
-                    )
+                write_bytes(path, self.encoded(path.suffix))
         except FileError as error:
             raise MediaError(str(error)) from None
         except (OSError, av.FFmpegError) as error:
