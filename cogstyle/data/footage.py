@@ -19,7 +19,7 @@ from cogstyle.data.manifest import PICTURES, VIDEOS, read_manifest
 from cogstyle.errors import CogstyleError, ConfigError
 from cogstyle.files import fingerprint, one_writer, read_text, whole_file, write_bytes
 from cogstyle.pictures import read_picture
-from cogstyle.video import VideoReader, square
+from cogstyle.video import open_video
 
 ZOOM = 3  # times a frame's side: the largest square that is kept, and the closest that a crop looks
 CLIP, CLIP_RATE = 5, 4.0  # frames of a clip out of a video, and how many a second
@@ -208,8 +208,8 @@ def cut(picture_HWC: np.ndarray, size: int) -> list[np.ndarray]:
 
 def read_clips(path: Path, size: int, count: int) -> list[np.ndarray]:
     """Up to `count` clips of CLIP frames each, spread over a video; [] if it is smaller than a frame."""
-    with VideoReader(path) as video:
-        short = min(video.stream.height, video.stream.width)
+    with open_video(path) as video:
+        short = min(next(video.frames()).shape[:2])
         if short < size:
             return []
         span = (CLIP - 1) / CLIP_RATE
@@ -250,5 +250,3 @@ def alike(items: list[dict[str, Any]]) -> list[int]:
             groups[n] = groups[pictures[close[0]]]
     return groups
 
-
-__all__ = ["CLIP", "Footage", "square"]

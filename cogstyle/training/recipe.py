@@ -1,7 +1,8 @@
 """A training recipe: one TOML file that says everything about one weight."""
 
+import os
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from cogstyle.config import (
     TOKENIZERS,
     Prompts,
     SamplingConfig,
+    TokenizerConfig,
     from_dict,
     preset,
     require,
 )
 from cogstyle.data.clips import Emphasis
+from cogstyle.data.footage import Footage
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.data.world import ACTIONS
 from cogstyle.errors import ConfigError
@@ -36,11 +39,15 @@ from cogstyle.training.transformer import TransformerJob
 
 TASKS = (*SEQUENCE_TASKS, "superres")  # what trains on token shards
 TRAINED = ("adapter", "all", "decoder")
+FOOTAGE = "[data] of a tokenizer is footage, of other tasks rows or shards; this is a recipe for {task!r}"
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Scenes of the shapes world, encoded once and kept; or shards of own videos. One of `rows` and `shards` is set."""
+    """Scenes of the shapes world, encoded once and kept; or shards of own videos. One of `rows` and `shards` is set.
+
+    For a tokenizer it is `footage`, with `shares` if some of it is to be seen more often.
+    """
 
     rows: int = 0  # training samples, each another scene
     shards: str | tuple[str, ...] = ()  # folders that cogstyle encode wrote
@@ -48,8 +55,19 @@ class DataConfig:
     caption_dropout: float = 0.1  # share of the samples whose caption is left out
     two_actors: float | None = None  # share of the scenes with two actors; default: as the world draws them
     actions: dict[str, float] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
+    footage: str | tuple[str, ...] = ()  # tokenizer: folders of pictures and videos, or manifests that name them
+    shares: tuple[float, ...] = ()  # how often a picture comes from each of them; default: all alike
 
     def __post_init__(self) -> None:
+        if self.footage:
+            others = [name for name in SAMPLES if getattr(self, name) != getattr(DataConfig, name)]
+            others += ["actions"] if self.actions else []
+            require(not others, f"{', '.join(others)} has no effect on footage")
+            same = len(self.shares) in (0, len(listed(self.footage)))
+            require(same, f"shares has {len(self.shares)} numbers for {len(listed(self.footage))} places of footage")
+            require(all(share > 0.0 for share in self.shares), f"shares {self.shares} must be above 0")
+            return
+        require(not self.shares, "shares has no effect without footage")
         require(all(isinstance(name, str) for name in self.shards), f"shards {self.shards} must be names of folders")
         require(not (self.rows and self.shards), "[data] has rows and shards; set one of them")
         require(
@@ -74,7 +92,20 @@ class DataConfig:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders of `shards`."""
-        return tuple(map(Path, (self.shards,) if isinstance(self.shards, str) else self.shards))
+        return listed(self.shards)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The folders and manifests of `footage`."""
+        return listed(self.footage)
+
+
+SAMPLES = ("rows", "shards", "validation_rows", "caption_dropout", "two_actors")  # what token shards are made by
+
+
+def listed(names: str | tuple[str, ...]) -> tuple[Path, ...]:
+    """One path or several, ~ being the home folder."""
+    return tuple(Path(os.path.expanduser(name)) for name in ((names,) if isinstance(names, str) else names))
 
 
 @dataclass(frozen=True)
@@ -96,6 +127,7 @@ class Recipe:
     optim: OptimConfig | None = None
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
+    tokenizer: TokenizerConfig | None = None  # a new tokenizer's architecture, instead of a preset's
     mix: MixConfig | None = None  # tasks that take turns
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
 
@@ -106,10 +138,14 @@ class Recipe:
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
         own = self.data is not None and bool(self.data.shards)
         require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
-        require(self.data is None or self.task in TASKS, f"[data] has no effect on the task {self.task!r}")
+        require(self.data is None or self.task in (*TASKS, "tokenizer"), f"[data] has no effect on the task {self.task!r}")
+        footage = self.data is not None and bool(self.data.footage)
+        require(self.data is None or footage == (self.task == "tokenizer"), FOOTAGE.format(task=self.task))
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
-        plain = self.engine == EngineConfig() or self.task in TASKS
+        device = EngineConfig(device=self.engine.device) if self.task == "tokenizer" else EngineConfig()
+        plain = self.engine == device or self.task in TASKS
         require(plain, f"[engine] has no effect on the task {self.task!r}")
+        require(self.tokenizer is None or self.task == "tokenizer", f"[tokenizer] has no effect on the task {self.task!r}")
         again = self.engine.activation_checkpointing and self.task not in SEQUENCE_TASKS
         require(not again, f"activation_checkpointing has no effect on the task {self.task!r}")
         drawn = not self.loop.prompts or self.task in ("image", "keyframes")
@@ -141,6 +177,7 @@ TABLES: dict[str, type[Any]] = {
     "optim": OptimConfig,
     "loop": LoopConfig,
     "data": DataConfig,
+    "tokenizer": TokenizerConfig,
     "sampling": SamplingConfig,
     "mix": MixConfig,
     "engine": EngineConfig,
@@ -175,10 +212,12 @@ def _new_job(recipe: Recipe, runs: Path, quiet: bool) -> TokenizerJob | SuperRes
     bundle = Path(recipe.bundle)
     assert recipe.optim is not None
     if recipe.task == "tokenizer":
-        config, decoder_only = preset(TOKENIZERS, recipe.preset), recipe.train == "decoder"
-        return TokenizerJob(
-            config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle, decoder_only=decoder_only
-        )
+        config, pictures = tokenizer_config(recipe), None
+        if recipe.data is not None:
+            cache, data = runs / "data", recipe.data
+            pictures = Footage(data.sources, size=config.image_size, cache=cache, shares=data.shares, quiet=quiet)
+        options = {"batch": recipe.optim.batch, "seed": recipe.seed, "bundle": bundle, "pictures": pictures}
+        return TokenizerJob(config, decoder_only=recipe.train == "decoder", **options)
     assert recipe.data is not None
     options: dict[str, Any] = {
         "rows": recipe.data.rows,
@@ -200,6 +239,16 @@ def _new_job(recipe: Recipe, runs: Path, quiet: bool) -> TokenizerJob | SuperRes
     return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
 
 
+def tokenizer_config(recipe: Recipe) -> TokenizerConfig:
+    """The architecture of the tokenizer to train: the recipe's own, else that of the weights it starts from, else a preset."""
+    if recipe.tokenizer is not None or recipe.start is None:
+        return recipe.tokenizer or preset(TOKENIZERS, recipe.preset)
+    found = Bundle(recipe.start).tokenizer_config
+    if not isinstance(found, TokenizerConfig):
+        raise ConfigError(f"start {recipe.start!r}: a tokenizer of kind {found.kind!r} cannot be trained here")
+    return found
+
+
 def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:
     """Train a recipe to its end, resuming what `runs` holds of it; returns the run's folder.
 
@@ -215,8 +264,8 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
             prompts=Prompts(),
         )
         return folder
-    device = recipe.engine.device if recipe.task in TASKS else "cpu"
-    with join(device, group=recipe.engine.zero > 0) as world:
+    engine = recipe.engine if recipe.task in TASKS else replace(recipe.engine, precision="fp32")  # its job has its own
+    with join(recipe.engine.device, group=recipe.engine.zero > 0) as world:
         if not world.first:
             world.wait()  # for the first one, which encodes the data
         job = make_job(recipe, runs=runs, quiet=quiet or not world.first)
@@ -224,7 +273,7 @@ def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, q
             world.wait()
         if not encode_only:
             assert recipe.optim is not None
-            options: dict[str, Any] = {"engine": recipe.engine, "marks": marks(recipe), "grid": grid(recipe, job)}
+            options: dict[str, Any] = {"engine": engine, "marks": marks(recipe), "grid": grid(recipe, job)}
             run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, world=world, quiet=quiet, **options)
             if world.first:
                 update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe))
