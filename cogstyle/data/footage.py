@@ -6,6 +6,7 @@ the middles of short clips spread over it. They lie in one memory-mapped file; a
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cogstyle.pictures import read_picture
 from cogstyle.video import open_video
 
 ZOOM = 3  # times a frame's side: the largest square that is kept, and the closest that a crop looks
+UNSEEN = 0.25  # the most of a picture, in shorter sides, that its squares may leave out
 CLIP, CLIP_RATE = 5, 4.0  # frames of a clip out of a video, and how many a second
 MOST_CLIPS, MOST_A_VIDEO = 2000, 12  # of videos beyond these every second, third, ... is read
 MOST_PICTURES = 10_000
@@ -199,7 +201,7 @@ def cut(picture_HWC: np.ndarray, size: int) -> list[np.ndarray]:
     if short < size:
         return []
     side = min(short, ZOOM * size)
-    count = max(1, round(long / short))
+    count = max(1, math.ceil(long / short - UNSEEN))
     starts = np.linspace(0, long - short, count).astype(int) if count > 1 else [(long - short) // 2]
     turned = picture_HWC if width >= height else picture_HWC.swapaxes(0, 1)
     found = [resize_any(turned[:, start : start + short], side) for start in starts]

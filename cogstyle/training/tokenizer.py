@@ -18,8 +18,8 @@ from cogstyle.training.step import WHOLE, Share, load_weights
 
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
 DECAY = 0.99  # of the running means that the codebook follows
-DEAD = 0.05  # an entry chosen by fewer places a step than this is moved onto a feature of the batch
-REVIVED = 0.25  # places a step that a moved entry is taken to have: what nothing chooses is soon moved again
+DEAD = 0.025  # an entry chosen by fewer places than this share of the mean is moved onto a feature of the batch
+REVIVED = 0.125  # share of the mean that a moved entry is taken to have: what nothing chooses is soon moved again
 CLIPS, CLIP = 24, 5  # held-back clips, and frames of each
 HELD_BACK, PAGE, PART = 128, 24, 16  # held-back pictures, those of them that are shown, those computed at once
 NEVER = 1 << 40  # a step that no run comes to
@@ -36,12 +36,13 @@ def update_codebook(codebook: Codebook, features_PD: Tensor, ids_P: Tensor) -> N
     sums = torch.zeros_like(codebook.sums).index_add_(0, ids_P, features_PD)
     codebook.counts.lerp_(counts, 1.0 - DECAY)
     codebook.sums.lerp_(sums, 1.0 - DECAY)
-    dead = codebook.counts < DEAD
+    mean = len(ids_P) / len(counts)
+    dead = codebook.counts < DEAD * mean
     if dead.any():
         distance_P = (features_PD - codebook.vectors[ids_P]).square().sum(1) + 1e-9
         chosen = features_PD[distance_P.multinomial(int(dead.sum()), replacement=True)]
-        codebook.counts[dead] = REVIVED
-        codebook.sums[dead] = REVIVED * chosen
+        codebook.counts[dead] = REVIVED * mean
+        codebook.sums[dead] = REVIVED * mean * chosen
     codebook.vectors.copy_(codebook.sums / codebook.counts[:, None])
 
 
@@ -124,6 +125,7 @@ class TokenizerJob:
         self.pictures: Pictures = pictures or ShapesPictures(config.image_size)
         self.decoder_only = decoder_only
         self.has_codes = False  # a codebook to go on from
+        self.places = batch * (config.image_size // config.rate) ** 2  # of a step
         torch.manual_seed(seed)
         self.model: VQVAE = VQVAE(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = self.model
@@ -191,8 +193,8 @@ class TokenizerJob:
             found.append(flatten(self._features(to_float(pictures_BCHW))))
         every_PD, codebook = torch.cat(found), self.model.codebook
         codebook.vectors.copy_(every_PD[torch.randperm(len(every_PD), device=every_PD.device)[: self.config.codes]])
-        codebook.counts.fill_(REVIVED)
-        codebook.sums.copy_(REVIVED * codebook.vectors)
+        codebook.counts.fill_(REVIVED * self.places / self.config.codes)
+        codebook.sums.copy_(codebook.counts[:, None] * codebook.vectors)
 
     @torch.no_grad()
     def reconstruct(self) -> tuple[Tensor, Tensor]:
@@ -204,7 +206,7 @@ class TokenizerJob:
     def validate(self) -> dict[str, float]:
         ids_BL, decoded_BCHW = self.reconstruct()
         squared = (decoded_BCHW.float() - self.held_back_BCHW.float()).square().mean()
-        live = (self.model.codebook.counts >= 2 * DEAD).sum()
+        live = (self.model.codebook.counts >= 2 * DEAD * self.places / self.config.codes).sum()
         figures = {
             "psnr": float(10 * torch.log10(255.0**2 / squared)),
             "ssim": float(np.mean([ssim(*pair) for pair in zip(*map(to_arrays, (self.held_back_BCHW, decoded_BCHW)))])),

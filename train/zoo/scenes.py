@@ -271,7 +271,7 @@ CHINESE = (
     ("{a}{adv}{v}", "{place_comma}{clauses}"),
     ("{n}{adv}{v}", "{clauses}{comma_place}"),
     ("{a}正{adv}{v}", "{place_comma}{clauses}"),
-    ("{n}{adv}{v}", "{place_comma}{clauses}"),
+    ("有{a}{adv}{v}", "{place}{clauses}"),
 )
 
 
@@ -326,7 +326,7 @@ def _chinese(scene: Scene, rng: np.random.Generator, held_out: bool) -> str:
         clauses.append(one.format(a=_counted(noun, size), n=size + noun.chinese, adv=adverb, v=verb))
     place = BACKGROUNDS[scene.background][1] if scene.says_background else ""
     return whole.format(
-        clauses="，".join(clauses), comma_place=place and f"，在{place}", place_comma=place and f"{place}，"
+        clauses="，".join(clauses), place=place, comma_place=place and f"，在{place}", place_comma=place and f"{place}，"
     )
 
 
