@@ -118,10 +118,9 @@ def files_of(source: Path) -> list[Path]:
         manifest = read_manifest(source)
         found = [manifest.folder / entry.video for entry in manifest.entries if entry.video and not entry.problem]
         require(bool(found), f"footage {source} names no pictures and no videos")
-    pictures, videos = [], []
-    for path in sorted(set(found)):
-        (videos if path.suffix.lower() in VIDEOS else pictures).append(path)
-    return _thin(pictures, MOST_PICTURES) + _thin(videos, MOST_CLIPS)
+    paths = sorted(set(found))
+    videos = [path for path in paths if path.suffix.lower() in VIDEOS]
+    return _thin([path for path in paths if path not in set(videos)], MOST_PICTURES) + _thin(videos, MOST_CLIPS)
 
 
 def _thin(paths: list[Path], most: int) -> list[Path]:
@@ -251,4 +250,3 @@ def alike(items: list[dict[str, Any]]) -> list[int]:
         if len(close):
             groups[n] = groups[pictures[close[0]]]
     return groups
-

@@ -138,14 +138,18 @@ class Recipe:
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
         own = self.data is not None and bool(self.data.shards)
         require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
-        require(self.data is None or self.task in (*TASKS, "tokenizer"), f"[data] has no effect on the task {self.task!r}")
+        require(
+            self.data is None or self.task in (*TASKS, "tokenizer"), f"[data] has no effect on the task {self.task!r}"
+        )
         footage = self.data is not None and bool(self.data.footage)
         require(self.data is None or footage == (self.task == "tokenizer"), FOOTAGE.format(task=self.task))
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
         device = EngineConfig(device=self.engine.device) if self.task == "tokenizer" else EngineConfig()
         plain = self.engine == device or self.task in TASKS
         require(plain, f"[engine] has no effect on the task {self.task!r}")
-        require(self.tokenizer is None or self.task == "tokenizer", f"[tokenizer] has no effect on the task {self.task!r}")
+        require(
+            self.tokenizer is None or self.task == "tokenizer", f"[tokenizer] has no effect on the task {self.task!r}"
+        )
         again = self.engine.activation_checkpointing and self.task not in SEQUENCE_TASKS
         require(not again, f"activation_checkpointing has no effect on the task {self.task!r}")
         drawn = not self.loop.prompts or self.task in ("image", "keyframes")
@@ -216,8 +220,14 @@ def _new_job(recipe: Recipe, runs: Path, quiet: bool) -> TokenizerJob | SuperRes
         if recipe.data is not None:
             cache, data = runs / "data", recipe.data
             pictures = Footage(data.sources, size=config.image_size, cache=cache, shares=data.shares, quiet=quiet)
-        options = {"batch": recipe.optim.batch, "seed": recipe.seed, "bundle": bundle, "pictures": pictures}
-        return TokenizerJob(config, decoder_only=recipe.train == "decoder", **options)
+        return TokenizerJob(
+            config,
+            batch=recipe.optim.batch,
+            seed=recipe.seed,
+            bundle=bundle,
+            pictures=pictures,
+            decoder_only=recipe.train == "decoder",
+        )
     assert recipe.data is not None
     options: dict[str, Any] = {
         "rows": recipe.data.rows,
@@ -240,7 +250,7 @@ def _new_job(recipe: Recipe, runs: Path, quiet: bool) -> TokenizerJob | SuperRes
 
 
 def tokenizer_config(recipe: Recipe) -> TokenizerConfig:
-    """The architecture of the tokenizer to train: the recipe's own, else that of the weights it starts from, else a preset."""
+    """The architecture of the tokenizer to train: the recipe's own, else that of what it starts from, else a preset."""
     if recipe.tokenizer is not None or recipe.start is None:
         return recipe.tokenizer or preset(TOKENIZERS, recipe.preset)
     found = Bundle(recipe.start).tokenizer_config

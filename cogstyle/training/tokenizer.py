@@ -71,7 +71,8 @@ class ShapesPictures:
     size: int  # pixels along the side
 
     def draw(self, rng: np.random.Generator, count: int, *, held_back: bool = False) -> np.ndarray:
-        size, pictures = self.size, []
+        size = self.size
+        pictures: list[np.ndarray] = []
         while len(pictures) < count:
             first_seed = world.VALIDATION_SEED if held_back else 0
             scene = world.draw_scene(first_seed + int(rng.integers(world.VALIDATION_SEED)))
@@ -209,7 +210,7 @@ class TokenizerJob:
         live = (self.model.codebook.counts >= 2 * DEAD * self.places / self.config.codes).sum()
         figures = {
             "psnr": float(10 * torch.log10(255.0**2 / squared)),
-            "ssim": float(np.mean([ssim(*pair) for pair in zip(*map(to_arrays, (self.held_back_BCHW, decoded_BCHW)))])),
+            "ssim": float(np.mean(list(map(ssim, to_arrays(self.held_back_BCHW), to_arrays(decoded_BCHW))))),
             "live_codes": float(live),
             "codes_in_held_back": float(len(ids_BL.unique())),
         }

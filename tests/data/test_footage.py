@@ -54,7 +54,11 @@ def test_one_picture_in_many_sizes_is_held_back_as_one(folder, tmp_path):
             write_png(folder / f"{name}{number}.png", picture(number).repeat(scale, 0).repeat(scale, 1))
     source = Squares(folder, size=SIZE, cache=tmp_path)
     for number in held:
-        copies = {held for item, held in zip(source.items, source.held) if item["name"].strip("az") == f"{number}.png"}
+        copies = {
+            held
+            for item, held in zip(source.items, source.held, strict=True)
+            if item["name"].strip("az") == f"{number}.png"
+        }
         assert len(copies) == 1
 
 
@@ -102,7 +106,10 @@ def test_what_cannot_be_used_is_said(folder, tmp_path):
     ("files", "message"),
     [
         ({}, "holds no pictures and no videos"),
-        ({"a.png": (20, 64), "b.png": (64, 20)}, "none of its 2 files can be used: a.png is smaller than a frame of 32 px"),
+        (
+            {"a.png": (20, 64), "b.png": (64, 20)},
+            "none of its 2 files can be used: a.png is smaller than a frame of 32 px",
+        ),
         ({"a.png": (64, 64)}, "a single picture or video"),
         ({"a.png": (64, 64), ".b.png": (64, 64), "__MACOSX/c.png": (64, 64)}, "a single picture or video"),
     ],

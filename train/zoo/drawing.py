@@ -1,13 +1,11 @@
 """Pictures of a zoo scene: emoji over a background that is made from the scene's seed."""
 
-import functools
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
 from nouns import NOUNS
+from PIL import Image, ImageDraw, ImageFont
 from scenes import Scene, State, state
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -23,6 +21,7 @@ class Font:
     """
 
     def __init__(self, path: Path) -> None:
+        self.glyphs: dict[tuple[str, str], np.ndarray] = {}
         try:
             self.font = ImageFont.truetype(str(path), POINTS)
         except OSError as error:
@@ -42,9 +41,13 @@ class Font:
         pixels[..., :3] *= pixels[..., 3:]
         return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
-    @functools.cache
     def glyph(self, noun: str, faces: str) -> np.ndarray:
         """A square picture of a noun, centred, looking left or right."""
+        if (noun, faces) not in self.glyphs:
+            self.glyphs[noun, faces] = self._square(noun, faces)
+        return self.glyphs[noun, faces]
+
+    def _square(self, noun: str, faces: str) -> np.ndarray:
         bare, natural = self._bare(NOUNS[noun].emoji), NOUNS[noun].faces
         height, width = bare.shape[:2]
         side = max(height, width)
@@ -130,7 +133,9 @@ def _gradient(ends: tuple[tuple[int, ...], tuple[int, ...]], u: np.ndarray) -> n
 
 def _noise(rng: np.random.Generator, size: int, along: int, across: int) -> np.ndarray:
     """Smooth noise of about unit size, float [size, size], with so many bumps along the width and the height."""
-    return cv2.resize(rng.standard_normal((across + 1, along + 1)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(
+        rng.standard_normal((across + 1, along + 1)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+    )
 
 
 def _stars(rng: np.random.Generator, sky: np.ndarray) -> None:

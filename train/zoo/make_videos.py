@@ -20,8 +20,8 @@ from cogstyle.files import write_bytes
 from cogstyle.video import Video
 
 sys.path.insert(0, str(Path(__file__).parent))
-from drawing import FONT, Font, frames  # noqa: E402
-from scenes import captions, draw_scene  # noqa: E402
+from drawing import FONT, Font, frames
+from scenes import captions, draw_scene
 
 FRAMES = 33
 
@@ -51,13 +51,22 @@ def main() -> int:
     parser.add_argument("--font", type=Path, default=FONT, help="a font with colour emoji (default: %(default)s)")
     parser.add_argument("--size", type=int, default=192, help="pixels along the side (default: %(default)s)")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first video (default: 0)")
-    parser.add_argument("--held-out", action="store_true", help="noun-action pairs and phrasings that others never show")
+    parser.add_argument(
+        "--held-out", action="store_true", help="noun-action pairs and phrasings that others never show"
+    )
     options = parser.parse_args()
     try:
         if options.count < 1 or options.size < 32 or options.size % 2 or options.first_seed < 0:
             raise ValueError("--count must be 1 or more, --size even and 32 or more, --first-seed 0 or more")
         font = Font(options.font)
-        make(options.count, options.out, font=font, size=options.size, first_seed=options.first_seed, held_out=options.held_out)
+        make(
+            options.count,
+            options.out,
+            font=font,
+            size=options.size,
+            first_seed=options.first_seed,
+            held_out=options.held_out,
+        )
     except (ValueError, OSError, CogstyleError) as error:
         print(f"make_videos: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-
 from nouns import ANIMALS, NOUNS, VEHICLES, Noun
 
 DURATIONS = {"slowly": 4.0, None: 2.0, "quickly": 1.0}  # seconds
@@ -48,7 +47,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Scene:
-    """One actor, two that do not care for each other, or two of which the first does a PAIRED action with the second."""
+    """One actor, two that do not care for each other, or two of whom the first does a PAIRED action with the other."""
 
     seed: int
     background: str
@@ -136,7 +135,12 @@ def _together(scene: Scene, number: int, u: float) -> State:
         else:
             x, end, half = 1.0 - MARGIN - b, 0.5 + b + GAP / 2, b
         x, faces = x + (end - x) * u, SIDES[number == 0]
-        return State(x if first.faces == "right" else 1.0 - x, first.y, half, faces=faces if first.faces == "right" else SIDES[number == 1])
+        return State(
+            x if first.faces == "right" else 1.0 - x,
+            first.y,
+            half,
+            faces=faces if first.faces == "right" else SIDES[number == 1],
+        )
     if number == 1:
         return State(0.5, second.y, b, faces=second.faces)
     x = 0.5 + sign * (0.5 - MARGIN - a) * (2.0 * u - 1.0)
@@ -168,7 +172,7 @@ def draw_scene(seed: int, *, held_out_pairs: bool = False) -> Scene:
             return scene
 
 
-def _pick(rng: np.random.Generator, items):  # noqa: ANN001, ANN202
+def _pick(rng: np.random.Generator, items):
     return items[int(rng.integers(len(items)))]
 
 
@@ -188,7 +192,9 @@ def _draw_actor(rng: np.random.Generator, held: bool) -> Actor:
     elif action == "bounce":
         y = rng.uniform(edge + HOP, 1.0 - edge)
     direction = _pick(rng, DIRECTIONS[action]) if action in DIRECTIONS else None
-    return Actor(noun, action, direction, size, r, float(x), float(y), float(rng.uniform(0, 2 * math.pi)), _pick(rng, SIDES))
+    return Actor(
+        noun, action, direction, size, r, float(x), float(y), float(rng.uniform(0, 2 * math.pi)), _pick(rng, SIDES)
+    )
 
 
 def _draw_together(rng: np.random.Generator, held: bool) -> tuple[Actor, Actor]:
@@ -200,10 +206,14 @@ def _draw_together(rng: np.random.Generator, held: bool) -> tuple[Actor, Actor]:
     nouns = _pick(rng, found), _pick(rng, partners)
     radii, direction = rng.uniform(*TOGETHER, 2), _pick(rng, SIDES)
     low = 1.0 - MARGIN - EXTENT * max(radii)
-    y = float(rng.uniform(LEAP + EXTENT * max(radii) + MARGIN, low) if action == "jump" else rng.uniform(1.0 - low, low))
+    y = float(
+        rng.uniform(LEAP + EXTENT * max(radii) + MARGIN, low) if action == "jump" else rng.uniform(1.0 - low, low)
+    )
     said = direction if action in DIRECTIONS else None
     first, second = (
-        Actor(noun, action if n == 0 else "still", said if n == 0 else None, None, float(radii[n]), 0.5, y, 0.0, direction)
+        Actor(
+            noun, action if n == 0 else "still", said if n == 0 else None, None, float(radii[n]), 0.5, y, 0.0, direction
+        )
         for n, noun in enumerate(nouns)
     )
     return first, second
@@ -240,7 +250,10 @@ VERBS = {  # third person, -ing form
     "still": (("stays still", "staying still"), ("does not move", "not moving"), ("stands still", "standing still")),
     "follow": (("follows {other} {to}", "following {other} {to}"),),
     "meet": (("meets {other}", "meeting {other}"), ("comes towards {other}", "coming towards {other}")),
-    "jump": (("jumps over {other} {to}", "jumping over {other} {to}"), ("leaps over {other} {to}", "leaping over {other} {to}")),
+    "jump": (
+        ("jumps over {other} {to}", "jumping over {other} {to}"),
+        ("leaps over {other} {to}", "leaping over {other} {to}"),
+    ),
 }  # fmt: skip
 TO = {"left": "to the left", "right": "to the right", "up": "upwards", "down": "downwards"}
 ADVERBS = {"slowly": ("slowly",), "quickly": ("quickly", "fast")}
@@ -298,7 +311,7 @@ def _said(scene: Scene) -> tuple[Actor, ...]:
 
 def _english(scene: Scene, rng: np.random.Generator, held_out: bool) -> str:
     one, whole = ENGLISH[_pick(rng, phrasings("en", held_out=held_out))]
-    names = [_pick(rng, (*(NOUNS[a.noun].english),) ) for a in scene.actors]
+    names = [_pick(rng, (*(NOUNS[a.noun].english),)) for a in scene.actors]
     clauses = []
     for actor, name in zip(_said(scene), names, strict=False):
         word = _pick(rng, SIZES[actor.size]) + " " if actor.size else ""
@@ -310,9 +323,7 @@ def _english(scene: Scene, rng: np.random.Generator, held_out: bool) -> str:
         early = adverb.replace("fast", "quickly")
         clauses.append(one.format(a=_article(word + name), n=word + name, v=v, ing=ing, late=adverb, early=early))
     place = _pick(rng, BACKGROUNDS[scene.background][0]) if scene.says_background else ""
-    return whole.format(
-        clauses=" and ".join(clauses), place=place and f" {place}", place_first=place and f"{place}, "
-    )
+    return whole.format(clauses=" and ".join(clauses), place=place and f" {place}", place_first=place and f"{place}, ")
 
 
 def _chinese(scene: Scene, rng: np.random.Generator, held_out: bool) -> str:
@@ -321,12 +332,17 @@ def _chinese(scene: Scene, rng: np.random.Generator, held_out: bool) -> str:
     for actor in _said(scene):
         noun, size = NOUNS[actor.noun], CHINESE_WORDS.get(actor.size or "", "")
         other = _counted(NOUNS[scene.actors[-1].noun])
-        verb = _pick(rng, CHINESE_VERBS[actor.action]).format(d=CHINESE_WORDS.get(actor.direction or "", ""), other=other)
+        verb = _pick(rng, CHINESE_VERBS[actor.action]).format(
+            d=CHINESE_WORDS.get(actor.direction or "", ""), other=other
+        )
         adverb = CHINESE_WORDS.get(scene.speed or "", "") if actor.action != "still" else ""
         clauses.append(one.format(a=_counted(noun, size), n=size + noun.chinese, adv=adverb, v=verb))
     place = BACKGROUNDS[scene.background][1] if scene.says_background else ""
     return whole.format(
-        clauses="，".join(clauses), place=place, comma_place=place and f"，在{place}", place_comma=place and f"{place}，"
+        clauses="，".join(clauses),
+        place=place,
+        comma_place=place and f"，在{place}",
+        place_comma=place and f"{place}，",
     )
 
 
