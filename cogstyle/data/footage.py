@@ -1,7 +1,7 @@
 """Pictures to train an image tokenizer on, from any pictures and videos: decoded once, drawn at random from then on.
 
-Every file becomes a few squares, as large as `ZOOM` times a frame: a picture is cut along its longer side, a video gives
-the middles of short clips spread over it. They lie in one memory-mapped file; a draw is a crop, a resize and a flip.
+Every file becomes a few squares, at most `ZOOM` times as large as a frame: a picture is cut along its longer side, a
+video gives short clips spread over it. They lie in one memory-mapped file; a draw is a crop, a resize and a flip.
 """
 
 import hashlib
