@@ -98,6 +98,11 @@ class Bundle:
         return self._table(ModelConfig, "model")
 
     @property
+    def frames(self) -> int:
+        """Frames that the temporal channel sees; of a bundle of tokenizers alone those that a model would by default."""
+        return self.model_config.frames if "model" in self.manifest else ModelConfig.frames
+
+    @property
     def superres_config(self) -> SuperResConfig:
         return self._table(SuperResConfig, "superres")
 

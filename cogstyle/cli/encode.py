@@ -74,7 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     shard = parse_shard(arguments.shard)
     parse_limit(arguments.max_bad, 0)
     manifest, bundle = read_manifest(arguments.manifest), Bundle(arguments.bundle)
-    vqvae, _ = bundle.vqvae(), bundle.text()  # what a bundle lacks is an error now, not in the workers
+    vqvae = bundle.vqvae()  # what a bundle lacks is an error now, not in the workers
+    if bundle.has("text.model"):
+        bundle.text()
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(

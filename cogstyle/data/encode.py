@@ -67,7 +67,7 @@ def make_index(
         entries=len(entries),
         entries_per_part=entries_per_part,
         extra_rates=extra_rates,
-        frames=1 if kind == "image" else bundle.model_config.frames,
+        frames=1 if kind == "image" else bundle.frames,
         size=bundle.tokenizer_config.image_size,
         tokenizer_sha256=bundle.hashes()["tokenizer.safetensors"],
     )
@@ -80,7 +80,8 @@ class Encoder:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         source = Bundle(bundle)
-        self.index, self.folder, self.vqvae, self.text = index, folder, source.vqvae(), source.text()
+        self.index, self.folder, self.vqvae = index, folder, source.vqvae()
+        self.text = source.text() if source.has("text.model") else None  # its training comes later
 
     def __call__(self, numbered: Sequence[Numbered]) -> Encoded:
         made: list[tuple[dict[str, Any], str, np.ndarray]] = []  # with frames in the place of tokens
@@ -113,7 +114,7 @@ class Encoder:
         index = self.index
         options = {"start": entry.start, "frames": index.frames, "extra_rates": index.extra_rates, "seed": number}
         clips = clips_of(index.kind, duration, **options)  # type: ignore[arg-type]
-        for clip in clips:  # raises if the caption is too long
+        for clip in clips if self.text is not None else ():  # raises if the caption is too long
             image = index.kind == "image"
             _ = self.text.image_text(entry.caption) if image else self.text.video_text(entry.caption, clip.seconds)
         return clips
