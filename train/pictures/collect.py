@@ -74,10 +74,11 @@ def download(package: str, folder: Path) -> Path:
 
 
 def licences(folder: Path) -> str:
-    """The short names in Debian's copyright file."""
-    files = [path for path in folder.rglob("copyright") if path.is_file()]
-    found = re.findall(r"^\s*Licen[cs]es?:\s*(\S[^\n]*)", "\n".join(path.read_text("utf-8") for path in files), re.M)
-    return ", ".join(sorted(set(found))) or "see its copyright file"
+    """The short names in Debian's copyright file or a wheel's METADATA."""
+    files = [path for name in ("copyright", "METADATA") for path in sorted(folder.rglob(name)) if path.is_file()]
+    text = "\n".join(path.read_text("utf-8") for path in files)
+    found = re.findall(r"^\s*License(?:-Expression)?:[ \t]*(\S[^\n]{0,60})$", text, re.MULTILINE)
+    return ", ".join(sorted(set(found))) or "see " + ", ".join(path.relative_to(folder).as_posix() for path in files)
 
 
 def collect(package: str, kind: str, out: Path) -> str:
