@@ -99,7 +99,7 @@ class Bundle:
 
     @property
     def frames(self) -> int:
-        """Frames that the temporal channel sees; of a bundle of tokenizers alone those that a model would by default."""
+        """Frames that the temporal channel sees; of tokenizers alone, those of a model by default."""
         return self.model_config.frames if "model" in self.manifest else ModelConfig.frames
 
     @property

@@ -234,7 +234,7 @@ class TokenizerJob:
     def export(self) -> None:
         files = {"tokenizer.safetensors": self.model.state_dict()}
         if not self.decoder_only:
-            labels = cluster_codes(self.model.codebook.vectors, self.config.clusters)
+            labels = cluster_codes(self.model.codebook.vectors.cpu(), self.config.clusters)
             files["clusters.safetensors"] = {"labels": labels}
         update_bundle(self.bundle, files, tokenizer=self.config)
 
