@@ -114,9 +114,10 @@ class Encoder:
         index = self.index
         options = {"start": entry.start, "frames": index.frames, "extra_rates": index.extra_rates, "seed": number}
         clips = clips_of(index.kind, duration, **options)  # type: ignore[arg-type]
-        for clip in clips if self.text is not None else ():  # raises if the caption is too long
-            image = index.kind == "image"
-            _ = self.text.image_text(entry.caption) if image else self.text.video_text(entry.caption, clip.seconds)
+        if self.text is not None:
+            for clip in clips:  # raises if the caption is too long
+                image = index.kind == "image"
+                _ = self.text.image_text(entry.caption) if image else self.text.video_text(entry.caption, clip.seconds)
         return clips
 
 
