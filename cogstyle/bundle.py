@@ -7,7 +7,6 @@ safetensors; every write is whole or not at all.
 import os
 import shutil
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from cogstyle.config import (
     HierarchicalConfig,
+    Manifest,
     ModelConfig,
     Prompts,
     SamplingConfig,
@@ -28,7 +28,7 @@ from cogstyle.config import (
     require,
 )
 from cogstyle.errors import BundleError
-from cogstyle.files import read_tensors, sha256, to_toml, write_bytes, write_tensors
+from cogstyle.files import read_tensors, read_toml, sha256, to_toml, write_bytes, write_tensors
 from cogstyle.model.linear import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
@@ -54,6 +54,17 @@ class _Unset(TorchFunctionMode):
         return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a bundle's bundle.toml says, its top level checked.
+
+    Raises:
+        FileError, ConfigError: for a damaged file, unknown keys, wrong values.
+    """
+    manifest = read_toml(folder / MANIFEST)
+    from_dict(Manifest, manifest, str(folder / MANIFEST))
+    return manifest
+
+
 class Bundle:
     """A folder of weights, read piece by piece as it is asked for.
 
@@ -68,15 +79,13 @@ class Bundle:
 
     def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32, packed: str | None = None) -> None:
         self.dtype, self.packed = dtype, packed
+        name = os.path.expanduser(name)
         places = [Path(name), *(shelf / name for shelf in SHELVES)]
         found = next((place for place in places if (place / MANIFEST).is_file()), None)
         if found is None:
             raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {', '.join(map(str, places))}")
         self.folder = found
-        try:
-            self.manifest: dict[str, Any] = tomllib.loads((found / MANIFEST).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"cannot read {found / MANIFEST}: {error}") from None
+        self.manifest = read_manifest(found)
 
     def _table(self, cls: type[Any], *path: str) -> Any:
         table = self.manifest
@@ -290,7 +299,7 @@ def _update(
     tables: dict[str, Any],
 ) -> None:
     path = folder / MANIFEST
-    manifest: dict[str, Any] = tomllib.loads(path.read_text("utf-8")) if path.exists() else {"name": folder.name}
+    manifest: dict[str, Any] = read_manifest(folder) if path.exists() else {"name": folder.name}
     hashes = manifest.pop("files", {})
     for name, content in files.items():
         if isinstance(content, bytes):

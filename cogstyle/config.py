@@ -1,47 +1,40 @@
 """Architectures as frozen dataclasses, each with presets; `debug` is the smallest that has every part."""
 
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+import re
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Interval
 
 from cogstyle.errors import ConfigError
+from cogstyle.schema import Blocks, Channels, Id, Picture, Rows, Size, Small, Temperature
+from cogstyle.schema import from_dict as from_dict
+from cogstyle.schema import require as require
 
 C = TypeVar("C")
 
 FRAME_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # keyframes a second that a prompt can ask for
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ConfigError(message) unless `condition` holds."""
-    if not condition:
-        raise ConfigError(message)
-
-
-def from_dict(cls: type[C], values: dict[str, Any], where: str) -> C:
-    """Build the dataclass `cls` from plain values; lists become tuples, unknown keys are errors."""
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(known))
-    require(not unknown, f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(known)}")
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from None
+LARGEST_MODEL = 10**14  # parameters: more than the memory of any cluster holds
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
     """A VQ-VAE: pixels [height, width] <-> codes [height / rate, width / rate]."""
 
-    kind: str = "vqvae"
-    codes: int = 1024  # entries of the codebook
-    code_width: int = 64  # width of one entry
-    clusters: int = 64  # groups of similar entries, for cluster sampling
-    encoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first; a factor 2 between levels
-    decoder_channels: tuple[int, ...] = (64, 128)  # one a level, finest first
-    encoder_kernel: int = 3  # side of the encoder's convolutions; 1: a code depends on its own patch of pixels only
-    encoder_blocks: int = 1  # residual blocks a level
-    decoder_blocks: int = 2  # residual blocks a level
-    patch: int = 4  # pixels along the side of a patch that the finest level sees as one place
-    image_size: int = 64  # pixels of a frame that the shipped weights were trained at
+    kind: Literal["vqvae"] = "vqvae"
+    codes: Rows = 1024  # entries of the codebook
+    code_width: Size = 64  # width of one entry
+    clusters: Rows = 64  # groups of similar entries, for cluster sampling
+    encoder_channels: Channels = (64, 128)  # one a level, finest first; a factor 2 between levels
+    decoder_channels: Channels = (64, 128)  # one a level, finest first
+    # side of the encoder's convolutions; 1: a code depends on its own patch of pixels only
+    encoder_kernel: Annotated[int, Interval(ge=1, le=31)] = 3
+    encoder_blocks: Blocks = 1  # residual blocks a level
+    decoder_blocks: Blocks = 2  # residual blocks a level
+    # pixels along the side of a patch that the finest level sees as one place
+    patch: Annotated[int, Interval(ge=1, le=256)] = 4
+    image_size: Picture = 64  # pixels of a frame that the shipped weights were trained at
 
     def __post_init__(self) -> None:
         require(
@@ -65,12 +58,12 @@ class TokenizerConfig:
 class HierarchicalConfig:
     """icetk's image tokenizer at the sizes of its weights."""
 
-    kind: str = "hierarchical"
-    codes: int = 20_000  # entries of the codebook
-    code_width: int = 256  # width of one entry
-    channels: int = 128  # of the finest level
-    rate: int = 8  # pixels along the side of one code: 4, 8 or 16
-    image_size: int = 160  # pixels of a frame that the transformer reads
+    kind: Literal["hierarchical"] = "hierarchical"
+    codes: Rows = 20_000  # entries of the codebook
+    code_width: Size = 256  # width of one entry
+    channels: Size = 128  # of the finest level
+    rate: Literal[4, 8, 16] = 8  # pixels along the side of one code: 4, 8 or 16
+    image_size: Picture = 160  # pixels of a frame that the transformer reads
 
 
 TOKENIZERS = {
@@ -109,24 +102,27 @@ def preset(presets: dict[str, C], name: str) -> C:
 class ModelConfig:
     """The dual-channel transformer: a frozen image model and what every adapter on it must know."""
 
-    layers: int
-    width: int
-    heads: int
-    vocabulary: int  # rows of the token embedding: image ids, text ids, <start_of_image>, spare rows
-    codes: int  # image ids 0 .. codes - 1, the only ids that can be generated
-    start_of_image: int  # id that stands in the first place of every frame
-    pad: int  # id that fills the text span on the left
-    grid: tuple[int, int]  # tokens of a frame: rows, columns
-    frames: int = 5  # frames the temporal channel was made for
-    text_span: int = 64  # longest text, in tokens
-    text_positions: int = 512  # position rows before those of the first frame
-    positions: int = 1024  # rows of the frozen position table
-    extra_positions: int = 2000  # rows of an adapter's position table (frames 2, 3, ...)
-    window: int = 10  # side of the interpolation adapter's attention windows, in tokens; 0: full attention
-    mlp_ratio: int = 4
-    norm_eps: float = 1e-5
+    layers: Small
+    width: Size
+    heads: Size
+    vocabulary: Rows  # rows of the token embedding: image ids, text ids, <start_of_image>, spare rows
+    codes: Rows  # image ids 0 .. codes - 1, the only ids that can be generated
+    start_of_image: Id  # id that stands in the first place of every frame
+    pad: Id  # id that fills the text span on the left
+    grid: tuple[Small, Small]  # tokens of a frame: rows, columns
+    frames: Small = 5  # frames the temporal channel was made for
+    text_span: Size = 64  # longest text, in tokens
+    text_positions: Rows = 512  # position rows before those of the first frame
+    positions: Rows = 1024  # rows of the frozen position table
+    extra_positions: Id = 2000  # rows of an adapter's position table (frames 2, 3, ...)
+    # side of the interpolation adapter's attention windows, in tokens; 0: full attention
+    window: Annotated[int, Interval(ge=0, le=2**12)] = 10
+    mlp_ratio: Annotated[int, Interval(ge=1, le=64)] = 4
+    norm_eps: Annotated[float, Interval(gt=0.0, le=1.0)] = 1e-5
 
     def __post_init__(self) -> None:
+        size = 12 * self.layers * self.width**2 + (self.vocabulary + self.positions) * self.width
+        require(size <= LARGEST_MODEL, f"a model of {size:,} parameters is over the limit of {LARGEST_MODEL:,}")
         require(self.width % self.heads == 0, f"width {self.width} is no multiple of heads {self.heads}")
         require(
             self.codes <= min(self.start_of_image, self.pad) and max(self.start_of_image, self.pad) < self.vocabulary,
@@ -205,9 +201,9 @@ MODELS = {
 class SuperResConfig:
     """How super-resolution of tokens sits on its image model."""
 
-    factor: int = 3  # fine tokens along the side of a coarse one
-    coarse_offset: int = 0  # position rows between the end of the text and the first coarse token
-    text_span: int = 64  # longest text, in tokens
+    factor: Annotated[int, Interval(ge=1, le=64)] = 3  # fine tokens along the side of a coarse one
+    coarse_offset: Id = 0  # position rows between the end of the text and the first coarse token
+    text_span: Size = 64  # longest text, in tokens
 
 
 @dataclass(frozen=True)
@@ -219,24 +215,78 @@ class Prompts:
     video: str = "{seconds}秒<n>{prompt}"
     video_guide: str = "{seconds}秒<n>"
 
+    def __post_init__(self) -> None:
+        known = {"image": {"prompt"}, "image_guide": set(), "video": {"prompt", "seconds"}, "video_guide": {"seconds"}}
+        for name, allowed in known.items():
+            text = getattr(self, name)
+            try:
+                parts = list(Formatter().parse(text))
+            except ValueError as error:
+                raise ConfigError(f"{name} {text!r}: {error}") from None
+            for _, place, form, conversion in parts:
+                fits = place is None or (place in allowed and not form and not conversion)
+                places = " and ".join(f"{{{place}}}" for place in sorted(allowed)) or "no place"
+                require(fits, f"{name} {text!r:.60} may hold {places} and nothing else in braces")
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
     """How one stage draws its tokens. Of `clusters`, `top_k` and `top_p` at most one is set."""
 
-    guidance: float = 1.0  # guide + guidance * (condition - guide); 1 = no guide
-    temperature: float = 1.0
-    clusters: int = 0  # draw among this many best clusters (0 = no clusters)
-    inner_temperature: float = 0.89  # temperature inside the drawn cluster, on top of `temperature`
-    top_k: int = 0  # draw among this many best tokens (0 = all)
-    top_p: float = 1.0  # draw among the fewest best tokens that hold this share (1 = all)
+    # guide + guidance * (condition - guide); 1 = no guide
+    guidance: Annotated[float, Interval(ge=0.0, le=1000.0)] = 1.0
+    temperature: Temperature = 1.0
+    clusters: Id = 0  # draw among this many best clusters (0 = no clusters)
+    inner_temperature: Temperature = 0.89  # temperature inside the drawn cluster, on top of `temperature`
+    top_k: Id = 0  # draw among this many best tokens (0 = all)
+    # draw among the fewest best tokens that hold this share (1 = all)
+    top_p: Annotated[float, Interval(gt=0.0, le=1.0)] = 1.0
     text_bias: float = 0.0  # added to the scores of text keys when there is no guidance
 
     def __post_init__(self) -> None:
-        require(self.guidance >= 0.0, f"guidance {self.guidance} must be 0 or more")
-        require(self.temperature > 0.0, f"temperature {self.temperature} must be above 0")
-        require(self.inner_temperature > 0.0, f"inner_temperature {self.inner_temperature} must be above 0")
+        require(0.0 <= self.guidance <= 1000.0, f"guidance {self.guidance} must be 0 to 1000")
+        for name in ("temperature", "inner_temperature"):
+            value = getattr(self, name)
+            require(1e-4 <= value <= 1e4, f"{name} {value} must be 0.0001 to 10000")
         require(self.clusters >= 0 and self.top_k >= 0, f"clusters {self.clusters} and top_k {self.top_k} must be >= 0")
         require(0.0 < self.top_p <= 1.0, f"top_p {self.top_p} must be above 0 and at most 1")
         chosen = (self.clusters > 0) + (self.top_k > 0) + (self.top_p < 1.0)
         require(chosen <= 1, "clusters, top_k and top_p exclude each other; set one")
+
+
+@dataclass(frozen=True)
+class StageSampling:
+    """How each stage draws its tokens."""
+
+    image: SamplingConfig = SamplingConfig()
+    keyframes: SamplingConfig = SamplingConfig()
+    interpolation: SamplingConfig = SamplingConfig()
+    superres: SamplingConfig = SamplingConfig()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What bundle.toml says."""
+
+    name: str = ""
+    licence: str = ""
+    frame_rate: float = 1.0  # default keyframe rate, frames a second
+    tokenizer: TokenizerConfig | HierarchicalConfig | None = None
+    prompts: Prompts = Prompts()
+    model: ModelConfig | None = None
+    sampling: StageSampling = StageSampling()
+    superres: SuperResConfig = SuperResConfig()
+    files: dict[str, str] = field(default_factory=dict)  # sha256 by name
+
+    def __post_init__(self) -> None:
+        rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
+        require(self.frame_rate in FRAME_RATES, f"frame_rate {self.frame_rate} must be one of {rates}")
+        for name, digest in self.files.items():
+            require(re.fullmatch(r"\w[\w.-]{0,99}", name) is not None, f"[files]: {name!r:.60} is no file name")
+            good = re.fullmatch(r"[0-9a-f]{64}", digest) is not None
+            require(good, f"[files]: {name} {digest!r:.80} must be a sha256, 64 digits of 0-9 and a-f")
+        if self.tokenizer is not None and self.model is not None:
+            codes, side = self.tokenizer.codes, self.tokenizer.image_size // self.tokenizer.rate
+            require(self.model.codes == codes, f"[model] codes {self.model.codes} must be the tokenizer's, {codes}")
+            fits = self.model.grid == (side, side)
+            require(fits, f"[model] grid {self.model.grid} must be the tokenizer's, {side} x {side}")

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,8 @@ DTYPES = {
 
 
 SCRATCH = ".scratch"  # ends the names of files that are being written: `.NAME.RANDOM.scratch`
-LARGEST_TEXT = 1 << 28  # bytes of a manifest, a prompts file, a recipe
+LARGEST_TEXT = 1 << 28  # bytes of a manifest, a prompts file
+LARGEST_TOML = 1 << 20  # bytes of a recipe, a bundle's manifest
 
 
 @contextmanager
@@ -66,7 +68,7 @@ def _new_scratch(path: Path) -> tuple[BinaryIO, Path]:
 
 
 def _scratch_prefix(path: Path) -> str:
-    return f".{path.name.encode()[:100].decode(errors='ignore')}."
+    return f".{os.fsdecode(os.fsencode(path.name)[:100])}."
 
 
 def _remove_abandoned(path: Path) -> None:
@@ -156,6 +158,18 @@ def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise FileError(f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file, with or without a byte order mark.
+
+    Raises:
+        FileError: naming the file, if it cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path, LARGEST_TOML))
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"cannot read {path}: {error}") from None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

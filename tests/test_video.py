@@ -1,5 +1,9 @@
-"""Frames to files and back: every format holds the right number of frames at the right rate."""
+"""Any file is read by time, as a viewer sees it, and nothing but the file is opened."""
 
+import os
+import shutil
+import socket
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,66 +13,8 @@ import pytest
 from PIL import Image
 
 from cogstyle.errors import MediaError
-from cogstyle.video import Video, VideoReader, enlarge, psnr, read_image, read_last_frames, square
-from tests.videos import clock, turn, write_clock
-
-
-@pytest.fixture
-def video():
-    frames = np.zeros((9, 32, 48, 3), np.uint8)
-    for k in range(9):
-        frames[k, 8:24, 4 * k : 4 * k + 12] = (220, 40, 40)
-    return Video(frames, 8.0)
-
-
-def test_mp4(video, tmp_path):
-    path = video.save(tmp_path / "deep" / "v.mp4")
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
-        assert float(stream.average_rate) == 8.0
-        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-    assert decoded.shape == video.frames.shape
-    assert np.abs(decoded.astype(int) - video.frames).mean() < 6
-    assert [p.name for p in path.parent.iterdir()] == ["v.mp4"]
-
-
-def test_odd_sizes_are_padded_for_mp4(tmp_path):
-    path = Video(np.zeros((2, 31, 33, 3), np.uint8), 4.0).save(tmp_path / "v.mp4")
-    with av.open(str(path)) as container:
-        assert (container.streams.video[0].width, container.streams.video[0].height) == (34, 32)
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_animations(video, tmp_path, suffix):
-    with Image.open(video.save(tmp_path / f"v{suffix}")) as image:
-        assert image.n_frames == 9
-        image.seek(3)
-        image.load()
-        assert image.info["duration"] in (120, 125, 130)
-        shown = np.asarray(image.convert("RGB")).astype(int)
-    assert np.abs(shown - video.frames[3]).mean() < 3
-
-
-def test_png_folder_replaces_an_older_one(video, tmp_path):
-    Video(np.zeros((12, 8, 8, 3), np.uint8), 4.0).save(tmp_path / "v")
-    folder = video.save(tmp_path / "v")
-    assert sorted(p.name for p in folder.iterdir()) == [f"{k:04d}.png" for k in range(9)]
-    assert np.array_equal(np.asarray(Image.open(folder / "0004.png")), video.frames[4])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["v", "v.json"]
-
-
-def test_other_suffixes_are_refused(video, tmp_path):
-    with pytest.raises(MediaError, match=r"suffix must be \.mp4, \.gif, \.webp"):
-        video.save(tmp_path / "v.avi")
-    assert not list(tmp_path.iterdir())
-
-
-def test_contact_sheet(video):
-    sheet = video.contact_sheet(4, scale=1)
-    assert sheet.shape == (3 * 34, 4 * 50, 3)
-    assert np.array_equal(sheet[1:33, 51:99], video.frames[1])
-    assert (sheet[69:, 60:] == 255).all()
+from cogstyle.video import Video, VideoReader, open_video, read_image, read_last_frames, reading, square
+from tests.videos import clock, refer, turn, write_clock
 
 
 def test_read_image_crops_the_middle(tmp_path):
@@ -80,16 +26,6 @@ def test_read_image_crops_the_middle(tmp_path):
     for name in ("bad.png", "missing.png"):
         with pytest.raises(MediaError, match="cannot read image"):
             read_image(tmp_path / name, 32)
-
-
-def test_enlarge_and_psnr(video):
-    frames = video.frames[:, :, :32]
-    large = enlarge(frames, 96)
-    assert large.shape == (9, 96, 96, 3) and abs(large[:, 1::3, 1::3].astype(int) - frames).mean() < 1.0
-    assert psnr(frames, frames) > 100
-    assert psnr(np.full((1, 4, 4, 3), 10, np.uint8), np.full((1, 4, 4, 3), 15, np.uint8)) == pytest.approx(
-        34.15, abs=0.01
-    )
 
 
 def test_the_end_of_a_video_is_read_by_time(tmp_path):
@@ -219,6 +155,253 @@ def test_damaged_files_are_refused_by_name(tmp_path):
             VideoReader(tmp_path / name)
 
 
+# ---------------------------------------------------------------- as a viewer sees it
+
+
+@pytest.mark.parametrize("matrix", [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0),
+                                    (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])  # fmt: skip
+def test_turned_and_mirrored_pictures(tmp_path, matrix):
+    """Where the matrix sends each corner of the picture, there its colour is seen."""
+    corners = {(-1, -1): (200, 0, 0), (1, -1): (0, 160, 0), (-1, 1): (0, 0, 200), (1, 1): (200, 200, 200)}
+    picture = np.zeros((48, 48, 3), np.uint8)
+    for (x, y), colour in corners.items():
+        picture[24 * (y > 0) :, 24 * (x > 0) :][:24, :24] = colour
+    path = turn(write_clock(tmp_path / "v.mp4", [0.0, 0.5], size=(48, 48), picture=picture), matrix)
+    a, b, c, d = matrix
+    with open_video(path) as video:
+        for frame in (video.frames_at([0.0], 48)[0], next(video.frames())):
+            for (x, y), colour in corners.items():
+                column, row = a * x + c * y, b * x + d * y
+                assert np.abs(frame[24 + 12 * row, 24 + 12 * column].astype(int) - colour).max() < 12
+
+
+def write_frames(path, pictures, *, codec="libx264", rate=8, pix_fmt="yuv420p", options=None, b_frames=2, form="rgb24"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.gop_size = pix_fmt, 12
+        stream.codec_context.max_b_frames = b_frames
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=form)))
+        container.mux(stream.encode())
+    return path
+
+
+RISING = [np.full((32, 32, 3), 5 * k, np.uint8) for k in range(33)]  # as bright as `clock` reads at 8 a second
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_avi_with_b_frames_begins_with_its_first_picture(tmp_path, codec, b_frames):
+    with VideoReader(write_frames(tmp_path / "v.avi", RISING, codec=codec, b_frames=b_frames)) as video:
+        assert (video.last, video.duration) == pytest.approx((4.0, 4.125))
+        assert clock(video.frames_at([0.0, 0.125, 0.5, 2.0, 4.0], 16)) == pytest.approx([0, 0.125, 0.5, 2, 4], abs=0.1)
+        assert clock(video.frames_at([3.0], 16)) == pytest.approx([3.0], abs=0.1)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_cut_transport_streams_begin_where_decoding_can(tmp_path, codec):
+    data = write_frames(
+        tmp_path / "whole.ts", RISING, codec=codec, rate=25 if codec == "mpeg2video" else 8
+    ).read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[len(data) // 5 :])
+    with VideoReader(tmp_path / "cut.ts") as video:
+        step = 1 / video.rate
+        found = clock(video.frames_at([0.0, step, 4 * step], 16))
+    assert np.allclose(np.subtract(found, found[0]), [0, 0.125, 0.5], atol=0.1)
+    assert 0.5 < found[0] < 2.0
+
+
+@pytest.mark.parametrize("offsets", [(0, 0), (5000, 0), (0, 5000)])
+def test_joined_transport_streams_are_read_to_their_end(tmp_path, offsets):
+    data = b""
+    for number, offset in enumerate(offsets):
+        path = write_frames(tmp_path / f"{number}.ts", RISING)
+        with av.open(str(path)) as source, av.open(str(tmp_path / "moved.ts"), "w") as moved:
+            stream = moved.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.pts, packet.dts, packet.stream = (
+                        packet.pts + 90_000 * offset,
+                        packet.dts + 90_000 * offset,
+                        stream,
+                    )
+                    moved.mux(packet)
+        data += (tmp_path / "moved.ts").read_bytes()
+    (tmp_path / "joined.ts").write_bytes(data)
+    with VideoReader(tmp_path / "joined.ts") as video:
+        assert (video.last, video.duration) == pytest.approx((8.125, 8.25), abs=0.01)
+        shown = clock(video.frames_at([0.0, 4.0, 4.125, 5.125, 8.125], 16))
+        assert shown == pytest.approx([0, 4, 0, 1, 4], abs=0.1) and len(list(video.frames())) == 66
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("qtrle", "argb"), ("png", "rgba")])
+def test_transparent_videos_are_laid_over_white(tmp_path, codec, pix_fmt):
+    picture = np.zeros((32, 32, 4), np.uint8)
+    picture[:, :16] = (0, 255, 0, 0)  # green that nobody sees
+    picture[:, 16:] = (200, 0, 0, 255)
+    path = write_frames(tmp_path / "v.mov", [picture] * 3, codec=codec, pix_fmt=pix_fmt, form="rgba", b_frames=0)
+    with VideoReader(path) as video:
+        frame = video.frames_at([0.0], 32)[0]
+    assert frame[8, 4].tolist() == [255, 255, 255] and frame[8, 28].tolist() == [200, 0, 0]
+
+
+def test_interlaced_fields_become_frames(tmp_path):
+    """A bar that moves between two fields leaves a comb where lines of both are shown as one frame."""
+    pictures = []
+    for k in range(12):
+        picture = np.zeros((64, 96, 3), np.uint8)
+        for field in (0, 1):
+            picture[field::2, 6 * k + 3 * field : 6 * k + 3 * field + 12] = 220
+        pictures.append(picture)
+    path = write_frames(tmp_path / "v.mp4", pictures, options={"x264-params": "tff=1"})
+    with VideoReader(path) as video:
+        assert video.interlaced and video.last == pytest.approx(11 / 8, abs=0.01)
+        frames = np.stack(list(video.frames())).astype(int)
+    assert len(frames) == 12 and np.abs(np.diff(frames[2:-2, 8:-8, :, 0], axis=1)).mean() < 2
+
+
+@pytest.mark.parametrize(("size", "matrix"), [((720, 576), 5), ((1280, 544), 1), ((960, 720), 1), ((640, 480), 5)])
+def test_untagged_colours_are_those_that_players_show(tmp_path, size, matrix):
+    """BT.709 beyond the sizes of television, whichever side is larger."""
+    found = []
+    for said in (2, matrix):
+        frame = av.VideoFrame.from_ndarray(np.full((size[1] * 3 // 2, size[0]), 90, np.uint8), format="yuv420p")
+        with av.open(str(tmp_path / "v.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=8)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            stream.codec_context.colorspace = frame.colorspace = said
+            container.mux([*stream.encode(frame), *stream.encode()])
+        with VideoReader(tmp_path / "v.mkv") as video:
+            found.append(video.frames_at([0.0], 8)[0, 4, 4].tolist())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.gif", "v.webp", "v"])
+def test_our_own_videos_are_read_wherever_one_is_asked_for(tmp_path, name):
+    Video(np.stack([np.full((48, 48, 3), 10 * k, np.uint8) for k in range(25)]), 8.0).save(tmp_path / name)
+    with open_video(tmp_path / name) as video:
+        assert (video.rate, video.last, video.duration) == pytest.approx((8.0, 3.0, 3.125), abs=0.02)
+        assert len(list(video.frames())) == 25
+    last = read_last_frames(tmp_path / name, 3, frame_rate=2.0, size=32)
+    assert np.abs(last.mean((1, 2, 3)) - [160, 200, 240]).max() < 4
+
+
+def test_a_folder_without_a_rate_can_be_seen_but_not_timed(tmp_path):
+    Video(np.zeros((3, 8, 8, 3), np.uint8), 8.0).save(tmp_path / "v")
+    (tmp_path / "v.json").unlink()
+    with open_video(tmp_path / "v") as video:
+        assert len(list(video.frames())) == 3 and video.rate is None
+        with pytest.raises(MediaError, match="nothing says how many frames a second"):
+            _ = video.last
+
+
+# ---------------------------------------------------------------- nothing but the file is opened
+
+
+@pytest.fixture
+def port():
+    """A port of this machine; the test fails if anything connects to it."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.setblocking(False)
+        yield server.getsockname()[1]
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "rtsp", "rtmp", "tcp", "ftp", "gopher", "icecast", "hls+http"])
+def test_addresses_are_names_of_files(tmp_path, monkeypatch, port, scheme):
+    monkeypatch.chdir(tmp_path)
+    for name in (f"{scheme}://127.0.0.1:{port}/v.mp4", f"{scheme}:127.0.0.1:{port}"):
+        for path in (Path(name), name):
+            with pytest.raises(MediaError, match="No such file"):
+                VideoReader(Path(path))
+            with pytest.raises(MediaError, match="No such file"):
+                read_last_frames(Path(path), 2, frame_rate=2.0, size=32)
+
+
+def test_protocols_are_names_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real = write_clock(tmp_path / "real.mp4", EVERY[:9])
+    names = ("concat:real.mp4|real.mp4", "file:real.mp4", "subfile,,start,0,end,9999,,:real.mp4", "cache:real.mp4",
+             "-", "pipe:0", "12:30:15.mp4", "%d.mp4", "data:video,x", "crypto:real.mp4", b"\xff\xfe.mp4")  # fmt: skip
+    for name in map(os.fsdecode, names):
+        with pytest.raises(MediaError, match="No such file"):
+            VideoReader(Path(name))
+        shutil.copy(real, name)
+        with VideoReader(Path(name)) as video:
+            assert clock(video.frames_at([0.5], 16)) == pytest.approx([0.5], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("v.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{place}\n#EXT-X-ENDLIST\n"),
+        ("v.ffconcat", "ffconcat version 1.0\nfile '{place}'\n"),
+        ("v.mp4", "ffconcat version 1.0\nfile '{place}'\n"),
+        ("v.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5 RTP/AVP 96\n"),
+        ("v.mpd", '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{place}</BaseURL></MPD>'),
+        ("v.asx", '<asx version="3.0"><entry><ref href="{place}"/></entry></asx>'),
+        ("v.mov", "RTSPtext\n{place}\n"),
+        ("v.svg", '<svg xmlns="http://www.w3.org/2000/svg"><image href="{place}"/></svg>'),
+    ],
+)
+def test_playlists_are_refused(tmp_path, port, name, text):
+    real = write_clock(tmp_path / "real.mp4", EVERY[:9])
+    for place in (f"http://127.0.0.1:{port}/x.ts", str(real), "real.mp4"):
+        (tmp_path / name).write_text(text.format(place=place))
+        with pytest.raises(MediaError, match=f"cannot read video .*{name}: "):
+            VideoReader(tmp_path / name)
+
+
+def test_reference_movies_are_refused(tmp_path):
+    real = write_clock(tmp_path / "real.mp4", EVERY[:9])
+    path = refer(write_clock(tmp_path / "v.mp4", EVERY[:9]), real)
+    with av.open(str(path), options={"enable_drefs": "1", "use_absolute_path": "1"}) as container:
+        assert len(list(container.decode(video=0))) == 9  # it is one
+    with pytest.raises(MediaError, match="no frames that can be decoded"):
+        VideoReader(path)
+
+
+def test_what_is_no_video_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    for path in (*tmp_path.iterdir(), Path("/dev/zero"), Path("/proc/self/mem"), Path("/dev/stdin"), Path("a\0b")):
+        with pytest.raises(MediaError, match="cannot read video ") as caught:
+            list(open_video(path).frames())
+        assert "\n" not in str(caught.value)
+
+
+def test_pixels_that_nobody_has(tmp_path, monkeypatch):
+    path = write_clock(tmp_path / "v.mp4", EVERY[:3], aspect=Fraction(3, 2))
+    said, other = (b"pasp" + struct.pack(">II", *aspect) for aspect in ((3, 2), (50, 1)))
+    assert said in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(said, other))
+    with pytest.raises(MediaError, match="its pixels are 50 times as wide as high, at most 8"):
+        VideoReader(path)
+    monkeypatch.setattr(reading, "LARGEST", 64 * 48 - 1)
+    with pytest.raises(MediaError, match="its frames have 3,072 pixels, at most 3,071 are read"):
+        VideoReader(write_clock(tmp_path / "v.mkv", EVERY[:3]))
+
+
+def test_the_cover_of_a_song_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 16, 16, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        silence.sample_rate = 8000
+        picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        container.mux([*cover.encode(picture.reformat(format="yuvj420p")), *cover.encode()])
+        container.mux([*sound.encode(silence), *sound.encode()])
+    with pytest.raises(MediaError, match="no video stream"):
+        VideoReader(tmp_path / "song.m4a")
+
+
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 
 
@@ -237,3 +420,27 @@ def test_real_files():
         VideoReader(CLIPS / "corrupted.mp4") as video,
     ):
         video.frames_at([0.0, 1.0, 2.0, 3.0, 4.0], 32)
+
+
+TRIALS = CLIPS.parent / "trials"
+
+
+@pytest.mark.skipif(not TRIALS.exists(), reason="no trial files here")
+def test_trial_files():
+    corners = {"rot90": ["b", "w", "r", "g"], "rot90hflip": ["r", "g", "b", "w"]}
+    for name, wanted in corners.items():
+        with open_video(TRIALS / f"{name}.mp4") as video:
+            frame = video.frames_at([0.0], 96)[0].astype(int)
+        found = [frame[y, x] for y in (8, 88) for x in (8, 88)]
+        assert ["w" if p.min() > 200 else "rgb"[p.argmax()] for p in found] == wanted
+    with open_video(TRIALS / "bf.avi") as video:
+        assert video.last == pytest.approx(2.875) and video.frames_at([0.0], 96)[0, 48, 48].max() < 20
+    with open_video(TRIALS / "gopcut.ts") as video:
+        assert video.duration == pytest.approx(6.0) and len(list(video.frames())) == 60
+    with open_video(TRIALS / "alpha_qtrle.mov") as video:
+        assert (video.frames_at([0.0], 96)[0, :, :40] == 255).all()
+    with open_video(TRIALS / "interlaced.mp4") as video:
+        assert video.interlaced
+    with pytest.raises(MediaError, match="50 times as wide"):
+        open_video(TRIALS / "tinysar.mp4")
+    assert len(read_last_frames(TRIALS / "own_output.webp", 3, frame_rate=2.0, size=64)) == 3

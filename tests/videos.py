@@ -1,5 +1,6 @@
 """Small videos that tests make: every frame is as bright as its time says."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -52,12 +53,33 @@ def clock(frames: np.ndarray) -> list[float]:
     return (frames.mean((1, 2, 3)) / BRIGHTNESS).tolist()
 
 
-def turn(path: Path) -> Path:
-    """Make an mp4 say that it is to be shown turned clockwise by a quarter, as phones do."""
+def turn(path: Path, matrix: tuple[int, int, int, int] = (0, 1, -1, 0)) -> Path:
+    """Make an mp4 say how it is to be shown: (column, row) -> (a column + c row, b column + d row) for a, b, c, d.
+
+    The default turns it clockwise by a quarter, as phones do.
+    """
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 4 + 36  # the first track's: version 0 and 36 bytes of fields lie before it
-    one, none, minus = b"\0\1\0\0", b"\0\0\0\0", b"\xff\xff\0\0"
-    assert data[matrix : matrix + 4] == one
-    data[matrix : matrix + 20] = none + one + none + minus + none
+    place = data.index(b"tkhd") + 4 + 4 + 36  # the first track's: version 0 and 36 bytes of fields lie before it
+    assert data[place : place + 4] == b"\0\1\0\0"
+    a, b, c, d = matrix
+    data[place : place + 20] = struct.pack(">5i", *(value << 16 for value in (a, b, 0, c, d)))
+    path.write_bytes(data)
+    return path
+
+
+def refer(path: Path, target: Path) -> Path:
+    """Make an mp4 say that its pictures lie in another file, as reference movies of QuickTime do."""
+    data = bytearray(path.read_bytes())
+    name = str(target).replace("/", ":").encode()
+    name += b"\0" * (len(name) % 2)
+    alias = bytes(4 + 10) + bytes(28) + bytes(12) + bytes(64) + bytes(16) + struct.pack(">hh", 0, 1) + bytes(16)
+    alias += struct.pack(">HH", 2, len(name)) + name + struct.pack(">HH", 0xFFFF, 0)
+    entry = struct.pack(">I4s", 8 + len(alias), b"alis") + alias
+    place = data.index(b"dref") + 12  # version, flags, count
+    more = len(entry) - int.from_bytes(data[place : place + 4], "big")
+    data[place : place + int.from_bytes(data[place : place + 4], "big")] = entry
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
+        start = data.index(box) - 4
+        data[start : start + 4] = (int.from_bytes(data[start : start + 4], "big") + more).to_bytes(4, "big")
     path.write_bytes(data)
     return path

@@ -1,7 +1,7 @@
 """From a video and its caption to training samples: which moments, which text, which frame rate.
 
 A clip is the moments of one sample; a row is one sample before tokenization, frames and the caption with the
-seconds that they span.
+seconds that they span. What is drawn from the shapes world: docs/shapes_world.md, "What training draws".
 """
 
 from collections.abc import Mapping

@@ -10,12 +10,15 @@ Source: alternating gradient descent as in VideoPoet (arXiv 2312.14125).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 
 from cogstyle.config import ModelConfig, require
 from cogstyle.data.shards import Shards, shuffled
 from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
+from cogstyle.schema import Share, Weight
 
 FIRST_PHASE = 0.25  # share of the steps that `images` calls the first phase
 FAMILIES = {  # the tasks that one adapter can train together
@@ -28,9 +31,9 @@ FAMILIES = {  # the tasks that one adapter can train together
 class MixConfig:
     """Tasks by weight, and a token budget in place of a batch size."""
 
-    tokens: int  # image tokens a step, over all processes
-    tasks: dict[str, float]  # weights: "keyframes", or "keyframes@2" for the rows of one frame rate
-    images: tuple[float, float] | None = None  # share of image steps in the first quarter of the steps, and after it
+    tokens: Annotated[int, Interval(ge=1, le=10**10)]  # image tokens a step, over all processes
+    tasks: dict[str, Weight]  # weights: "keyframes", or "keyframes@2" for the rows of one frame rate
+    images: tuple[Share, Share] | None = None  # share of image steps in the first quarter of the steps, and after it
 
     def __post_init__(self) -> None:
         require(self.tokens > 0, f"[mix] tokens {self.tokens} must be positive")

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,6 +22,7 @@ from cogstyle.config import from_dict
 from cogstyle.data.clips import RULES, Row
 from cogstyle.errors import BundleError
 from cogstyle.files import fingerprint, read_bytes, read_tensors, write_tensors
+from cogstyle.schema import Count, Picture, Small
 from cogstyle.tokenizers.image import ImageTokenizer
 
 PART = 1000  # rows a file
@@ -62,11 +65,11 @@ class Index:
 
     kind: str  # "keyframes", "interpolation" or "image"
     manifest: str  # fingerprint of the manifest's entries
-    entries: int  # of the manifest
-    entries_per_part: int
-    extra_rates: int  # rates above the lowest that keyframes are also taken at
-    frames: int  # F
-    size: int  # pixels along the side of a frame
+    entries: Count  # of the manifest
+    entries_per_part: Count
+    extra_rates: Annotated[int, Interval(ge=0, le=100)]  # rates above the lowest that keyframes are also taken at
+    frames: Small  # F
+    size: Picture  # pixels along the side of a frame
     tokenizer_sha256: str
     rules: int = RULES
 

@@ -2,7 +2,7 @@
 
 A scene is a function of time: ``render(scene, t, size)`` gives an RGB image for any ``t >= 0`` in
 seconds and any square size, so every frame rate and resolution can be sampled from the same scene.
-The canvas is [0, 1] x [0, 1], x to the right and y down.
+The canvas is [0, 1] x [0, 1], x to the right and y down. All rules: docs/shapes_world.md.
 """
 
 import math

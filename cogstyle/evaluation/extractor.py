@@ -4,7 +4,6 @@ TorchScript can run whatever it was written to: use files that you trust.
 """
 
 import json
-import tomllib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from cogstyle.config import from_dict, require
 from cogstyle.errors import ConfigError, MediaError
-from cogstyle.files import sha256
+from cogstyle.files import read_toml, sha256
+from cogstyle.schema import Picture, Small
 
 LEAST_FRAMES = 16  # below, FVD says next to nothing about motion, and nobody's figures compare
 RESIZES = ("antialias", "bilinear", "area")
@@ -29,8 +29,8 @@ OUTPUTS = ("features", "logits", "both")
 class ExtractorSettings:
     """What an extractor takes and gives: the keys of the TOML file beside it."""
 
-    frames: int  # of a clip, 16 or more
-    size: int  # side of its square pictures, pixels
+    frames: Small  # of a clip, 16 or more
+    size: Picture  # side of its square pictures, pixels
     low: float = 0.0  # what black becomes
     high: float = 1.0  # what white becomes
     mean: tuple[float, ...] = ()  # of each channel, subtracted after that
@@ -76,15 +76,9 @@ def read_settings(path: Path) -> ExtractorSettings:
         ConfigError: if there is none, or it says something unknown.
     """
     beside = path.with_suffix(".toml")
-    try:
-        table: dict[str, Any] = tomllib.loads(beside.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"no {beside}: it must say what {path.name} takes, at least `frames` and `size` (docs/evaluation.md)"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {beside}: {error}") from None
-    return from_dict(ExtractorSettings, table, str(beside))
+    says = f"no {beside}: it must say what {path.name} takes, at least `frames` and `size` (docs/evaluation.md)"
+    require(beside.exists(), says)
+    return from_dict(ExtractorSettings, read_toml(beside), str(beside))
 
 
 class Extractor:

@@ -3,7 +3,7 @@
 Colours are found by unmixing: a pixel is a mix of the background with an actor's colour, so its share of the
 colour is its place on the line between the two (the nearest palette colour would misread every edge:
 half-mixed blue on white is nearest purple). Each actor is followed through the frames, and the motion of the
-action table that fits its track best is what it does. See WORLD.md, "What the reader of frames measures".
+action table that fits its track best is what it does. See docs/shapes_world.md, "What the reader reads".
 
 Suffixes: F frames, H height, W width, C colours asked for, M motions, N pixels, 4 = (x, y, r, opacity).
 """

@@ -15,10 +15,11 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from unittest.mock import patch
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from cogstyle.config import require
@@ -48,7 +49,9 @@ class EngineConfig:
     zero: int = 0  # 0: plain torch; DeepSpeed shares out 1: the optimiser, 2: gradients too, 3: weights too
     offload: str = "none"  # keep the "optimizer" in host memory, or (ZeRO 3) the "parameters" too
     precision: str = "auto"  # of forward and backward: "fp32", "bf16", "fp16"; "auto": bf16 on a GPU, else fp32
-    accumulate: int = 1  # passes a step, each over an equal share of a process's batch
+    accumulate: Annotated[int, Interval(ge=1, le=10**6)] = (
+        1  # passes a step, each over an equal share of a process's batch
+    )
     activation_checkpointing: bool = False  # keep the input of each layer only, compute the rest again
     device: str = "auto"  # "cpu", "cuda", or "auto": a GPU where there is one
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from cogstyle.config import require
 from cogstyle.errors import BundleError, TrainingError
 from cogstyle.files import whole_file
+from cogstyle.schema import Count
 from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints, expect_room, newest_checkpoint, save_checkpoint
 from cogstyle.training.curves import draw_curves
@@ -41,22 +43,20 @@ Grid = Callable[[], Video]  # what fixed prompts give now
 class LoopConfig:
     """How often the loop writes things down, and what it does about trouble."""
 
-    checkpoint_minutes: float = 3.0
-    keep: int = 2  # checkpoints: older ones are removed
-    log_every: int = 10  # steps averaged into one row of log.jsonl
-    sample_every: int = 500  # steps between validation rows and sample pictures
-    ema: float = 0.0  # decay of a running mean of the trained weights, which is then what is exported; 0: none
-    spike: float = 5.0  # a loss over so many times the usual one is skipped; 0: none is
-    skips: int = 20  # steps skipped in a row that end the run
+    checkpoint_minutes: Annotated[float, Interval(ge=0.0, le=1e6)] = 3.0
+    keep: Count = 2  # checkpoints: older ones are removed
+    log_every: Count = 10  # steps averaged into one row of log.jsonl
+    sample_every: Count = 500  # steps between validation rows and sample pictures
+    # decay of a running mean of the trained weights, which is then what is exported; 0: none
+    ema: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.0
+    # a loss over so many times the usual one is skipped; 0: none is
+    spike: Annotated[float, Interval(ge=0.0, le=1e9)] = 5.0
+    skips: Count = 20  # steps skipped in a row that end the run
     tensorboard: bool = False  # write TensorBoard files too
     prompts: tuple[str, ...] = ()  # image, keyframes: draw these at every validation, always with the same seeds
 
     def __post_init__(self) -> None:
-        require(self.keep > 0, f"keep {self.keep} must be 1 or more")
-        require(min(self.log_every, self.sample_every) > 0, "log_every and sample_every must be 1 or more")
-        require(0.0 <= self.ema < 1.0, f"ema {self.ema} must be in [0, 1)")
         require(self.spike == 0.0 or self.spike > 1.0, f"spike {self.spike} must be above 1, or 0 for none")
-        require(self.skips > 0, f"skips {self.skips} must be 1 or more")
 
 
 class Run:

@@ -1,11 +1,12 @@
 """A training recipe: one TOML file that says everything about one weight."""
 
 import os
-import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Interval
 
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import (
@@ -24,6 +25,8 @@ from cogstyle.data.footage import Footage
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.data.world import ACTIONS
 from cogstyle.errors import ConfigError
+from cogstyle.files import read_toml
+from cogstyle.schema import Seed, Share, Weight
 from cogstyle.training.board import Board
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.grid import prompt_grid
@@ -49,14 +52,15 @@ class DataConfig:
     For a tokenizer it is `footage`, with `shares` if some of it is to be seen more often.
     """
 
-    rows: int = 0  # training samples, each another scene
+    rows: Annotated[int, Interval(ge=0, le=1_000_000)] = 0  # training samples, each another scene
     shards: str | tuple[str, ...] = ()  # folders that cogstyle encode wrote
-    validation_rows: int = 256  # samples from validation seeds; of own rows at most a tenth, from videos of their own
-    caption_dropout: float = 0.1  # share of the samples whose caption is left out
-    two_actors: float | None = None  # share of the scenes with two actors; default: as the world draws them
-    actions: dict[str, float] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
+    # samples from validation seeds; of own rows at most a tenth, from videos of their own
+    validation_rows: Annotated[int, Interval(ge=8, le=1_000_000)] = 256
+    caption_dropout: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.1  # share of the samples whose caption is left out
+    two_actors: Share | None = None  # share of the scenes with two actors; default: as the world draws them
+    actions: dict[str, Weight] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
     footage: str | tuple[str, ...] = ()  # tokenizer: folders of pictures and videos, or manifests that name them
-    shares: tuple[float, ...] = ()  # how often a picture comes from each of them; default: all alike
+    shares: tuple[Weight, ...] = ()  # how often a picture comes from each of them; default: all alike
 
     def __post_init__(self) -> None:
         if self.footage:
@@ -65,24 +69,15 @@ class DataConfig:
             require(not others, f"{', '.join(others)} has no effect on footage")
             same = len(self.shares) in (0, len(listed(self.footage)))
             require(same, f"shares has {len(self.shares)} numbers for {len(listed(self.footage))} places of footage")
-            require(all(share > 0.0 for share in self.shares), f"shares {self.shares} must be above 0")
             return
         require(not self.shares, "shares has no effect without footage")
-        require(all(isinstance(name, str) for name in self.shards), f"shards {self.shards} must be names of folders")
         require(not (self.rows and self.shards), "[data] has rows and shards; set one of them")
-        require(
-            bool(self.shards) or 0 < self.rows <= 1_000_000,
-            f"rows {self.rows} must be 1 to 1,000,000 (the training seeds)",
-        )
-        require(self.validation_rows >= 8, f"validation_rows {self.validation_rows} must be at least 8")
-        require(0.0 <= self.caption_dropout < 1.0, f"caption_dropout {self.caption_dropout} must be in [0, 1)")
+        require(bool(self.shards) or self.rows > 0, "rows 0 must be 1 to 1,000,000 (the training seeds)")
         two = self.two_actors
-        require(two is None or 0.0 <= two <= 1.0, f"two_actors {two} must be in [0, 1]")
         require(two is None or not self.shards, "two_actors has no effect on shards of own videos")
         require(not self.actions or not self.shards, "actions have no effect on shards of own videos")
-        for name, weight in self.actions.items():
+        for name in self.actions:
             require(name in ACTIONS, f"unknown action {name!r}; known are {', '.join(ACTIONS)}")
-            require(weight > 0.0, f"actions: the weight {weight} of {name!r} must be above 0")
 
     @property
     def emphasis(self) -> Emphasis:
@@ -115,7 +110,7 @@ class Recipe:
     task: str  # "text", "tokenizer", "image", "keyframes", "interpolation" or "superres"
     bundle: str  # folder of the bundle: read for what the task stands on, written at the end
     preset: str = "shapes"  # architecture of a new tokenizer or image model
-    seed: int = 0
+    seed: Seed = 0
     base: str | None = None  # another bundle to take the image model and tokenizers from
     start: str | None = None  # bundle whose weights for this task are gone on from; default: begin anew
     train: str = "adapter"  # or "all": the image model too; of a tokenizer gone on from "decoder": its codes stay
@@ -177,30 +172,16 @@ class Recipe:
         require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
 
 
-TABLES: dict[str, type[Any]] = {
-    "optim": OptimConfig,
-    "loop": LoopConfig,
-    "data": DataConfig,
-    "tokenizer": TokenizerConfig,
-    "sampling": SamplingConfig,
-    "mix": MixConfig,
-    "engine": EngineConfig,
-}
-
-
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        ConfigError: for a file that cannot be read, unknown keys, or values out of range.
+        FileError, ConfigError: for a file that cannot be read, unknown keys, or values out of range.
     """
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read recipe {path}: {error}") from None
-    for key, cls in TABLES.items():
-        if key in table:
-            table[key] = from_dict(cls, table[key], f"{path} [{key}]")
+    table = read_toml(path)
+    for key in ("bundle", "base", "start"):
+        if isinstance(table.get(key), str):
+            table[key] = os.path.expanduser(table[key])
     return from_dict(Recipe, table, str(path))
 
 

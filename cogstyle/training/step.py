@@ -3,31 +3,34 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from cogstyle.config import require
 from cogstyle.errors import BundleError
+from cogstyle.schema import Count
 from cogstyle.training.optim import Muon
 
 OPTIMIZERS = ("adamw", "muon")
+Beta = Annotated[float, Interval(ge=0.0, lt=1.0)]
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW or Muon with linear warm-up and cosine decay to zero."""
 
-    steps: int  # optimiser steps of the whole run
-    batch: int = 0  # samples a step; 0 where [mix] tokens says how many
+    steps: Count  # optimiser steps of the whole run
+    batch: Annotated[int, Interval(ge=0, le=2**20)] = 0  # samples a step; 0 where [mix] tokens says how many
     optimizer: str = "adamw"  # or "muon"
-    lr: float = 1e-3  # highest learning rate
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
-    clip: float = 1.0  # largest norm of the gradient
-    warmup: int = 100  # steps until `lr` is reached
+    lr: Annotated[float, Interval(gt=0.0, le=1e3)] = 1e-3  # highest learning rate
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    weight_decay: Annotated[float, Interval(ge=0.0, le=1e3)] = 0.01
+    clip: Annotated[float, Interval(gt=0.0, le=1e9)] = 1.0  # largest norm of the gradient
+    warmup: Annotated[int, Interval(ge=0, le=10**9)] = 100  # steps until `lr` is reached
 
     def __post_init__(self) -> None:
         require(self.steps > 0 and self.batch >= 0, f"steps {self.steps} and batch {self.batch} must be positive")

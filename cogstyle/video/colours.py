@@ -1,7 +1,7 @@
 """Which matrix the colours of a video are in, for reading and for writing."""
 
 BT709, UNSAID, BT601 = 1, 2, 6  # numbers of colour matrices in H.264, Matroska and FFmpeg
-ACCURATE = 0x4 | 0x2000 | 0x40000  # libswscale: bicubic, a colour for every pixel, rounded and not cut off
+ACCURATE = 0x2 | 0x2000 | 0x40000  # libswscale: bilinear, a colour for every pixel, rounded and not cut off
 
 
 def matrix(width: int, height: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from heapq import heappop, heappush
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,8 @@ class VideoReader:
         if not 1 / STRETCH <= self.aspect <= STRETCH:
             raise ValueError(f"its pixels are {self.aspect:g} times as wide as high, at most {STRETCH:g}")
         self.stream = stream
+        # AVI knows no times of showing; those that FFmpeg guesses are wrong for these codecs
+        self.unordered = self.container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
         self.stream.codec_context.thread_count = 1  # whoever reads many files uses a process a core
 
     def _reopen(self) -> None:
@@ -223,11 +226,15 @@ class VideoReader:
         """Begin and end of every frame from here on, from the packets alone."""
         base, ends, clock = float(self.stream.time_base), [], _Clock(self.joined, self.rate)
         for packet in self.container.demux(self.stream):
-            shown = packet.dts if packet.pts is None else packet.pts
-            if shown is not None and packet.size and not packet.is_discard:
+            if not packet.size or packet.is_discard:
+                continue
+            length = packet.duration * base if packet.duration else clock.length
+            shown = packet.dts if packet.pts is None or self.unordered else packet.pts
+            if shown is not None:
                 time = shown * base + clock.offset_at((shown if packet.dts is None else packet.dts) * base)
-                length = packet.duration * base if packet.duration else clock.length
                 ends.append((time, time + length))
+            elif ends:  # as in MPEG program streams
+                ends.append((ends[-1][1], ends[-1][1] + length))
         return ends
 
     def frames_at(self, times: Sequence[float], size: int) -> np.ndarray:
@@ -275,12 +282,27 @@ class VideoReader:
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
         """Frames from here on, and when each is shown on the file's clock."""
-        frames: Iterable[Any] = self.container.decode(self.stream)
+        frames = self._ordered()
         clock = _Clock(self.joined, self.rate)
         for frame in _deinterlaced(frames, self.stream) if self.interlaced else frames:
-            if frame.time is None:
-                raise ValueError("its frames carry no times")
             yield frame.time + clock.offset_at(frame.time), frame
+
+    def _ordered(self) -> Iterator[Any]:
+        """Frames from here on with the times that they have, or must have, in the file."""
+        waiting: list[int] = []
+        last: int | None = None
+        for packet in self.container.demux(self.stream):
+            if self.unordered and packet.size:
+                heappush(waiting, packet.dts)
+            for frame in packet.decode():
+                if self.unordered:  # shown at the times when packets are decoded, in the order of showing
+                    frame.pts = heappop(waiting)
+                elif frame.pts is None:  # as in MPEG program streams
+                    if last is None or self.rate is None:
+                        raise ValueError("its frames carry no times")
+                    frame.pts = last + round(1 / self.rate / self.stream.time_base)
+                last = frame.pts
+                yield frame
 
 
 def _jumps(step: float) -> bool:

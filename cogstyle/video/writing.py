@@ -112,12 +112,15 @@ def _refuse(path: Path, reason: str) -> NoReturn:
 
 
 def _obstacle(path: Path, folder: bool) -> str | None:
+    if "\0" in str(path):
+        return "its name holds a null character"
     if any(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:", part) for part in path.parts[:-1]):
         return "it is an address, not a file"
     if path.name in ("", ".."):
         return "it must name a file, or a folder of its own"
-    if (length := len(os.fsencode(path.name))) > LONGEST:
-        return f"its name has {length} bytes, at most {LONGEST}"
+    for part, most in ((path.name, LONGEST), *((part, 255) for part in path.parts)):
+        if (length := len(os.fsencode(part))) > most:
+            return f"a name in it has {length} bytes, at most {most}"
     if folder and (reason := _not_ours(path)):
         return reason
     if not folder and os.path.lexists(path) and not path.is_file():
@@ -187,7 +190,7 @@ def _write_mp4(frames: np.ndarray, fps: float, file: BinaryIO, _: str) -> None:
         frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     height, width = frames.shape[1:3]
     rate = Fraction(fps).limit_denominator(1001)
-    options = {"crf": "12", "x264-params": "mbtree=0:threads=1"}  # else the bytes depend on the machine, and on chance
+    options = {"crf": "6", "x264-params": "mbtree=0:threads=1"}  # else the bytes depend on the machine, and on chance
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"

@@ -43,4 +43,4 @@ def test_errors_are_one_line(tmp_path, capsys):
     recipe = debug_recipe(tmp_path, "image", bundle=tmp_path / "empty")
     assert main(["train", str(recipe), "--runs", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and "cannot read recipe" in lines[0] and "no bundle" in lines[1]
+    assert len(lines) == 2 and "none.toml: No such file" in lines[0] and "no bundle" in lines[1]

@@ -12,6 +12,7 @@ import cogstyle
 from cogstyle.bundle import Bundle
 from cogstyle.cli.main import main
 from cogstyle.files import read_tensors, sha256, write_tensors
+from cogstyle.video import Video, open_video
 
 
 @pytest.fixture
@@ -45,6 +46,17 @@ def test_a_token_file_gives_what_sampling_with_upscale_gives(run, debug_bundle):
     videos, images = (json.loads(Path(f"large/{name}.json").read_text()) for name in ("v", "i.png"))
     assert (videos["prompt"], videos["seed"], videos["frames"]) == ("a red circle", 3, 5)
     assert images["prompt"] is None and images["source"] == "i.png"
+
+
+@pytest.mark.parametrize(("name", "out"), [("m.gif", "m.gif"), ("m.webp", "m.webp"), ("m.mp4", "m.mp4"), ("m", "m")])
+def test_every_frame_of_a_video_is_upscaled(run, name, out):
+    frames = np.stack([np.full((40, 50, 3), 20 * k, np.uint8) for k in range(7)])
+    Video(frames, 5.0).save(name)
+    assert run(name, "--out", "large")[0] == 0
+    with open_video(Path("large") / out) as video:
+        found = list(video.frames())
+        assert len(found) == 7 and found[0].shape == (96, 96, 3) and video.rate == pytest.approx(5.0, abs=0.01)
+    assert json.loads(Path(f"large/{out}.json").read_text())["frames"] == 7
 
 
 def change(name: str, bundle: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cogstyle.errors import ConfigError
+from cogstyle.errors import CogstyleError
 from cogstyle.training.recipe import load_recipe
 
 STEPS, ROWS = "[optim]\nsteps = 200\nbatch = 8\n", "[data]\nrows = 50\n"
@@ -33,7 +33,7 @@ def test_shipped_recipes_load(path):
             "task = 'tokenizer'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1\n[data]\nrows = 5",
             "of a tokenizer is footage",
         ),
-        ("task = 'image'\nbundle = 'x'\n[data]\nrows = 2000000", "rows 2000000 must be 1 to 1,000,000"),
+        ("task = 'image'\nbundle = 'x'\n[data]\nrows = 2000000", "rows 2000000 must be less than or equal to 1000000"),
         (
             "task = 'image'\nbundle = 'x'\n[data]\nrows = 5\nshards = 's'\n[optim]\nsteps = 200\nbatch = 1",
             "set one of them",
@@ -45,32 +45,44 @@ def test_shipped_recipes_load(path):
         (f"task = 'superres'\nbundle = 'x'\n{STEPS}{ROWS}[engine]\nactivation_checkpointing = true", "has no effect"),
         (f"task = 'interpolation'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nprompts = ['a']", "prompts have no effect"),
         (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nprompts = ['a']\n[engine]\nzero = 3", "with zero 3"),
-        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nema = 1.0", r"ema 1.0 must be in \[0, 1\)"),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nema = 1.0", r"ema 1.0 must be less than 1"),
         (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nspike = 0.5", "spike 0.5 must be above 1"),
-        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nkeep = 0", "keep 0 must be 1 or more"),
-        ("task = 'image'\nbundle = 'x'\n[data]\nshards = [1]\n[optim]\nsteps = 200", r"shards \(1,\) must be names"),
-        ("task = 'image'\nbundle = 'x'\n[data]\nshards = 1\n[optim]\nsteps = 200", r"\[data\]: 'int' object"),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}[loop]\nkeep = 0", "keep 0 must be greater than or equal to 1"),
+        (
+            "task = 'image'\nbundle = 'x'\n[data]\nshards = [1]\n[optim]\nsteps = 200",
+            r"shards\[0\] 1 must be a valid string",
+        ),
+        (
+            "task = 'image'\nbundle = 'x'\n[data]\nshards = 1\n[optim]\nsteps = 200",
+            r"\[data\]: shards 1 must be a valid string",
+        ),
         ("task = 'text'\nbundle = 'x'\nstart = 'y'", "start has no effect"),
         (f"task = 'image'\nbundle = 'x'\ntrain = 'decoder'\n{STEPS}{ROWS}", 'train "decoder" has no effect'),
         (f"task = 'tokenizer'\nbundle = 'x'\ntrain = 'decoder'\n{STEPS}", 'train "decoder" needs a start'),
         (f"task = 'tokenizer'\nbundle = 'x'\ntrain = 'all'\n{STEPS}", "train has no effect"),
-        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}two_actors = 1.5", r"two_actors 1.5 must be in \[0, 1\]"),
+        (
+            f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}two_actors = 1.5",
+            r"two_actors 1.5 must be less than or equal to 1",
+        ),
         (f"task = 'image'\nbundle = 'x'\n{STEPS}[data]\nshards = 's'\ntwo_actors = 0.5", "two_actors has no effect"),
         (
             f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}actions = {{ fly = 2.0 }}",
             "unknown action 'fly'; known are move",
         ),
-        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}actions = {{ circle = 0.0 }}", "weight 0.0 of 'circle' must be"),
+        (
+            f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}actions = {{ circle = 0.0 }}",
+            "actions.circle 0.0 must be greater than 0",
+        ),
         (
             f"task = 'image'\nbundle = 'x'\n{STEPS}[data]\nshards = 's'\nactions = {{ circle = 2.0 }}",
             "actions have no effect",
         ),
-        ("bundle = 'x'", "missing 1 required positional argument: 'task'"),
-        ("task = ", "cannot read recipe"),
+        ("bundle = 'x'", "missing key task"),
+        ("task = ", "r.toml: Invalid value"),
     ],
 )
 def test_wrong_recipes_are_refused(tmp_path, text, message):
     path = tmp_path / "r.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(CogstyleError, match=message):
         load_recipe(path)
