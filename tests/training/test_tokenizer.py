@@ -141,7 +141,7 @@ def test_ssim_falls_with_noise_and_not_with_the_picture():
     [
         ("footage = 'x'\nrows = 5", "rows has no effect on footage"),
         ("footage = 'x'\nshares = [1.0, 2.0]", "shares has 2 numbers for 1 places of footage"),
-        ("footage = ['x', 'y']\nshares = [1.0, 0.0]", "must be above 0"),
+        ("footage = ['x', 'y']\nshares = [1.0, 0.0]", "must be greater than 0"),
         ("rows = 5", "of a tokenizer is footage"),
         ("rows = 5\nshares = [1.0]", "shares has no effect without footage"),
     ],
