@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.cli.main import main
 from cogstyle.config import Prompts, SamplingConfig
 from cogstyle.errors import BundleError, ConfigError, FileError
 from cogstyle.files import read_tensors
@@ -81,3 +82,15 @@ def test_manifest_round_trip(tmp_path):
     assert bundle.prompts.image == 'a "quoted" \\ {prompt}'
     assert bundle.frame_rate == 2.0 and bundle.manifest["licence"] == "Apache-2.0"
     assert set(bundle.hashes()) == {"x.bin", "y.bin"}
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["sample", "a circle", "--out", "x.mp4", "--adapter"]])
+def test_tokenizers_alone_are_said_to_have_no_image_model(command, debug_bundle, tmp_path, capsys):
+    whole = Bundle(debug_bundle)
+    tensors = read_tensors(whole.file("tokenizer.safetensors"))[0]
+    update_bundle(tmp_path / "only", {"tokenizer.safetensors": tensors}, tokenizer=whole.tokenizer_config)
+    only = Bundle(tmp_path / "only")
+    assert only.frames == whole.frames and not only.has_model and only.vqvae().config == whole.tokenizer_config
+    assert main([*command, str(only.folder)]) == 2
+    said = capsys.readouterr().err
+    assert "has no image model: it holds tokenizer.safetensors" in said and said.count("\n") == 1

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     parse_limit(arguments.max_bad, 0)
     manifest, bundle = read_manifest(arguments.manifest), Bundle(arguments.bundle)
     vqvae = bundle.vqvae()  # what a bundle lacks is an error now, not in the workers
-    if bundle.has("text.model"):
+    if bundle.has_model:
         bundle.text()
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)

@@ -81,7 +81,7 @@ class Encoder:
         cv2.setNumThreads(1)
         source = Bundle(bundle)
         self.index, self.folder, self.vqvae = index, folder, source.vqvae()
-        self.text = source.text() if source.has("text.model") else None  # its training comes later
+        self.text = source.text() if source.has_model else None  # its training comes later
 
     def __call__(self, numbered: Sequence[Numbered]) -> Encoded:
         made: list[tuple[dict[str, Any], str, np.ndarray]] = []  # with frames in the place of tokens
