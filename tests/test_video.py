@@ -235,15 +235,25 @@ def test_joined_transport_streams_are_read_to_their_end(tmp_path, offsets):
         assert shown == pytest.approx([0, 4, 0, 1, 4], abs=0.1) and len(list(video.frames())) == 66
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt"), [("qtrle", "argb"), ("png", "rgba")])
-def test_transparent_videos_are_laid_over_white(tmp_path, codec, pix_fmt):
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [("v.mov", "qtrle", "argb"), ("v.mov", "png", "rgba"), ("v.webm", "libvpx-vp9", "yuva420p")],
+)
+def test_transparent_videos_are_laid_over_white(tmp_path, name, codec, pix_fmt):
     picture = np.zeros((32, 32, 4), np.uint8)
     picture[:, :16] = (0, 255, 0, 0)  # green that nobody sees
     picture[:, 16:] = (200, 0, 0, 255)
-    path = write_frames(tmp_path / "v.mov", [picture] * 3, codec=codec, pix_fmt=pix_fmt, form="rgba", b_frames=0)
+    options = {"auto-alt-ref": "0"} if "vp9" in codec else {}
+    path = write_frames(
+        tmp_path / name, [picture] * 9, codec=codec, pix_fmt=pix_fmt, form="rgba", b_frames=0, options=options
+    )
     with VideoReader(path) as video:
-        frame = video.frames_at([0.0], 32)[0]
-    assert frame[8, 4].tolist() == [255, 255, 255] and frame[8, 28].tolist() == [200, 0, 0]
+        frames = [*video.frames_at([0.0, 0.5, 1.0], 32), video.frames_at([0.25], 32)[0], *video.frames()]
+    for frame in frames:
+        assert (
+            np.abs(frame[8, 4].astype(int) - 255).max() < 3 and np.abs(frame[8, 28].astype(int) - [200, 0, 0]).max() < 3
+        )
+    assert len(frames) == 13
 
 
 def test_interlaced_fields_become_frames(tmp_path):
@@ -294,6 +304,29 @@ def test_a_folder_without_a_rate_can_be_seen_but_not_timed(tmp_path):
         assert len(list(video.frames())) == 3 and video.rate is None
         with pytest.raises(MediaError, match="nothing says how many frames a second"):
             _ = video.last
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp", ".avi", ".ts"])
+def test_damage_is_told_in_one_line(tmp_path, suffix):
+    """Changed bytes give frames or a MediaError, nothing else."""
+    whole = write_frames(tmp_path / f"v{suffix}", RISING[:9], codec="mpeg4") if suffix in (".avi", ".ts") else None
+    data = whole.read_bytes() if whole else Video(np.stack(RISING[:9]), 8.0).encoded(suffix)
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        damaged = np.frombuffer(data, np.uint8)[: rng.integers(1, len(data)) if number % 3 == 0 else None].copy()
+        damaged[rng.integers(max(1, min(len(damaged), 64 << number)), size=number // 2)] ^= np.uint8(
+            1 << rng.integers(8)
+        )
+        (tmp_path / f"damaged{suffix}").write_bytes(damaged.tobytes())
+        for read in (read_last_frames, read_image):
+            try:
+                read(
+                    tmp_path / f"damaged{suffix}",
+                    **({} if read is read_image else {"count": 2, "frame_rate": 4.0}),
+                    size=8,
+                )
+            except MediaError as error:
+                assert "\n" not in str(error) and f"damaged{suffix}" in str(error)
 
 
 # ---------------------------------------------------------------- nothing but the file is opened

@@ -1,28 +1,28 @@
 """Files -> frames, by presentation time: as a viewer sees them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from heapq import heappop, heappush
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
 from cogstyle.errors import MediaError
 from cogstyle.files import expect_regular
 from cogstyle.pictures import LARGEST, is_picture, naming, read_frames, read_picture
-from cogstyle.video.colours import ACCURATE, UNSAID, matrix
+from cogstyle.video.appearance import deinterlaced, pixels_of, upright
 from cogstyle.video.frames import square
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif", ".webp")  # how names of videos often end
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"  # none that leads to other files
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}  # the file is opened here, FFmpeg opens nothing
+ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that do not leave out what is transparent, as FFmpeg's own do
 CLOCK = 1e-3  # seconds: Matroska rounds its times to these
 NEAR, FAR = 2.0, 12.0  # seconds to seek further back, where a file has no good index
 DISORDER = 4  # frames that may come after a later one
@@ -103,11 +103,9 @@ class PictureReader:
     def frames_at(self, times: Sequence[float], size: int) -> np.ndarray:
         """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3]."""
         numbers = np.searchsorted(self._begins[:-1], np.asarray(times) + CLOCK, "right").clip(1) - 1
-        shown = {
-            number: square(pixels, size)
-            for number, (pixels, _) in enumerate(read_frames(self.path))
-            if number in set(numbers.tolist())
-        }
+        wanted = set(numbers.tolist())
+        frames = enumerate(islice(self.frames(), max(wanted) + 1))
+        shown = {number: square(pixels, size) for number, pixels in frames if number in wanted}
         return np.stack([shown[number] for number in numbers.tolist()])
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -162,6 +160,8 @@ class VideoReader:
         self.stream = stream
         # AVI knows no times of showing; those that FFmpeg guesses are wrong for these codecs
         self.unordered = self.container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+        transparent = stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in ALPHA
+        self.decoder: Any = av.CodecContext.create(ALPHA[stream.codec_context.name], "r") if transparent else None
         self.stream.codec_context.thread_count = 1  # whoever reads many files uses a process a core
 
     def _reopen(self) -> None:
@@ -181,6 +181,8 @@ class VideoReader:
             self._reopen()
         else:
             self.container.seek(int(max(time, 0.0) / self.stream.time_base), stream=self.stream)
+            if self.decoder is not None:
+                self.decoder.flush_buffers()
 
     def _is_joined(self) -> bool:
         """Whether several recordings lie in a stream one after the other, each with a clock of its own."""
@@ -253,7 +255,7 @@ class VideoReader:
             if not shown:
                 raise ValueError("it has no frames that can be decoded")
             return np.stack(
-                [_upright(frame, square(_pixels(frame), size, pixel_aspect=self.aspect)) for _, frame in shown]
+                [upright(frame, square(pixels_of(frame), size, pixel_aspect=self.aspect)) for _, frame in shown]
             )
 
     def _shown(self, moments: list[float]) -> list[tuple[float, Any]]:
@@ -275,16 +277,16 @@ class VideoReader:
         with naming("video", self.path):
             self._reopen()
             for _, frame in self._decode():
-                pixels = _pixels(frame)
+                pixels = pixels_of(frame)
                 if self.aspect != 1:
                     pixels = cv2.resize(pixels, (max(1, round(frame.width * self.aspect)), frame.height))
-                yield _upright(frame, pixels)
+                yield upright(frame, pixels)
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
         """Frames from here on, and when each is shown on the file's clock."""
         frames = self._ordered()
         clock = _Clock(self.joined, self.rate)
-        for frame in _deinterlaced(frames, self.stream) if self.interlaced else frames:
+        for frame in deinterlaced(frames, self.stream) if self.interlaced else frames:
             yield frame.time + clock.offset_at(frame.time), frame
 
     def _ordered(self) -> Iterator[Any]:
@@ -292,10 +294,10 @@ class VideoReader:
         waiting: list[int] = []
         last: int | None = None
         for packet in self.container.demux(self.stream):
-            if self.unordered and packet.size:
+            if self.unordered and packet.size and packet.dts is not None:
                 heappush(waiting, packet.dts)
-            for frame in packet.decode():
-                if self.unordered:  # shown at the times when packets are decoded, in the order of showing
+            for frame in packet.decode() if self.decoder is None else self.decoder.decode(packet):
+                if waiting:  # shown at the times when packets are decoded, in the order of showing
                     frame.pts = heappop(waiting)
                 elif frame.pts is None:  # as in MPEG program streams
                     if last is None or self.rate is None:
@@ -323,37 +325,3 @@ class _Clock:
             self.offset += self.time + self.length - time
         self.time = time
         return self.offset
-
-
-def _deinterlaced(frames: Iterable[Any], stream: Any) -> Iterator[Any]:
-    """Frames of which none shows two moments."""
-    graph = av.filter.Graph()
-    bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-    graph.link_nodes(graph.add_buffer(template=stream), bwdif, graph.add("buffersink")).configure()
-    for frame in chain(frames, [None]):
-        graph.push(frame)
-        with suppress(av.BlockingIOError, av.EOFError):
-            while True:
-                yield graph.pull()
-
-
-def _pixels(frame: Any) -> np.ndarray:
-    """A decoded frame as uint8 [height, width, 3], transparent parts white."""
-    clear = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
-    said = None if frame.colorspace != UNSAID else matrix(frame.width, frame.height)
-    pixels = frame.to_ndarray(format="rgba" if clear else "rgb24", src_colorspace=said, interpolation=ACCURATE)
-    if not clear:
-        return np.asarray(pixels)
-    alpha = pixels[..., 3:].astype(np.uint16)
-    return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _upright(frame: Any, pixels: np.ndarray) -> np.ndarray:
-    """Turned and mirrored as the frame's display matrix says: (column, row) -> (a column + c row, b column + d row)."""
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if data is None:
-        return pixels
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

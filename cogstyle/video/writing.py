@@ -19,7 +19,7 @@ from PIL import Image
 from cogstyle.errors import FileError, MediaError
 from cogstyle.files import SCRATCH, one_writer, write_bytes
 from cogstyle.pictures import marker_path, read_marker, write_png
-from cogstyle.video.colours import BT709, matrix
+from cogstyle.video.appearance import BT709, matrix
 
 SUFFIXES = (".mp4", ".gif", ".webp")
 LONGEST = 255 - len(".tokens.safetensors")  # bytes of a name: what is written beside a video has longer ones
