@@ -9,8 +9,8 @@ import numpy as np
 from claims_arms import ARMS, DRAWING
 
 from cogstyle.evaluation.markdown import table
+from cogstyle.pictures import write_png
 from cogstyle.training.curves import Line, draw_arms
-from cogstyle.training.loop import write_picture
 
 Rows = Mapping[int, dict[str, Any]]  # what one arm found, by seed
 Found = Mapping[str, Rows]
@@ -139,5 +139,5 @@ def draw(claims: Mapping[str, Sequence[str]], runs: Path, seeds: Sequence[int], 
             panels.append(draw_arms("(a) without the last", dict(list(curves.items())[:-1])))
         folder.mkdir(parents=True, exist_ok=True)
         written.append(folder / f"claims-{claim}.png")
-        write_picture(written[-1], np.concatenate(panels))
+        write_png(written[-1], np.concatenate(panels))
     return written

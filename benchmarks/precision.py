@@ -30,7 +30,7 @@ def logits(pipe: Pipeline, scene: world.Scene) -> Tensor:
     frames = world.render_clip(scene, [k / rate for k in range(config.frames)], pipe.bundle.tokenizer_config.image_size)
     text_BS = torch.tensor([pipe.text.video_text(world.caption(scene), (config.frames - 1) / rate)])
     layout = keyframe_layout(config, text_BS.shape[1])
-    h_BPD = pipe.image_model(text_BS, pipe.encode(frames)[None], layout, pipe.adapters["keyframes"])
+    h_BPD = pipe.image_model(text_BS, pipe.encode(frames)[None], layout, pipe.adapter("keyframes"))
     return pipe.image_model.logits(h_BPD)[0, config.tokens :].float()
 
 

@@ -277,14 +277,19 @@ class Manifest:
     sampling: StageSampling = StageSampling()
     superres: SuperResConfig = SuperResConfig()
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
+    format: Annotated[int, Interval(ge=0)] = 0  # 0: before bundles said one
+    stands_on: dict[str, dict[str, str]] = field(default_factory=dict)  # of a file: names and sha256 of its foundations
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of the training captions, by what they name
+    trained_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
         require(self.frame_rate in FRAME_RATES, f"frame_rate {self.frame_rate} must be one of {rates}")
-        for name, digest in self.files.items():
-            require(re.fullmatch(r"\w[\w.-]{0,99}", name) is not None, f"[files]: {name!r:.60} is no file name")
-            good = re.fullmatch(r"[0-9a-f]{64}", digest) is not None
-            require(good, f"[files]: {name} {digest!r:.80} must be a sha256, 64 digits of 0-9 and a-f")
+        for files in (self.files, *self.stands_on.values()):
+            for name, digest in files.items():
+                require(re.fullmatch(r"\w[\w.-]{0,99}", name) is not None, f"[files]: {name!r:.60} is no file name")
+                good = re.fullmatch(r"[0-9a-f]{64}", digest) is not None
+                require(good, f"[files]: {name} {digest!r:.80} must be a sha256, 64 digits of 0-9 and a-f")
         if self.tokenizer is not None and self.model is not None:
             codes, side = self.tokenizer.codes, self.tokenizer.image_size // self.tokenizer.rate
             require(self.model.codes == codes, f"[model] codes {self.model.codes} must be the tokenizer's, {codes}")

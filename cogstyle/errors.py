@@ -31,3 +31,7 @@ class LayoutError(CogstyleError):
 
 class TrainingError(CogstyleError):
     """A run that cannot go on: a lost process, or losses that are no numbers again and again."""
+
+
+class SamplingError(CogstyleError):
+    """Logits that are no numbers: nothing can be drawn from them."""

@@ -1,9 +1,10 @@
-"""Files that are written whole or not at all: bytes, tensors (safetensors), TOML."""
+"""Files that are written whole or not at all: bytes, tensors (safetensors)."""
 
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 import tomllib
@@ -30,11 +31,14 @@ LARGEST_TOML = 1 << 20  # bytes of a recipe, a bundle's manifest
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> Iterator[BinaryIO]:
     """A file to write; it takes its name only when the block ends well.
 
     Every writer has a scratch file of its own, locked while it writes: what a killed one left behind is known by
     its missing lock and removed by the next writer of the same file.
+
+    Args:
+        final: says the name when the file is complete (a path beside `path`), from its scratch file.
 
     Raises:
         FileError: naming the file, if it cannot be written.
@@ -47,10 +51,37 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())  # or the name could outlive a power cut, and the bytes not
-                os.replace(scratch, path)
-            _sync_folder(path.parent)
+                os.replace(scratch, path if final is None else final(scratch))
+            _sync(path.parent)
         finally:
             scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it takes its name only when the block ends well, and only if nothing has it by then.
+
+    Raises:
+        FileError: naming the folder, if it exists or cannot be written.
+    """
+    try:
+        if os.path.lexists(path):
+            raise FileError(f"{path} exists; name a new folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        scratch = Path(tempfile.mkdtemp(SCRATCH, _scratch_prefix(path), path.parent))
+        try:
+            with one_writer(scratch):
+                yield scratch
+                for entry in scratch.rglob("*"):
+                    _sync(entry)
+                scratch.chmod(0o777 & ~_umask())
+                os.rename(scratch, path)  # fails if there is something now
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -72,13 +103,17 @@ def _scratch_prefix(path: Path) -> str:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove scratch files of this file that no process holds any more."""
+    """Remove scratch files and folders of this path that no process holds any more."""
     prefix = _scratch_prefix(path)
     for entry in os.scandir(path.parent):
-        if entry.name.startswith(prefix) and entry.name.endswith(SCRATCH) and entry.is_file(follow_symlinks=False):
-            with suppress(OSError), open(entry.path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
-                os.unlink(entry.path)
+        if entry.name.startswith(prefix) and entry.name.endswith(SCRATCH) and not entry.is_symlink():
+            with suppress(OSError):
+                number = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
+                    shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+                finally:
+                    os.close(number)
 
 
 def _umask() -> int:
@@ -87,8 +122,8 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError):  # some file systems cannot
             os.fsync(number)
@@ -117,6 +152,14 @@ def one_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(number)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file (or what a link to one leads to); a name that none can have has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def expect_regular(path: Path, limit: int | None = None) -> Path:
@@ -199,11 +242,13 @@ def write_tensors(
     meta: dict[str, str] | None = None,
     *,
     progress: Callable[[int], None] = lambda size: None,
+    final: Callable[[Path], Path] | None = None,
 ) -> None:
     """Write a safetensors file, one tensor after the other: memory-mapped ones never meet in memory.
 
     Args:
         progress: told the bytes of every tensor that is written.
+        final: as `whole_file` takes it.
     """
     header: dict[str, Any] = {"__metadata__": meta} if meta else {}
     end = 0
@@ -214,7 +259,7 @@ def write_tensors(
         header[name] = {"dtype": DTYPES[value.dtype], "shape": list(value.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with whole_file(path) as file:
+    with whole_file(path, final=final) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             flat = tensors[name].detach().cpu().contiguous().flatten()
@@ -253,21 +298,3 @@ def sha256(path: Path) -> str:
 def fingerprint(*parts: object) -> str:
     """A short name for what these values together make: a data set, or a video that was begun."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
-
-
-def to_toml(table: Mapping[str, Any], path: str = "") -> str:
-    """Nested tables of strings, numbers, booleans and lists of numbers as TOML."""
-    lines, tables = [], []
-    for key, value in table.items():
-        name = key if key.replace("_", "").isalnum() else f'"{key}"'
-        if isinstance(value, Mapping):
-            inner = f"{path}{name}"
-            tables.append(f"\n[{inner}]\n{to_toml(value, inner + '.')}")
-        elif isinstance(value, bool):
-            lines.append(f"{name} = {str(value).lower()}\n")
-        elif isinstance(value, str):
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            lines.append(f'{name} = "{escaped}"\n')
-        else:
-            lines.append(f"{name} = {list(value) if isinstance(value, tuple) else value}\n")
-    return "".join(lines + tables)

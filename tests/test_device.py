@@ -58,8 +58,8 @@ def compare(task, engine, precision, debug_bundle, tmp_path):
         with pretended_gpu() if device == "cuda" else nullcontext():
             for steps in (3, 4):  # the second goes on from the checkpoint of the first
                 recipe.write_text(text.replace("steps = 3", f"steps = {steps}"))
-                run = train(recipe, runs=tmp_path / device, quiet=True)
-        rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+                train(recipe, runs=tmp_path / device, continue_run=True, quiet=True)
+        rows = [json.loads(line) for line in (tmp_path / device / task / "log.jsonl").read_text().splitlines()]
         losses[device] = [row[name] for row in rows for name in ("loss", "validation_loss", "psnr") if name in row]
     assert rows[-1]["step"] == 3 and len(losses["cpu"]) > 3
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-5 if precision == "fp32" else 1e-2)

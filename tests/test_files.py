@@ -20,7 +20,6 @@ from cogstyle.files import (
     read_tensors,
     read_text,
     sha256,
-    to_toml,
     whole_file,
     write_bytes,
     write_tensors,
@@ -64,10 +63,6 @@ def test_what_cannot_be_written_or_read_is_named(tmp_path):
     with pytest.raises(BundleError, match=r"cannot read .*cut"):
         read_tensors(tmp_path / "cut.safetensors")
     assert os.listdir(tmp_path) == ["cut.safetensors"]
-
-
-def test_toml():
-    assert to_toml({"a": (1, 2), "b": {"c.d": True}}) == 'a = [1, 2]\n\n[b]\n"c.d" = true\n'
 
 
 def test_fingerprints_differ():

@@ -13,23 +13,26 @@ from cogstyle.config import MODELS
 FLAGS = {
     "sample": {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
-        "--top-p", "--levels", "--first-frame", "--adapter", "--sheet", "--upscale", "--device", "--dtype", "--compat",
-        "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview", "--resume",
+        "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
+        "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
+        "--resume", "--join",
     },
-    "upscale": {"--out", "--prompt", "--seed", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
+    "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {
-        "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--adapter", "--sheet", "--tokens", "--upscale",
-        "--device", "--dtype", "--preview", "--resume", "--quiet",
+        "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--bundle", "--adapter", "--sheet", "--tokens",
+        "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
         "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
         "--entries-per-part", "--quiet",
     },
-    "train": {"--runs", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet"},
+    "train": {
+        "--runs", "--run", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet",
+    },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
-    "export": {"--to", "--role"},
-    "inspect": {"--batch", "--device", "--start-of-image", "--pad"},
+    "export": {"--to", "--role", "--step", "--best"},
+    "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",
         "--device", "--out", "--quiet",

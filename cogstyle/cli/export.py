@@ -1,25 +1,44 @@
-"""Write an image model and one of its adapters as a SwissArmyTransformer checkpoint folder."""
+"""Write a bundle as a SwissArmyTransformer checkpoint, or a training run's checkpoint as a bundle."""
 
 import argparse
 from pathlib import Path
 
-HELP = "export a bundle for SwissArmyTransformer"
-EXAMPLE = "cogstyle export sat shapes --role keyframes --to checkpoints/shapes-keyframes"
+from cogstyle.cli.import_ import new_path
+
+HELP = "export a bundle for SwissArmyTransformer, or a training checkpoint as a bundle"
+EXAMPLE = "cogstyle export checkpoint runs/keyframes --to bundles/halfway"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("format", choices=("sat",), help="the format to write")
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's name or folder")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("format", choices=("sat", "checkpoint"), help="sat: of a bundle; checkpoint: of a training run")
+    parser.add_argument("source", metavar="BUNDLE|RUN", help="a bundle's name or folder; the folder of a run")
+    parser.add_argument("--to", type=new_path, required=True, metavar="DIR", help="folder to make; the bundle to write")
     parser.add_argument(
-        "--role", choices=("keyframes", "interpolation", "superres"), default="keyframes", help="which adapter"
+        "--role", choices=("keyframes", "interpolation", "superres"), help="sat: which adapter (default: keyframes)"
     )
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint: the one of this step (default: the newest)")
+    parser.add_argument("--best", action="store_true", help="checkpoint: the best weights by validation so far")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.bundle import Bundle
-    from cogstyle.interop.sat_bundle import export_sat
+    from cogstyle.config import require
 
-    export_sat(Bundle(arguments.bundle), arguments.to, role=arguments.role)
-    print(arguments.to)
+    if arguments.format == "sat":
+        require(arguments.step is None and not arguments.best, "--step and --best are for checkpoints of a run")
+        from cogstyle.bundle import Bundle
+        from cogstyle.interop.sat_bundle import export_sat
+
+        export_sat(Bundle(arguments.source), arguments.to, role=arguments.role or "keyframes")
+        print(arguments.to)
+        return 0
+    from cogstyle.training.jobs import RECIPE, export_checkpoint
+    from cogstyle.training.recipe import load_recipe
+
+    require(arguments.role is None, "--role has no effect on a checkpoint: the run's recipe says what it trains")
+    require(arguments.step is None or not arguments.best, "--step and --best exclude each other")
+    require(arguments.step is None or arguments.step > 0, f"--step {arguments.step} must be 1 or more")
+    folder = Path(arguments.source)
+    require((folder / RECIPE).is_file(), f"{folder} is not the folder of a run: it holds no {RECIPE}")
+    recipe = load_recipe(folder / RECIPE)
+    print(export_checkpoint(recipe, folder, arguments.to, step=arguments.step, best=arguments.best))
     return 0

@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cogstyle.cli.bundles import add_bundle_argument, bundles
+
 if TYPE_CHECKING:
     import torch
 
+    from cogstyle.bundle import Bundle
     from cogstyle.config import ModelConfig
 
     Parts = dict[str, dict[str, torch.Tensor]]  # part -> its weights, memory-mapped
@@ -18,7 +21,10 @@ EXAMPLE = "cogstyle inspect shapes --batch 4"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="BUNDLE|DIR", help="a bundle's name or folder, or a SAT checkpoint folder")
+    parser.add_argument(
+        "source", nargs="?", metavar="BUNDLE|DIR", help="a bundle's name or folder, or a SAT checkpoint folder"
+    )
+    add_bundle_argument(parser)
     parser.add_argument("--batch", type=int, default=1, help="videos sampled at once")
     parser.add_argument("--device", default="cpu", help="device whose memory is compared")
     parser.add_argument("--start-of-image", type=int, default=150_000, help="id of <start_of_image> in a checkpoint")
@@ -28,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from cogstyle.config import require
 
+    require(arguments.source is None or "bundles" not in arguments, "give either BUNDLE|DIR or --bundle")
     require(arguments.batch > 0, f"batch {arguments.batch} must be positive")
     room = capacity(arguments.device)
-    folder, config, parts = read(arguments)
+    folder, config, parts, bundle = read(arguments)
     print(f"{folder}: {config.layers} layers, width {config.width}, {config.heads} heads")
     print(f"vocabulary {config.vocabulary:,}, of it {config.codes:,} image codes")
     print(f"{config.frames} frames of {config.grid[0]} x {config.grid[1]} tokens, window {config.window}\n")
@@ -47,26 +54,40 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{row:<36}" + "".join(f"{human(needs[size][row]):>12}" for size in needs))
     fits = ["yes" if sum(need.values()) <= room else "NO" for need in needs.values()]
     print(f"{'fits':<36}{fits[0]:>12}{fits[1]:>12}")
+    if bundle is not None:
+        print_training(bundle)
     return 0
 
 
-def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts]":
-    """The folder, the model's config and the weights of each part."""
-    folder = Path(arguments.source)
-    if (folder / "latest").is_file():
+def print_training(bundle: "Bundle") -> None:
+    """What the weights were trained with: frame rates, and the words of the captions."""
+    for stage in ("keyframes", "interpolation"):
+        if trained := bundle.trained_rates(stage):
+            print(f"\n{stage}: trained at {', '.join(f'{rate:g}' for rate in trained)} frames a second", end="")
+    if bundle.words.groups:
+        print("\n\nwords of the training captions; others give something else")
+    for name, words in bundle.words.groups.items():
+        print(f"{name:<16}{', '.join(words)}")
+
+
+def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts, Bundle | None]":
+    """The folder, the model's config, the weights of each part, and the bundle, if it is one."""
+    from cogstyle.files import is_file, read_tensors
+
+    folder = Path(arguments.source or "").expanduser()
+    if arguments.source is not None and is_file(folder / "latest"):
         from cogstyle.interop import sat_bundle, sat_checkpoint
 
         checkpoint = sat_checkpoint.read_checkpoint(folder)
         config = sat_checkpoint.model_config(checkpoint, pad=arguments.pad, start_of_image=arguments.start_of_image)
         names = ("image", sat_bundle.role_of(checkpoint))
-        return folder, config, dict(zip(names, sat_checkpoint.split_weights(checkpoint.weights), strict=True))
-    from cogstyle.bundle import Bundle
-    from cogstyle.files import read_tensors
+        return folder, config, dict(zip(names, sat_checkpoint.split_weights(checkpoint.weights), strict=True)), None
+    from cogstyle.bundle import open_bundle
 
-    bundle = Bundle(arguments.source)
+    bundle = open_bundle(bundles(arguments) if arguments.source is None else [arguments.source])
     files = [name for name in bundle.hashes() if name.endswith(".safetensors")]
     parts = {name.removesuffix(".safetensors"): read_tensors(bundle.file(name))[0] for name in files}
-    return bundle.folder, bundle.model_config, parts
+    return bundle.folder, bundle.model_config, parts, bundle
 
 
 def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,16 @@ EXAMPLE = "cogstyle train train/shapes/keyframes.toml --dry-run"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="a recipe, see train/")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints, logs and data are kept")
+    parser.add_argument(
+        "--run", dest="name", metavar="NAME", help="the run's folder in RUNS (default: the recipe's name)"
+    )
+    parser.add_argument(
+        "--continue-run", action="store_true", help="go on from the run's weights and optimiser with a changed recipe"
+    )
     parser.add_argument("--encode-only", action="store_true", help="encode the recipe's data, then stop")
-    parser.add_argument("--dry-run", action="store_true", help="encode the data, print the plan of the run, then stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan of the run, then stop; a few rows are encoded at most"
+    )
     parser.add_argument("--processes", type=int, default=1, help="with --dry-run: how many would train")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process; one is exactly repeatable")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -34,20 +43,36 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     if arguments.dry_run:
         plan, picture = dry_run(
-            arguments.recipe, runs=arguments.runs, processes=arguments.processes, quiet=arguments.quiet
+            arguments.recipe, runs=arguments.runs, name=arguments.name, processes=arguments.processes
         )
         print_plan(plan)
         print(f"first batch          {picture}")
         return 0
-    folder = train(arguments.recipe, runs=arguments.runs, encode_only=arguments.encode_only, quiet=arguments.quiet)
-    if os.environ.get("RANK", "0") == "0":  # one of many processes that a launcher started speaks for all
-        print(f"done: {folder}")
+    first = os.environ.get("RANK", "0") == "0"  # one of many processes that a launcher started speaks for all
+    try:
+        said = train(
+            arguments.recipe,
+            runs=arguments.runs,
+            name=arguments.name,
+            continue_run=arguments.continue_run,
+            encode_only=arguments.encode_only,
+            quiet=arguments.quiet,
+        )
+    except KeyboardInterrupt as stop:
+        if first:
+            hint = "the same command resumes it, `cogstyle export checkpoint` makes a bundle of what there is"
+            print(f"cogstyle: {str(stop) or 'stopped'}; {hint}", file=sys.stderr)
+        return 130
+    if first:
+        print(f"done: {said}")
     return 0
 
 
 def print_plan(plan: "Plan") -> None:
     """One line a figure."""
     print(f"steps                {plan.steps:,} in {plan.processes} processes")
+    if plan.rows:
+        print(f"to encode first      {plan.rows:,} rows, about {duration(plan.encoding_seconds)}")
     print(f"parameters           {plan.trained:,} trained, {plan.frozen:,} frozen")
     if plan.tokens is not None:
         print(f"image tokens a step  {plan.tokens:,}")
@@ -55,3 +80,10 @@ def print_plan(plan: "Plan") -> None:
         if parts:
             named = ", ".join(f"{name} {size / 1e6:,.1f}" for name, size in parts.items() if size)
             print(f"{title:<20} {sum(parts.values()) / 1e6:,.1f} MB: {named}")
+
+
+def duration(seconds: float) -> str:
+    """`3 s`, `5 min`, `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

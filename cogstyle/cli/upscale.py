@@ -1,12 +1,13 @@
 """Super-resolution of token files (from `cogstyle sample --tokens`), of images and videos, into a folder."""
 
 import argparse
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogstyle.cli.sample import DTYPES
+from cogstyle.cli.bundles import add_bundle_argument, bundles
+from cogstyle.cli.sample import DTYPES, say
 from cogstyle.config import require
 from cogstyle.errors import MediaError
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, help="where the bundle draws tokens (default: a token file's own; others: 0)"
     )
-    parser.add_argument("--adapter", default="shapes", metavar="BUNDLE", help="a bundle's name or folder")
+    add_bundle_argument(parser)
     parser.add_argument("--memory", type=float, default=2.0, help="gigabytes that one pass may take beside the weights")
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument(
@@ -54,22 +55,26 @@ class Task:
 def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from cogstyle.sampling.outputs import check_written
     from cogstyle.sampling.pipeline import load
 
-    require(arguments.memory > 0, f"memory {arguments.memory} must be positive")
+    memory = arguments.memory
+    require(memory > 0 and math.isfinite(memory), f"memory {memory} must be positive")
     require(arguments.seed is None or arguments.seed >= 0, f"seed {arguments.seed} must be 0 or more")
-    pipe = load(arguments.adapter, device=arguments.device, dtype=arguments.dtype)
-    pipe.budget = round(arguments.memory * 1e9)
+    pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
+    pipe.budget = round(memory * 1e9)
     tasks = [read(pipe, path, arguments) for path in arguments.inputs]
     taken = {path.resolve() for path in arguments.inputs}
     for task in tasks:  # all that can be wrong is found before the first file is written
         require(task.out.resolve() not in taken, f"{task.source}: {task.out} is an input, or written by another one")
         taken.add(task.out.resolve())
+        check_written(task.out)
     frames = sum(len(task.tokens.tokens_FL) for task in tasks)
     with tqdm(total=frames, unit="frame", disable=arguments.quiet) as bar:
         for task in tasks:
             make(pipe, task, bar.update)
-    print("\n".join(str(task.out) for task in tasks))
+    for task in tasks:
+        say(str(task.out))
     return 0
 
 
@@ -114,23 +119,16 @@ def read_pictures(pipe: "Pipeline", path: Path, folder: Path) -> tuple["TokenFil
 
 def make(pipe: "Pipeline", task: Task, progress: Any) -> None:
     """Upscale one input and write it, then its json."""
-    from cogstyle.cli.sample import sidecar
-    from cogstyle.files import write_bytes
     from cogstyle.pictures import write_png
+    from cogstyle.sampling.outputs import write_json
     from cogstyle.video import Video
 
     fine = pipe.upscale(task.tokens.tokens_FL[None], [task.prompt], [task.seed], progress=progress)
     frames = pipe.decode(fine[0])
-    info: dict[str, Any] = {
-        "source": str(task.source),
-        "prompt": task.prompt,
-        "seed": task.seed,
-        "fps": task.tokens.fps,
-    }
     if task.out.suffix != ".png":
         Video(frames, task.tokens.fps).save(task.out)
     else:
         task.out.parent.mkdir(parents=True, exist_ok=True)
         write_png(task.out, frames[0])
-    info |= {"bundle": pipe.bundle.manifest["name"], "files": pipe.bundle.hashes(), "frames": len(frames)}
-    write_bytes(sidecar(task.out), json.dumps(info, ensure_ascii=False, indent=1).encode())
+    info = {"source": str(task.source), "prompt": task.prompt, "seed": task.seed, "fps": task.tokens.fps}
+    write_json(task.out, {**info, **pipe.provenance(), "frames": len(frames)})

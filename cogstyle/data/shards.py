@@ -29,6 +29,7 @@ PART = 1000  # rows a file
 TOKENIZER_KEY = "tokenizer_sha256"
 INDEX = "index.json"
 INDEX_KEY = "index"  # fingerprint of the index that a part belongs to
+Encode = Callable[..., "Shards"]  # takes what `encode` takes
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,25 @@ def encode(
     folder.mkdir(parents=True, exist_ok=True)
     for first in tqdm(range(0, count, PART), desc=f"encoding {folder.name}", disable=quiet):
         path, numbers = part_path(folder, first // PART), range(first, min(first + PART, count))
-        if not path.exists() or len(read_tensors(path)[0]["seconds"]) < len(numbers):
+        if _lacks(path, len(numbers)):
             rows = [make_row(number) for number in numbers]
             write_tensors(path, _encode_part(vqvae, rows), {TOKENIZER_KEY: tokenizer_sha256})
     return load(folder, count, tokenizer_sha256=tokenizer_sha256)
+
+
+def encode_few(vqvae: ImageTokenizer, rows: list[Row]) -> Shards:
+    """Rows as shards that are kept nowhere."""
+    return _join([(_encode_part(vqvae, rows), {})], "", len(rows))
+
+
+def _lacks(path: Path, rows: int) -> bool:
+    return not path.exists() or len(read_tensors(path)[0]["seconds"]) < rows
+
+
+def rows_missing(folder: Path, count: int) -> int:
+    """How many rows `encode` would have to make."""
+    sizes = {part_path(folder, first // PART): min(PART, count - first) for first in range(0, count, PART)}
+    return sum(size for path, size in sizes.items() if _lacks(path, size))
 
 
 def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Shards:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tomli_w
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from cogstyle.bundle import SHELVES
 from cogstyle.config import require
 from cogstyle.data import world
-from cogstyle.files import sha256, to_toml, write_bytes
+from cogstyle.files import sha256, write_bytes
 
 FRAMES, SIZE, FEATURES = 17, 64, 64
 MOTIONS = tuple((action, way) for action in world.ACTIONS for way in world.DIRECTIONS.get(action, (None,)))
@@ -156,7 +157,7 @@ def write_classifier(folder: Path, model: Classifier) -> None:
         torch.jit.save(traced, str(scratch))
     scratch.replace(folder / FILE)
     settings = {"frames": FRAMES, "size": SIZE, "pick": "even", "outputs": "both", "sha256": sha256(folder / FILE)}
-    write_bytes((folder / FILE).with_suffix(".toml"), to_toml(settings).encode())
+    write_bytes((folder / FILE).with_suffix(".toml"), tomli_w.dumps(settings).encode())
 
 
 def shapes_classifier() -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 from cogstyle.bundle import update_bundle
 from cogstyle.config import HierarchicalConfig
 from cogstyle.errors import BundleError
-from cogstyle.files import read_bytes
-from cogstyle.interop.sat_checkpoint import read_rank
+from cogstyle.files import LARGEST_TEXT, expect_regular, is_file, read_bytes
+from cogstyle.interop.torch_file import read_weights
 from cogstyle.tokenizers.hierarchical import HierarchicalVQVAE
 from cogstyle.tokenizers.text import read_pieces
 
@@ -24,12 +25,13 @@ def read_image_tokenizer(path: Path) -> HierarchicalVQVAE:
     Raises:
         BundleError: if it is no such asset: no `module`, other names, or shapes that do not fit together.
     """
-    weights = read_rank(path)
+    weights = read_weights(path)
     try:
         channels = weights["enc.conv_in.weight"].shape[0]
         codes, width = weights["quantize.embed.weight"].shape
-    except KeyError as error:
-        raise BundleError(f"{path} is no icetk image tokenizer: it has no {error}") from None
+    except (LookupError, ValueError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else "its weights have other axes"
+        raise BundleError(f"{path} is no icetk image tokenizer: {what}") from None
     with torch.device("meta"):
         model = HierarchicalVQVAE(HierarchicalConfig(channels=channels, code_width=width, codes=codes))
     try:
@@ -46,9 +48,11 @@ def read_clusters(path: Path, codes: int) -> Tensor:
         BundleError: if the file is damaged, holds another number of labels, or labels below 0.
     """
     try:
-        labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        labels = np.load(expect_regular(path), mmap_mode="r", allow_pickle=False)  # mapped: no larger than its file
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
         raise BundleError(f"cannot read cluster labels {path}: {error}") from None
+    if not isinstance(labels, np.ndarray):
+        raise BundleError(f"{path} holds several arrays, needed is one of cluster labels")
     if labels.shape != (codes,) or not np.issubdtype(labels.dtype, np.integer):
         raise BundleError(
             f"{path} holds {labels.dtype} {labels.shape}, needed is one integer for each of {codes} codes"
@@ -65,19 +69,19 @@ def import_icetk(folder: Path, bundle: Path, *, progress: Callable[[int], None] 
         BundleError: if the folder has neither asset, or one is damaged; the bundle is left as it was.
     """
     files: dict[str, bytes | dict[str, Tensor]] = {}
-    tables = {}
-    if (folder / TEXT).is_file():
-        data = read_bytes(folder / TEXT)
+    tables: dict[str, Any] = {}
+    if is_file(folder / TEXT):
+        data = read_bytes(folder / TEXT, LARGEST_TEXT)
         read_pieces(data, str(folder / TEXT))
         files["text.model"] = data
     codes = HierarchicalConfig.codes
-    if (folder / IMAGE).is_file():
+    if is_file(folder / IMAGE):
         model = read_image_tokenizer(folder / IMAGE)
         files["tokenizer.safetensors"], tables["tokenizer"] = model.state_dict(), model.config
         codes = model.config.codes
     if not files:
         raise BundleError(f"{folder} holds neither {TEXT} nor {IMAGE}")
-    if (folder / CLUSTERS).is_file():
+    if is_file(folder / CLUSTERS):
         files["clusters.safetensors"] = {"labels": read_clusters(folder / CLUSTERS, codes)}
     update_bundle(bundle, files, half=False, progress=progress, **tables)
     return list(files)

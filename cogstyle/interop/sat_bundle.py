@@ -1,8 +1,6 @@
 """SAT checkpoint folders into bundles and back: one frozen base, any number of adapters on it."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogstyle.bundle import MANIFEST, Bundle, update_bundle
+from cogstyle.bundle import Bundle, holds_bundle, update_bundle, writing
 from cogstyle.config import ModelConfig, Prompts, SamplingConfig, SuperResConfig
 from cogstyle.errors import BundleError
-from cogstyle.files import read_tensors
+from cogstyle.files import read_tensors, whole_folder
 from cogstyle.interop import sat_checkpoint as sat
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
@@ -34,6 +32,7 @@ SAMPLING = {  # as the released scripts draw
     "interpolation": SamplingConfig(temperature=1.05, clusters=12, text_bias=1.4),
     "superres": SamplingConfig(clusters=6, inner_temperature=0.6),
 }
+BLOCK = 1 << 22  # numbers that are compared at a time
 COARSE_OFFSET = 1  # CogView2's super-resolution counts its coarse positions from 513
 
 
@@ -108,15 +107,16 @@ def import_sat(
     check_weights(beside, new_module(found, config, superres), f"{folder}, {found}")
     files = {f"{found}.safetensors": beside}
     tables: dict[str, Any] = {"sampling": {found: asdict(SAMPLING[found])}}
-    if (target / MANIFEST).is_file() and Bundle(target).has("image.safetensors"):
-        config = _merged(Bundle(target), config, base, found)
-    else:
-        files = {"image.safetensors": base, **files}
-        tables["sampling"]["image"] = asdict(SAMPLING["image"])
-        tables |= {"prompts": PROMPTS, "frame_rate": 1.0}
     if found == "superres":
         tables["superres"] = superres
-    update_bundle(target, files, half=False, progress=progress, model=config, **tables)
+    with writing(target):  # what is there stays so until it is added to
+        if holds_bundle(target) and (bundle := Bundle(target)).has("image.safetensors"):
+            config = _merged(bundle, config, base, found)
+        else:
+            files = {"image.safetensors": base, **files}
+            tables["sampling"]["image"] = asdict(SAMPLING["image"])
+            tables |= {"prompts": PROMPTS, "frame_rate": 1.0}
+        update_bundle(target, files, half=False, progress=progress, model=config, **tables)
     return list(files)
 
 
@@ -130,7 +130,7 @@ def _merged(bundle: Bundle, config: ModelConfig, base: Mapping[str, Tensor], rol
         values = ", ".join(f"{k} {getattr(config, k)} (bundle: {getattr(old, k)})" for k in differing)
         raise BundleError(f"the checkpoint does not fit the bundle {bundle.folder}: {values}")
     kept, _ = read_tensors(bundle.file("image.safetensors"))
-    names = [n for n in sorted(base) if base[n].dtype != kept[n].dtype or not torch.equal(base[n], kept[n])]
+    names = [name for name in sorted(base) if not equal_values(base[name], kept[name])]
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise BundleError(
@@ -140,6 +140,15 @@ def _merged(bundle: Bundle, config: ModelConfig, base: Mapping[str, Tensor], rol
     return new
 
 
+def equal_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, whatever their dtypes; a block of them is widened at a time."""
+    if one.shape != other.shape:
+        return False
+    wide = torch.promote_types(one.dtype, other.dtype)
+    pairs = zip(one.flatten().split(BLOCK), other.flatten().split(BLOCK), strict=True)
+    return all(torch.equal(ours.to(wide), theirs.to(wide)) for ours, theirs in pairs)
+
+
 def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: int = 1) -> None:
     """Write the image model and one adapter of a bundle as a SAT checkpoint folder.
 
@@ -147,33 +156,27 @@ def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: 
         ranks: tensor-parallel processes that the weights are split for.
 
     Raises:
-        BundleError: if the bundle has no such adapter or cannot be split so, or `folder` exists.
+        FileError: if the bundle has no such adapter or cannot be split so, or `folder` exists or cannot be written.
     """
     if role not in ROLES:
         raise BundleError(f"unknown role {role!r}; known are {', '.join(ROLES)}")
-    if folder.exists():
-        raise BundleError(f"{folder} exists; name a new folder")
     config = source.model_config
     if ranks < 1 or config.heads % ranks or config.vocabulary % ranks:
         raise BundleError(f"{config.heads} heads and {config.vocabulary} ids cannot be split evenly for {ranks} ranks")
-    sides = {"base": "image.safetensors", "adapter": f"{role}.safetensors"}
-    weights: dict[str, Tensor] = {}
-    for side, name in sides.items():
-        tensors, _ = read_tensors(source.file(name))
-        # cloned: torch.save would write the whole mapped file for each of its tensors
-        weights |= {sat.sat_name(side, ours): value.clone() for ours, value in tensors.items()}
-    described = sat.describe(config, role, source.superres_config) | {"model_parallel_size": ranks}
-    scratch = folder.with_name(folder.name + ".part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        (scratch / "1").mkdir(parents=True)
+    with whole_folder(folder) as scratch:
+        sides = {"base": "image.safetensors", "adapter": f"{role}.safetensors"}
+        weights: dict[str, Tensor] = {}
+        for side, name in sides.items():
+            tensors, _ = read_tensors(source.file(name))
+            # cloned: torch.save would write the whole mapped file for each of its tensors
+            weights |= {sat.sat_name(side, ours): value.clone() for ours, value in tensors.items()}
+        described = sat.describe(config, role, source.superres_config) | {"model_parallel_size": ranks}
+        (scratch / "1").mkdir()
         (scratch / "latest").write_text("1")
         (scratch / "model_config.json").write_text(json.dumps(described, indent=4))
         for rank in range(ranks):
             module = {name: sat.split(name, value, ranks)[rank] for name, value in weights.items()}
-            torch.save({"module": module, "iteration": 1}, scratch / "1" / f"mp_rank_{rank:02d}_model_states.pt")
-        os.replace(scratch, folder)
-    except (OSError, RuntimeError) as error:
-        raise BundleError(f"cannot write {folder}: {error}") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            try:
+                torch.save({"module": module, "iteration": 1}, scratch / "1" / f"mp_rank_{rank:02d}_model_states.pt")
+            except RuntimeError as error:  # what torch makes of a full disk
+                raise BundleError(f"cannot write {folder}: {str(error).splitlines()[0]}") from None

@@ -1,36 +1,33 @@
 """Reading SwissArmyTransformer checkpoint folders: the only place that knows their names.
 
-A folder holds `latest` (the name of a subfolder), `model_config.json`, and in that subfolder one pickle
-for each tensor-parallel rank. Pickles are read by an allow-list: whatever else they name is refused and
-never called. Tensors stay memory-mapped until they are used.
+A folder holds `latest` (the name of a subfolder), `model_config.json`, and in that subfolder one file of torch.save
+for each tensor-parallel rank (see `torch_file`). Tensors stay memory-mapped until they are used.
 """
 
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cogstyle.config import ModelConfig, SuperResConfig
-from cogstyle.errors import BundleError
+from cogstyle.errors import BundleError, FileError
+from cogstyle.files import is_file, read_text
+from cogstyle.interop.torch_file import read_weights
 from cogstyle.model.superres import COARSE_WINDOW, FINE_WINDOW
 
-# Globals that a checkpoint may name: tensors, and the bookkeeping that DeepSpeed and SAT write beside them.
-ALLOWED = {
-    ("collections", "OrderedDict"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch", "Size"),
-    ("torch", "device"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("_codecs", "encode"),
+LARGEST_JSON = 1 << 20  # bytes
+MOST = 10_000_000
+WHOLE_NUMBERS = {  # of model_config.json, and their limits
+    "num_layers": (1, 10_000),
+    "num_attention_heads": (1, 10_000),
+    "model_parallel_size": (1, 1_000),
+    "window_size": (-1, 10_000),
+    "image_codes": (1, MOST),
+    "text_positions": (0, MOST),
+    "cogvideo_stage": (0, 2),
 }
 
 LAYER_NAMES = {
@@ -49,34 +46,6 @@ EXTRA_POSITIONS = "mixins.extra_position_embedding.position_embeddings.weight"
 TOP_NAMES = {"word_embeddings": "embed", "position_embeddings": "positions", "final_layernorm": "norm"}
 
 
-class _AllowListUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED and not (module == "torch" and name.endswith("Storage")):
-            raise BundleError(f"the checkpoint asks for {module}.{name}, which no checkpoint of weights needs; refused")
-        return super().find_class(module, name)
-
-
-ALLOW_LIST = SimpleNamespace(Unpickler=_AllowListUnpickler, load=pickle.load, __name__="allow_list")
-
-
-def read_rank(path: Path) -> dict[str, Tensor]:
-    """The weights of one rank, memory-mapped.
-
-    Raises:
-        BundleError: if the file is missing, truncated, no checkpoint, or names anything but weights.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=ALLOW_LIST)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise BundleError(f"cannot read checkpoint {path}: {str(error).splitlines()[0]}") from None
-    weights = loaded.get("module") if isinstance(loaded, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise BundleError(f"{path} holds no weights under the key 'module'")
-    return weights
-
-
 @dataclass(frozen=True)
 class SatCheckpoint:
     """A checkpoint folder, its tensor-parallel ranks merged: SAT's names, whole tensors."""
@@ -91,17 +60,16 @@ def read_checkpoint(folder: Path) -> SatCheckpoint:
     Raises:
         BundleError: for missing files or ranks, damaged files, or shards that do not fit together.
     """
-    try:
-        config = json.loads((folder / "model_config.json").read_text("utf-8"))
-        step = (folder / "latest").read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{folder} is no SAT checkpoint: {error}") from None
-    count = int(config.get("model_parallel_size", 1))
+    config, step = _described(folder), _text(folder, "latest").strip()
+    if Path(step).name != step or not step:
+        raise BundleError(f"{folder / 'latest'} must hold the name of a folder beside it, not {step[:40]!r}")
+    count = config.get("model_parallel_size", 1)
     paths = [folder / step / f"mp_rank_{rank:02d}_model_states.pt" for rank in range(count)]
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not is_file(path)]
     if missing:
-        raise BundleError(f"checkpoint of {count} ranks lacks {', '.join(missing)}")
-    ranks = [read_rank(path) for path in paths]
+        more = ", ..." if len(missing) > 3 else ""
+        raise BundleError(f"checkpoint of {count} ranks lacks {', '.join(missing[:3])}{more}")
+    ranks = [read_weights(path) for path in paths]
     for path, rank in zip(paths, ranks, strict=True):
         if rank.keys() != ranks[0].keys():
             raise BundleError(f"{path} has other weights than rank 0: {sorted(rank.keys() ^ ranks[0].keys())[:3]}")
@@ -109,10 +77,45 @@ def read_checkpoint(folder: Path) -> SatCheckpoint:
     for name in ranks[0]:
         try:
             weights[name] = merge(name, [rank[name] for rank in ranks])
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError, IndexError):
             shapes = ", ".join(str(tuple(rank[name].shape)) for rank in ranks)
             raise BundleError(f"{folder}: the ranks' shares of {name} do not fit together: {shapes}") from None
     return SatCheckpoint(config, weights)
+
+
+def _text(folder: Path, name: str) -> str:
+    try:
+        return read_text(folder / name, LARGEST_JSON)
+    except FileError as error:
+        raise BundleError(f"{folder} is no SAT checkpoint: {error}") from None
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """`model_config.json`, what we read of it checked.
+
+    Raises:
+        BundleError: if it is missing or damaged, or a value is out of range.
+    """
+    try:
+        config = json.loads(_text(folder, "model_config.json"))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{folder} is no SAT checkpoint: model_config.json: {error}") from None
+    if not isinstance(config, dict):
+        raise BundleError(f"{folder / 'model_config.json'} holds a {type(config).__name__}, not a table")
+    for key, (least, most) in WHOLE_NUMBERS.items():
+        value = config.get(key, most)
+        if type(value) is not int or not least <= value <= most:
+            raise BundleError(
+                f"{folder / 'model_config.json'}: {key} {str(value)[:40]} must be a whole number, {least} to {most:,}"
+            )
+    layout = config.get("layout", [0, 1, 1])
+    numbers = isinstance(layout, list) and len(layout) == 3 and all(type(value) is int for value in layout)
+    if not numbers or not 0 <= layout[0] < layout[1] <= layout[2] <= MOST:
+        raise BundleError(
+            f"{folder / 'model_config.json'}: layout {str(layout)[:40]} must be three whole numbers: where the text, "
+            f"the first frame and all frames end, at most {MOST:,}"
+        )
+    return config
 
 
 def shared_axis(name: str) -> tuple[int, int] | None:
@@ -151,6 +154,13 @@ def our_name(name: str) -> tuple[str, str]:
     Raises:
         BundleError: for a name that is neither.
     """
+    try:
+        return _our_name(name)
+    except (IndexError, ValueError, KeyError):
+        raise BundleError(f"unknown weight {name} in the checkpoint") from None
+
+
+def _our_name(name: str) -> tuple[str, str]:
     parts = name.split(".")
     if name.startswith("transformer.layers."):
         _, _, layer, *path, kind = parts
@@ -164,7 +174,7 @@ def our_name(name: str) -> tuple[str, str]:
         return "adapter", f"layers.{parts[3]}.gate"
     elif name.startswith(("mixins.attention_plus.query_key_value.", "mixins.attention_plus.dense.")):
         return "adapter", f"layers.{parts[3]}.{ADAPTER_NAMES[parts[2]]}.{parts[4]}"
-    raise BundleError(f"unknown weight {name} in the checkpoint")
+    raise KeyError(name)
 
 
 def sat_name(side: str, name: str) -> str:
@@ -215,10 +225,14 @@ def model_config(
         vocabulary, width = weights["transformer.word_embeddings.weight"].shape
         positions = weights["transformer.position_embeddings.weight"].shape[0]
         extra = weights[EXTRA_POSITIONS].shape[0]
-    except (KeyError, ValueError, TypeError) as error:
+    except (LookupError, ValueError) as error:
         raise BundleError(f"the checkpoint does not say its sizes: {error}") from None
+    if layers > len(weights):
+        raise BundleError(f"the checkpoint says {layers} layers and has {len(weights)} weights")
     tokens = first - span
     side = round(tokens**0.5)
+    if side**2 != tokens:
+        raise BundleError(f"layout {given['layout']} has frames of {tokens} tokens, which is no square")
     several = f"{WEIGHT_OF_A_GATE}0" in weights  # super-resolution has one frame, and fine positions instead
     temporal = {"frames": (whole - span) // tokens, "extra_positions": extra} if several else {}
     return ModelConfig(

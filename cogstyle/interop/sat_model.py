@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from cogstyle.adapter import later_positions
 from cogstyle.config import ModelConfig, require
 from cogstyle.errors import BundleError, ConfigError, LayoutError
+from cogstyle.interop.torch_file import read_weights
 from cogstyle.layout import FrameLayout, Role, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.temporal import TemporalAttention, layer_windows
@@ -34,16 +34,25 @@ try:
     import sat
     from sat.model.base_model import BaseMixin, BaseModel
     from sat.mpu import ColumnParallelLinear, RowParallelLinear, gather_from_model_parallel_region
+    from sat.training import model_io
 except ImportError as error:
     raise BundleError(f"SAT as a host needs SwissArmyTransformer ({error}): pip install 'cogstyle[sat]'") from None
 
 SPLIT_FROM = 1000  # rows from which SAT splits the token embedding among tensor-parallel ranks
 
-# Released checkpoints hold numpy's random state beside the weights; torch's safe reader has to be told what that is.
-REBUILD_ARRAY = np.empty(0).__reduce__()[0]
-NUMPY_GLOBALS: list[Any] = [np.ndarray, np.dtype, type(np.dtype(np.uint32))]
-NUMPY_GLOBALS += [(REBUILD_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-torch.serialization.add_safe_globals(NUMPY_GLOBALS)
+
+class _Torch:
+    """`torch` as SAT's reader of checkpoints sees it: files are read as data, by an allow-list."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(path: str, **_: Any) -> dict[str, Any]:
+        return {"module": read_weights(Path(path))}
+
+
+model_io.torch = _Torch()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cogstyle.config import ModelConfig, SamplingConfig
+from cogstyle.config import ModelConfig, SamplingConfig, require
+from cogstyle.errors import SamplingError
 from cogstyle.layout import FrameLayout, spatial_runs, temporal_runs
 from cogstyle.model.attention import text_bias
 from cogstyle.model.cache import KeyValues
@@ -211,6 +212,7 @@ class Stage:
     released: bool = False  # with the released sampler's quirks
     last: SamplingConfig | None = None  # how to draw the last place, if otherwise
     ahead: int = 1  # steps that are tried at once
+    name: str = ""  # for errors
 
     def frames(
         self,
@@ -220,23 +222,29 @@ class Stage:
         seeds: Sequence[tuple[int, ...]],
     ) -> Iterator[Tensor]:
         """`decode` with this stage's weights and options; `texts` are prompts and guides, [B, S] each."""
+        require(len(seeds) == len(tokens_BFL), f"{len(seeds)} seeds for {len(tokens_BFL)} samples; give one a sample")
         known_BFL, device = tokens_BFL[:, : layout.known], tokens_BFL.device
         windows = () if self.adapter is None else tuple(self.adapter.windows)
-        return decode(
-            self.model,
-            texts[0],
-            tokens_BFL,
-            layout,
-            sampler(self.config, seeds, layout, self.labels_V, last=self.last, device=device),
-            adapter=self.adapter,
-            guides_BS=texts[1],
-            guidance=self.config.guidance,
-            text_bias=self.config.text_bias,
-            plan=plan_for(layout, windows, ahead=self.ahead, device=device),
-            progress=self.progress,
-            released=self.released,
-            guide_known_BFL=misplaced(known_BFL, *texts, pad=self.model.config.pad) if self.released else None,
-        )
+        try:
+            yield from decode(
+                self.model,
+                texts[0],
+                tokens_BFL,
+                layout,
+                sampler(self.config, seeds, layout, self.labels_V, last=self.last, device=device),
+                adapter=self.adapter,
+                guides_BS=texts[1],
+                guidance=self.config.guidance,
+                text_bias=self.config.text_bias,
+                plan=plan_for(layout, windows, ahead=self.ahead, device=device),
+                progress=self.progress,
+                released=self.released,
+                guide_known_BFL=misplaced(known_BFL, *texts, pad=self.model.config.pad) if self.released else None,
+            )
+        except SamplingError as error:
+            raise SamplingError(
+                f"{self.name or 'sampling'}: {error}; are the weights whole, and the options sane?"
+            ) from None
 
     def fill(
         self,

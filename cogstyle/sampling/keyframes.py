@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cogstyle.config import require
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, keyframe_layout
 from cogstyle.sampling.decode import Stage
@@ -24,6 +25,10 @@ class Conditions:
     seeds: list[int]
     text: TextTokenizer
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+
+    def __post_init__(self) -> None:
+        count, wanted = len(self.seeds), len(self.prompts)
+        require(count == wanted, f"{count} seeds for {wanted} prompts; give one a prompt")
 
     def texts(self, seconds: float | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
         """Left-padded texts and guides [B * copies, S]; seconds None is the image model's."""

@@ -7,7 +7,8 @@ batch nor the order in which places are filled can change a token.
 import torch
 from torch import Tensor
 
-from cogstyle.config import SamplingConfig
+from cogstyle.config import SamplingConfig, require
+from cogstyle.errors import SamplingError
 
 
 def guide(condition_BPV: Tensor, guide_BPV: Tensor, scale: float) -> Tensor:
@@ -16,9 +17,12 @@ def guide(condition_BPV: Tensor, guide_BPV: Tensor, scale: float) -> Tensor:
 
 
 def top_k(logits_BV: Tensor, k: int) -> Tensor:
-    """Hide (-inf) all but the k best."""
-    least = logits_BV.topk(min(k, logits_BV.shape[-1]), -1).values[..., -1:]
-    return logits_BV.masked_fill(logits_BV < least, -torch.inf)
+    """Hide (-inf) all but the k best; of equal ones the first stay."""
+    k = min(k, logits_BV.shape[-1])
+    least_B1 = logits_BV.topk(k, -1).values[..., -1:]
+    above_BV, equal_BV = logits_BV > least_B1, logits_BV == least_B1
+    keep_BV = above_BV | (equal_BV & (equal_BV.cumsum(-1) <= k - above_BV.sum(-1, keepdim=True)))
+    return logits_BV.masked_fill(~keep_BV, -torch.inf)
 
 
 def top_p(logits_BV: Tensor, p: float, *, among: int = 64) -> Tensor:
@@ -84,9 +88,17 @@ def sample(logits_BV: Tensor, uniforms_B2: Tensor, config: SamplingConfig, label
     Args:
         uniforms_B2: two numbers in [0, 1) for each row: one for the cluster, one for the token.
         labels_V: cluster of every id; needed when `config.clusters` is set.
+
+    Raises:
+        SamplingError: if a logit is no finite number.
+        ConfigError: for clusters without labels.
     """
     logits_BV = logits_BV.float() / config.temperature
-    if config.clusters and labels_V is not None:
+    if not bool(logits_BV.sum().isfinite()):  # one number that is none makes the sum none
+        raise SamplingError(f"logits are not finite ({int((~logits_BV.isfinite()).sum())} of {logits_BV.numel()})")
+    if config.clusters:
+        require(labels_V is not None, f"clusters {config.clusters} need cluster labels; use top_k or top_p")
+        assert labels_V is not None
         return draw_in_clusters(
             logits_BV, uniforms_B2, labels_V, clusters=config.clusters, inner=config.inner_temperature
         )

@@ -1,5 +1,6 @@
 """What a caller can choose when sampling a video."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,25 +30,58 @@ class Options:
     compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
 
     def __post_init__(self) -> None:
-        rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)
+        for name in ("seed", "levels", "windows", "clusters", "top_k"):
+            self._whole(name)
+        for name in ("frame_rate", "guidance", "temperature", "top_p"):
+            self._number(name)
+        rates, level_rates = (", ".join(f"{rate:g}" for rate in known) for known in (FRAME_RATES, LEVEL_RATES))
         require(
             self.frame_rate is None or self.frame_rate in FRAME_RATES,
             f"frame_rate {self.frame_rate} must be one of {rates}",
         )
         require(0 <= self.levels <= LEVELS, f"levels {self.levels} must be 0 to {LEVELS}")
         require(
+            self.level_rates is None or isinstance(self.level_rates, tuple | list),
+            f"level_rates {self.level_rates!r:.60} must be a list of numbers",
+        )
+        require(
             self.level_rates is None or len(self.level_rates) == self.levels,
             f"level_rates {self.level_rates} must be one a level, {self.levels} in number",
         )
+        if self.level_rates is not None:
+            object.__setattr__(self, "level_rates", tuple(self.level_rates))
         for rate in self.level_rates or ():
-            require(rate in LEVEL_RATES, f"level rate {rate} must be one of {', '.join(f'{r:g}' for r in LEVEL_RATES)}")
+            require(rate in LEVEL_RATES, f"level rate {rate} must be one of {level_rates}")
         require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
         require(1 <= self.windows <= WINDOWS, f"windows {self.windows} must be 1 to {WINDOWS}")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
+        for name in ("clusters", "top_k"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name} {value} must be 1 or more")
+        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p {self.top_p} must be above 0 and at most 1")
         require(
             sum(x is not None for x in (self.clusters, self.top_k, self.top_p)) <= 1,
             "clusters, top_k and top_p exclude each other; set one",
         )
+        self.stage(SamplingConfig(), "keyframes")  # guidance and temperature
+
+    def _number(self, name: str) -> None:
+        """Raise ConfigError unless an option is a finite number, or None where that is its default."""
+        value, unset = getattr(self, name), type(self).__dataclass_fields__[name].default
+        try:
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        except OverflowError:  # a whole number beyond all floats
+            number = False
+        require(number or value is unset, f"{name} must be a number, not {value!r:.60}")
+        if isinstance(unset, float | None) and number:
+            object.__setattr__(self, name, float(value))
+
+    def _whole(self, name: str) -> None:
+        """Likewise a whole one; 1.0 stands for 1."""
+        self._number(name)
+        value = getattr(self, name)
+        require(value is None or value == int(value), f"{name} must be a whole number, not {value!r}")
+        object.__setattr__(self, name, None if value is None else int(value))
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -58,7 +92,8 @@ class Options:
         """A stage's defaults with these options laid over them."""
         changes: dict[str, Any] = {}
         if any(x is not None for x in (self.clusters, self.top_k, self.top_p)):
-            changes |= {"clusters": self.clusters or 0, "top_k": self.top_k or 0, "top_p": self.top_p or 1.0}
+            top_p = 1.0 if self.top_p is None else self.top_p
+            changes |= {"clusters": self.clusters or 0, "top_k": self.top_k or 0, "top_p": top_p}
         if name == "keyframes":
             given = {"guidance": self.guidance, "temperature": self.temperature}
             changes |= {key: value for key, value in given.items() if value is not None}

@@ -6,114 +6,59 @@ video.save("circle.mp4")
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cogstyle.bundle import STAGES, Bundle
-from cogstyle.config import require
-from cogstyle.errors import BundleError, PromptError
-from cogstyle.layout import interpolation_layout, keyframe_layout
+from cogstyle.bundle import open_bundle
+from cogstyle.config import ModelConfig, require
+from cogstyle.errors import LayoutError
+from cogstyle.files import fingerprint
 from cogstyle.model.linear import ONEDNN, packs
-from cogstyle.model.superres import SuperResolution
-from cogstyle.model.temporal import TemporalAdapter
-from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress, Stage, memory_bytes
+from cogstyle.sampling import cost
+from cogstyle.sampling.decode import Progress, Stage
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import OVERLAP, SUPERRES_STAGE, Conditions, first_frames, keyframes
+from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
 from cogstyle.sampling.machine import find_device
+from cogstyle.sampling.models import Models
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.parts import Part
-from cogstyle.sampling.upscale import BUDGET, frames_of_a_pass, upscale
+from cogstyle.sampling.upscale import frames_of_a_pass, upscale
+from cogstyle.sampling.validate import untrained, validate, validate_upscale
 from cogstyle.shapes import expect_shape
-from cogstyle.tokenizers.image import ImageTokenizer
-from cogstyle.tokenizers.text import TextTokenizer
-from cogstyle.video import Video, read_image, read_last_frames
+from cogstyle.version import commit, version
+from cogstyle.video import Video
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
-AHEAD = 16  # steps tried at once: more are rarely guessed right
 
 
 @dataclass
-class Pipeline:
-    """A bundle ready to sample; weights are read when they are first needed.
+class Pipeline(Models):
+    """A bundle ready to sample; weights are read when they are first needed. The fields are those of `Models`."""
 
-    Args:
-        bundle: where the weights come from.
-        device: torch device of the models.
-        budget: bytes that one pass of super-resolution may take beside the weights.
-        ahead: the most steps of decoding that are tried at once; the tokens do not depend on it.
-    """
+    def check(self, prompt: str, options: Options, *, whole: bool = False) -> None:
+        """Raise what sampling this prompt would raise, before any work is done.
 
-    bundle: Bundle
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    budget: int = BUDGET
-    ahead: int = AHEAD
-
-    @cached_property
-    def text(self) -> TextTokenizer:
-        return self.bundle.text()
-
-    @cached_property
-    def vqvae(self) -> ImageTokenizer:
-        return self.bundle.vqvae().to(self.device)
-
-    @cached_property
-    def image_model(self) -> Transformer:
-        return self.bundle.image_model().to(self.device)
-
-    @cached_property
-    def adapters(self) -> dict[str, TemporalAdapter]:
-        found = [stage for stage in STAGES[1:] if self.bundle.has(f"{stage}.safetensors")]
-        return {stage: self.bundle.adapter(stage).to(self.device) for stage in found}
-
-    @cached_property
-    def upscaler(self) -> SuperResolution:
-        return self.bundle.superres().to(self.device)
-
-    @cached_property
-    def labels(self) -> Tensor | None:
-        labels = self.bundle.cluster_labels()
-        return None if labels is None else labels.to(self.device)
-
-    def check(self, prompt: str, options: Options) -> None:
-        """Raise what sampling this prompt would raise, before any work is done."""
-        if not prompt.strip():
-            raise PromptError("the prompt is empty")
-        self.text.image_text(prompt.strip())
-        for rate in (self.rate(options), *options.rates(self.rate(options))):
-            self.text.video_text(prompt.strip(), (self.bundle.model_config.frames - 1) / rate)
-        if options.levels and not self.bundle.has("interpolation.safetensors"):
-            raise BundleError(f"bundle {self.bundle.folder} has no interpolation.safetensors; levels 0 does without")
-        for stage in options.stages:
-            self._check_clusters(stage, options)
+        Args:
+            whole: all keyframes are given.
+        """
+        validate(self.bundle, self.text, prompt, options, whole=whole)
         if options.upscale:
             self.check_upscale(prompt, options)
 
-    def _check_clusters(self, stage: str, options: Options) -> None:
-        config = options.stage(self.bundle.sampling(stage), stage)
-        require(
-            not config.clusters or self.labels is not None,
-            f"bundle {self.bundle.folder} has no cluster labels; use top_k or top_p",
-        )
+    def untrained(self, prompt: str, options: Options, *, whole: bool = False) -> list[str]:
+        """What the weights were not trained for, a sentence each: words, frame rates."""
+        return untrained(self.bundle, prompt, options, whole=whole)
 
     def check_upscale(self, prompt: str | None, options: Options) -> None:
         """Raise what super-resolution with this prompt would raise; None is no prompt."""
-        if not self.bundle.has("superres.safetensors"):
-            raise BundleError(f"bundle {self.bundle.folder} has no superres.safetensors, which super-resolution needs")
-        if prompt is not None and not prompt.strip():
-            raise PromptError("the prompt is empty")
-        text, span = self._upscale_text(prompt), self.bundle.superres_config.text_span
-        if len(text) > span:
-            raise PromptError(f"prompt has {len(text)} tokens, super-resolution reads {span}: {prompt!r}")
-        self._check_clusters("superres", options)
-        frames_of_a_pass(self.upscaler, len(text), self.budget)
+        text = validate_upscale(self.bundle, self.text, prompt, options)
+        frames_of_a_pass(self.upscaler, text, self.budget)
 
     def _upscale_text(self, prompt: str | None) -> list[int]:
         return self.text.image_text(None if prompt is None else prompt.strip())
@@ -124,28 +69,15 @@ class Pipeline:
 
     def stage(self, name: str, options: Options, progress: Progress) -> Stage:
         """What "image", "keyframes" or "interpolation" samples with."""
-        adapter = None if name == "image" else self.adapters.get(name) or self.bundle.adapter(name)
+        adapter = None if name == "image" else self.adapter(name)
         config = options.stage(self.bundle.sampling(name), name)
         released = options.compat == "released"
         # the released loop counts one place too far: it draws the first frame's last token as a keyframe's
         last = options.stage(self.bundle.sampling("keyframes"), "keyframes") if released and name == "image" else None
         ahead = 1 if released else self.ahead
-        return Stage(self.image_model, adapter, config, self.labels, progress, released, last, ahead)
+        return Stage(self.image_model, adapter, config, self.labels, progress, released, last, ahead, name)
 
     # ---------------------------------------------------------------- one stage at a time
-
-    def encode(self, frames: np.ndarray) -> Tensor:
-        """uint8 frames [F, height, width, 3] -> tokens [F, L]."""
-        return self.vqvae.encode(torch.from_numpy(frames).permute(0, 3, 1, 2).to(self.device))
-
-    def encode_image(self, path: str | Path) -> Tensor:
-        """An image file as the tokens of one frame, [1, L]."""
-        return self.encode(read_image(Path(path), self.bundle.tokenizer_config.image_size)[None])
-
-    def encode_end(self, path: str | Path, frame_rate: float) -> Tensor:
-        """The last keyframes of a video file, as many as a window goes on from, as tokens [1.., L]."""
-        size = self.bundle.tokenizer_config.image_size
-        return self.encode(read_last_frames(Path(path), OVERLAP, frame_rate=frame_rate, size=size))
 
     def stream(
         self,
@@ -163,6 +95,8 @@ class Pipeline:
             start: what is there already; going on from a part gives the same videos as not stopping.
         """
         conditions = Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
+        if start is not None:
+            expect_tokens(start.tokens_BFL, len(prompts), self.bundle.model_config)
         rate, total, part = self.rate(options), self.keyframe_count(options), start
         if part is None:
             part = Part(first_frames(self.stage("image", options, progress), conditions))
@@ -231,7 +165,8 @@ class Pipeline:
         Raises:
             LayoutError: if the tokens do not fill the model's grid.
         """
-        expect_shape(tokens_BFL, "tokens_BFL", len(prompts), None, self.bundle.model_config.tokens)
+        require(len(seeds) == len(prompts), f"{len(seeds)} seeds for {len(prompts)} prompts; give one a prompt")
+        expect_tokens(tokens_BFL, len(prompts), self.bundle.model_config)
         frames = tokens_BFL.shape[1]
         texts_BS = self.text.pad([self._upscale_text(prompt) for prompt in prompts]).to(self.device)
         fine_RM = upscale(
@@ -246,11 +181,6 @@ class Pipeline:
             progress=progress,
         )
         return fine_RM.unflatten(0, (-1, frames))
-
-    def decode(self, tokens_FL: Tensor) -> np.ndarray:
-        """Tokens of one video -> uint8 frames [F, height, width, 3]."""
-        frames = torch.cat([self.vqvae.decode(chunk) for chunk in tokens_FL.split(16)])
-        return frames.permute(0, 2, 3, 1).cpu().numpy()
 
     # ---------------------------------------------------------------- all stages
 
@@ -276,8 +206,9 @@ class Pipeline:
             done: what `watch` was shown before the same call was stopped.
             watch: shown every part of `stream`.
         """
+        whole = bool(images) or (done is not None and done.whole)
         for prompt in prompts:
-            self.check(prompt, options)
+            self.check(prompt, options, whole=whole)
         given = {"first_frame": first_frame, "follows": follows, "images": images or None}
         clock, seconds = time.perf_counter(), dict.fromkeys(("keyframes", "interpolation", "superres", "decode"), 0.0)
 
@@ -292,25 +223,41 @@ class Pipeline:
             lap("interpolation" if part.level else "keyframes")
             watch(part)
         assert part is not None
-        fine_BFL, rate = part.tokens_BFL, self.rate(options)
+        fine_BFL = part.tokens_BFL
         shown = self.upscale(fine_BFL, prompts, seeds, options, progress=progress) if options.upscale else fine_BFL
         lap("superres")
         pixels = [self.decode(tokens) for tokens in shown]
         lap("decode")
         shared = {
-            "bundle": self.bundle.manifest["name"],
-            "files": self.bundle.hashes(),
+            **self.provenance(),
             "batch": len(prompts),
             "seconds": seconds,
             "given": {name: str(value) for name, value in given.items() if value is not None},
-            "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in options.stages},
         }
         videos = []
         for frames, tokens, prompt, seed in zip(pixels, fine_BFL.cpu().numpy(), prompts, seeds, strict=True):
-            fps = rate * 2**options.levels
-            info = {"prompt": prompt, "options": {**asdict(options), "seed": seed, "frame_rate": rate}, "fps": fps}
-            videos.append(Video(frames, fps, {**info, **shared}, tokens))
+            info = self.identity(prompt, replace(options, seed=seed))
+            videos.append(Video(frames, info["fps"], {**info, **shared}, tokens))
         return videos
+
+    def provenance(self) -> dict[str, Any]:
+        """What made a video: bundle, files, dtype, version of the package, and its commit in a checkout."""
+        made_by = {"bundle": self.bundle.name, "files": self.bundle.hashes(), "dtype": self.dtype}
+        return {**made_by, "version": version(), "commit": commit()}
+
+    def identity(self, prompt: str, options: Options) -> dict[str, Any]:
+        """All that a video depends on, but for files that it starts from: what its json says."""
+        prompt, rate, frames = prompt.strip(), self.rate(options), self.bundle.model_config.frames
+        told = [self.text.video_text(prompt, (frames - 1) / one) for one in (rate, *options.rates(rate))]
+        return {
+            "prompt": prompt,
+            "options": {**asdict(options), "frame_rate": rate},
+            "fps": rate * 2**options.levels,
+            "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in options.stages},
+            "text_ids": fingerprint(self.text.image_text(prompt), told),
+            "files": self.bundle.hashes(),
+            "dtype": self.dtype,
+        }
 
     def start(
         self,
@@ -330,6 +277,7 @@ class Pipeline:
         given = {"first_frame": first_frame, "follows": follows, "images": images or None}
         several = [name for name, value in given.items() if value is not None]
         require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
+        require(not isinstance(images, str | Path), f"images must be a list of files, not {str(images)!r}")
         require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
         if not several:
             return None
@@ -341,20 +289,11 @@ class Pipeline:
 
     def keyframe_count(self, options: Options) -> int:
         """Keyframes of all windows."""
-        frames = self.bundle.model_config.frames
-        return frames + (options.windows - 1) * (frames - OVERLAP)
+        return cost.keyframe_count(self.bundle.model_config, options)
 
-    def memory_of_one(self, options: Options) -> int:
-        """Bytes of keys and values that one video takes at its largest stage; a batch takes as many times that."""
-        config, size = self.bundle.model_config, self.bundle.dtype.itemsize
-        text, lanes = config.text_span, 3  # of frames being filled, with steps tried ahead
-        need = {"keyframes": memory_bytes(config, keyframe_layout(config, text), 1, size, lanes=lanes)}
-        if options.levels:
-            gaps = (self.keyframe_count(options) - 1) * 2 ** (options.levels - 1)
-            layout, groups = interpolation_layout(config, text), -(-gaps // (config.frames // 2))
-            need["interpolation"] = memory_bytes(config, layout, groups, size, window=config.window, lanes=lanes)
-        guided = {name: 1 + (options.stage(self.bundle.sampling(name), name).guidance != 1.0) for name in need}
-        return max(guided[name] * need[name] for name in need)
+    def memory_of_one(self, options: Options, *, start: Part | None = None) -> int:
+        """Bytes of keys and values that one video takes at its largest stage; see `cost`."""
+        return cost.memory_of_one(self.bundle, options, start)
 
     def steps(self, options: Options, *, start: Part | None = None) -> int:
         """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
@@ -362,26 +301,30 @@ class Pipeline:
         Args:
             start: what is there already.
         """
-        frames, length, key = (
-            self.bundle.model_config.frames,
-            self.bundle.model_config.tokens,
-            self.keyframe_count(options),
-        )
-        level, known = (0, 0) if start is None else (start.level, start.tokens_BFL.shape[1])
-        left = 0 if start is not None and start.whole else key - known
-        upscaled = ((key - 1) * 2**options.levels + 1) * options.upscale
-        return length * (left + (frames // 2) * (options.levels - level)) + upscaled
+        return cost.steps(self.bundle.model_config, options, start)
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
         """One prompt gives a Video, a list a list. Options are those of `Options`, and what `sample` can start from."""
         given = {name: options.pop(name) for name in ("first_frame", "follows", "images") if name in options}
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        videos = self.sample(prompts, [seed] * len(prompts), Options(seed=seed, **options), **given)
+        prompts, chosen = [prompt] if isinstance(prompt, str) else list(prompt), Options(seed=seed, **options)
+        videos = self.sample(prompts, [seed] * len(prompts), chosen, **given)
+        for note in dict.fromkeys(note for one in prompts for note in self.untrained(one, chosen)):
+            warnings.warn(note, stacklevel=2)
         return videos[0] if isinstance(prompt, str) else videos
 
 
-def load(name: str | Path = "shapes", *, device: str = "cpu", dtype: str = "float32") -> Pipeline:
-    """A pipeline over a bundle: the name of a shipped one, or a folder.
+def expect_tokens(tokens_BFL: Tensor, batch: int, config: ModelConfig) -> None:
+    """Raise LayoutError unless these are frames of image tokens, `batch` videos of them."""
+    expect_shape(tokens_BFL, "tokens_BFL", batch, None, config.tokens)
+    low, high = int(tokens_BFL.min()), int(tokens_BFL.max())
+    if low < 0 or high >= config.codes:
+        raise LayoutError(f"tokens from {low} to {high}, expected 0 to {config.codes - 1}")
+
+
+def load(
+    name: str | Path | Sequence[str | Path] = "shapes", *, device: str = "cpu", dtype: str = "float32"
+) -> Pipeline:
+    """A pipeline over a bundle: the name of a shipped one, or a folder, or several as `open_bundle` takes them.
 
     Args:
         dtype: of the transformer, "float32", "bfloat16", "float16" or, on the CPU, "int8" (its matrices; all else is
@@ -394,7 +337,8 @@ def load(name: str | Path = "shapes", *, device: str = "cpu", dtype: str = "floa
     require(dtype in DTYPES, f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
     place = find_device(device)
     require(dtype != "int8" or place.type == "cpu", f"dtype int8 runs on the CPU, not on {device!r}")
+    names = [name] if isinstance(name, str | Path) else list(name)
     if place.type != "cpu" or (dtype in ONEDNN and not packs(dtype)):
-        return Pipeline(Bundle(name, dtype=getattr(torch, dtype)), place)
+        return Pipeline(open_bundle(names, dtype=getattr(torch, dtype)), place)
     rest = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    return Pipeline(Bundle(name, dtype=rest, packed=dtype), place)
+    return Pipeline(open_bundle(names, dtype=rest, packed=dtype), place)

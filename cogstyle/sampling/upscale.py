@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cogstyle.config import SamplingConfig, require
+from cogstyle.errors import SamplingError
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Progress
@@ -77,6 +78,7 @@ def upscale(
     Raises:
         ConfigError: if the budget is too small for one frame.
     """
+    require(len(seeds) == len(coarse_BL), f"{len(seeds)} seeds for {len(coarse_BL)} frames; give one a frame")
     together = frames_of_a_pass(upscaler, texts_BS.shape[1], budget)
     fine = upscaler.positions.num_embeddings
     uniforms_M2 = {seed: torch.from_numpy(np.random.default_rng(seed).random((fine, 2))) for seed in set(seeds)}
@@ -86,10 +88,13 @@ def upscale(
         now = slice(first, first + together)
         h_PD = upscaler(base, texts_BS[now], coarse_BL[now]).flatten(0, 1)
         uniforms_P2 = torch.cat([uniforms_M2[seed] for seed in seeds[now]]).to(h_PD.device)
-        drawn = [
-            sample(base.logits(h), uniforms, config, labels_V)
-            for h, uniforms in zip(h_PD.split(places), uniforms_P2.split(places), strict=True)
-        ]
+        try:
+            drawn = [
+                sample(base.logits(h), uniforms, config, labels_V)
+                for h, uniforms in zip(h_PD.split(places), uniforms_P2.split(places), strict=True)
+            ]
+        except SamplingError as error:
+            raise SamplingError(f"superres: {error}; are the weights whole?") from None
         parts.append(torch.cat(drawn).view(-1, fine))
         progress(len(parts[-1]))
     return torch.cat(parts)

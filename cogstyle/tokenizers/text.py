@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cogstyle.config import ModelConfig, Prompts
 from cogstyle.errors import BundleError, PromptError
+from cogstyle.tokenizers.words import NO_WORDS, Words
 
 LINEBREAK = "<n>"
 SPECIALS = ("<start_of_image>", "<start_of_english>", "<start_of_chinese>")  # icetk's, after the last piece
@@ -35,10 +36,11 @@ class TextTokenizer:
         model: bytes of a sentencepiece model.
         config: gives the offset (`codes`), the padding id and the longest text.
         prompts: templates that turn a caption into model text.
+        words: of the captions that the weights were trained with.
     """
 
-    def __init__(self, model: bytes, config: ModelConfig, prompts: Prompts) -> None:
-        self.config, self.prompts = config, prompts
+    def __init__(self, model: bytes, config: ModelConfig, prompts: Prompts, words: Words = NO_WORDS) -> None:
+        self.config, self.prompts, self.words = config, prompts, words
         self.model = model
         room = config.start_of_image - config.codes
         if len(self.pieces) > room:
@@ -55,10 +57,14 @@ class TextTokenizer:
             linebreaks: keep line breaks, as `<n>`; otherwise they are spaces.
 
         Raises:
-            PromptError: if it has more tokens than the text span holds.
+            PromptError: if it is no text, or has more tokens than the text span holds.
         """
         if linebreaks:
             text = text.replace("\n", LINEBREAK)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(f"prompt is not UTF-8: character {error.start + 1} of {text!a:.60}") from None
         ids = [piece + self.config.codes for piece in self.pieces.encode(text)]
         if len(ids) > self.config.text_span:
             raise PromptError(f"prompt has {len(ids)} tokens, the text span holds {self.config.text_span}: {text!r}")
@@ -88,12 +94,22 @@ class TextTokenizer:
     def image_text(self, prompt: str | None) -> list[int]:
         """Ids for the image model; None gives the guide."""
         template = self.prompts.image_guide if prompt is None else self.prompts.image
-        return self.encode(template.format(prompt=prompt))
+        return self._fill(template, prompt)
 
     def video_text(self, prompt: str | None, seconds: float) -> list[int]:
         """Ids for a video adapter; `seconds` is the time the frames span, None gives the guide."""
         template = self.prompts.video_guide if prompt is None else self.prompts.video
-        return self.encode(template.format(prompt=prompt, seconds=float(seconds)))
+        return self._fill(template, prompt, seconds=float(seconds))
+
+    def _fill(self, template: str, prompt: str | None, **values: float) -> list[int]:
+        """Ids of a template; a prompt that begins like no caption has its first word as inside a text."""
+        ids = self.encode(template.format(prompt=prompt, **values))
+        if prompt is None or not self.words.opens_anew(prompt):
+            return ids
+        inside = template.format(prompt=f" {prompt}", **values)
+        lost = inside[0] == " "  # at the beginning of a text, but not after a line break
+        inside_ids = self.encode(LINEBREAK + inside)[1:] if lost else self.encode(inside)
+        return inside_ids if len(inside_ids) <= len(ids) else ids
 
     def pad(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Texts of any length -> left-padded ids [B, S], S the longest of them."""

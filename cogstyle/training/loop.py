@@ -4,7 +4,6 @@ A step is a pure function of (seed, step number): data, dropout and every other 
 both, so a run that resumes from a checkpoint continues bit for bit (in one process; in several, to rounding).
 """
 
-import json
 import math
 import resource
 import signal
@@ -14,25 +13,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from annotated_types import Interval
-from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from cogstyle.config import require
-from cogstyle.errors import BundleError, TrainingError
-from cogstyle.files import whole_file
+from cogstyle.pictures import write_png
 from cogstyle.schema import Count
-from cogstyle.training.board import Board
-from cogstyle.training.checkpoint import checkpoints, expect_room, newest_checkpoint, save_checkpoint
+from cogstyle.training.checkpoint import checkpoints, expect_room
 from cogstyle.training.curves import draw_curves
 from cogstyle.training.engine import Engine, EngineConfig, start
+from cogstyle.training.export import choose, export
 from cogstyle.training.guard import Guard
+from cogstyle.training.identity import Identity
 from cogstyle.training.processes import World
+from cogstyle.training.run_folder import Run
 from cogstyle.training.step import Job, OptimConfig, seed_step
 from cogstyle.video import Video
 
@@ -59,100 +57,6 @@ class LoopConfig:
         require(self.spike == 0.0 or self.spike > 1.0, f"spike {self.spike} must be above 1, or 0 for none")
 
 
-class Run:
-    """One run in its folder: its log, its pictures, its checkpoints. Only the first process writes.
-
-    Args:
-        marks: what a checkpoint must belong to (`base_sha256`, ...), so that no other is gone on from.
-        quiet: no progress bar, and nothing said about skipped steps but in the log.
-    """
-
-    def __init__(self, folder: Path, loop: LoopConfig, world: World, *, marks: dict[str, str], quiet: bool) -> None:
-        self.folder, self.loop, self.world, self.marks = folder, loop, world, marks
-        self.guard = Guard(loop.spike, loop.skips)
-        self.say: Callable[[str], Any] = (lambda text: None) if quiet or not world.first else tqdm.write
-        self.rows: list[dict[str, Any]] = []
-        self.board: Board | None = None
-        self.seconds, self.began = 0.0, time.monotonic()
-        folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def trained_seconds(self) -> float:
-        """Of this run and those it goes on from."""
-        return self.seconds + time.monotonic() - self.began
-
-    def resume(self, engine: Engine) -> int:
-        """Go on from the newest checkpoint that can be read, if there is one; returns the next step.
-
-        Raises:
-            BundleError: if it belongs to another recipe or another image model.
-            TrainingError: if the processes do not see the same files.
-        """
-        first, found = 0, newest_checkpoint(self.folder)
-        names = self.world.gather(None if found is None else found[0].name)
-        if len(set(names)) > 1:
-            raise TrainingError(f"the processes see different checkpoints in {self.folder}: is it on a shared disk?")
-        if found is not None:
-            path, tensors, meta = found
-            for name, wanted in self.marks.items():
-                if meta.get(name, wanted) != wanted:
-                    raise BundleError(f"{path} belongs to another {name.split('_')[0]} ({name} {meta[name][:12]}...)")
-            try:
-                engine.load(tensors)
-            except (RuntimeError, KeyError) as error:
-                raise BundleError(f"{path} belongs to another recipe: {str(error).splitlines()[-1].strip()}") from None
-            first, self.seconds = int(meta["step"]), float(meta["seconds"])
-            self.guard.usual, self.guard.seen = float(meta.get("usual", 0.0)), int(meta.get("seen", 0))
-        self.rows = read_log(self.folder / "log.jsonl", first)
-        if self.world.first:
-            for scratch in self.folder.glob("*.part"):
-                scratch.unlink()
-            with whole_file(self.folder / "log.jsonl") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())
-            self.board = Board(self.folder, first) if self.loop.tensorboard else None
-        return first
-
-    def save(self, engine: Engine, step: int) -> None:
-        """Write a checkpoint: `step` is the next one. Every process must call this."""
-        tensors = engine.state()
-        if self.world.first:
-            meta = {"step": str(step), "seconds": str(self.trained_seconds)} | self.marks
-            meta |= {"usual": repr(self.guard.usual), "seen": str(self.guard.seen)}
-            save_checkpoint(self.folder, tensors, meta, keep=self.loop.keep)
-
-    def log(self, step: int, row: dict[str, Any]) -> None:
-        """Add a row to log.jsonl and to TensorBoard."""
-        self.rows.append({"step": step, "seconds": self.trained_seconds, **row})
-        if not self.world.first:
-            return
-        try:
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(self.rows[-1]) + "\n")
-        except OSError as error:
-            raise BundleError(f"cannot write {self.folder / 'log.jsonl'}: {error}") from None
-        if self.board is not None and "skipped" not in row:
-            self.board.row(self.rows[-1])
-
-    def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
-        """Write NAME-STEP.png."""
-        if self.world.first:
-            write_picture(self.folder / f"{name}-{step:06d}.png", picture_HWC)
-            if self.board is not None:
-                self.board.picture(name, picture_HWC, step)
-
-    def drawn(self, video: Video, step: int) -> None:
-        """Write grid-STEP.png, the frames side by side, and where there are several grid-STEP.gif."""
-        self.picture("grid", np.concatenate(list(video.frames), 1), step)
-        if self.world.first and len(video.frames) > 1:
-            video.save(self.folder / f"grid-{step:06d}.gif")
-
-    def skip(self, step: int, reason: str) -> None:
-        """Say and log that a step was skipped."""
-        self.say(f"step {step + 1} skipped: {reason}")
-        self.log(step, {"skipped": reason})
-        self.guard.skipped(step, reason)
-
-
 def run(
     job: Job,
     optim: OptimConfig,
@@ -162,31 +66,35 @@ def run(
     folder: Path,
     engine: EngineConfig | None = None,
     world: World | None = None,
-    marks: dict[str, str] | None = None,
+    identity: Identity | None = None,
     grid: Grid | None = None,
+    keep_best: bool = True,
     quiet: bool = False,
-) -> None:
-    """Train `job` to its last step, resuming from `folder` if a checkpoint is there, then export it.
+) -> str:
+    """Train `job` to its last step, resuming from `folder` if a checkpoint is there, then export it; says what.
 
     Args:
-        marks: what the checkpoints belong to, see `Run`.
+        folder: of this run; `claimed` keeps others out of it.
+        identity: what the checkpoints belong to.
         grid: draws fixed prompts, whenever the loop validates.
+        keep_best: export the best weights by validation, not the last ones.
 
     Raises:
         TrainingError: after too many skipped steps.
-        BundleError: if the folder holds another run, or cannot be written.
+        ConfigError: if the folder holds the run of another recipe.
+        FileError: if it cannot be written.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the step is saved.
     """
     world = world or World()
-    this = Run(folder, loop, world, marks=marks or {}, quiet=quiet)
-    trained = sum(parameter.numel() for parameter in job.trained())
+    guard = Guard(loop.spike, loop.skips)
+    this = Run(folder, guard, world, identity=identity or Identity(), keep_best=keep_best, quiet=quiet)
+    trained = 4 * sum(parameter.numel() for parameter in job.trained())
     coming = max(1, loop.keep + 1 - len(checkpoints(folder)))
-    expect_room(folder, coming * 4 * trained * (4 if loop.ema else 3))
+    expect_room(folder, trained * (coming * (4 if loop.ema else 3) + keep_best * (2 if loop.ema else 1)))
     going = start(engine or EngineConfig(), job, optim, world, ema=loop.ema)
-    first = this.resume(going)
+    first = this.resume(going, steps=optim.steps, tensorboard=loop.tensorboard)
     silent = quiet or not world.first
     bar = tqdm(range(first, optim.steps), initial=first, total=optim.steps, disable=silent, mininterval=2)
-    pending: list[dict[str, float]] = []
     saved = time.monotonic()
     with stop_signals() as stopped:
         for step in bar:
@@ -195,32 +103,44 @@ def run(
             if reason:
                 this.skip(step, reason)
             else:
-                pending.append(figures)
+                this.pending.append(figures)
             row: dict[str, float] = {}
-            if pending and (done % loop.log_every == 0 or last):
-                row = mean_row(pending, world.device)
+            if this.pending and (done % loop.log_every == 0 or last):
+                row = mean_row(this.pending, world.device)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
-                pending.clear()
+                this.pending.clear()
             if done % loop.sample_every == 0 or last:
-                row |= going.call(job.validate)
-                this.picture("sample", going.call(job.picture), done)
-                if grid is not None:
-                    this.drawn(going.call(grid), done)
+                row |= validate(this, going, job, done, grid)
             if row:
                 this.log(step, row)
             if world.first and (done % loop.sample_every == 0 or last):
-                write_picture(folder / "curves.png", draw_curves(this.rows))
+                write_png(folder / "curves.png", draw_curves(this.rows))
             stop, due = world.any(
                 bool(stopped), world.first and time.monotonic() - saved > 60 * loop.checkpoint_minutes
             )
             if last or stop or due:
-                this.save(going, done)
+                this.save(going, done, keep=loop.keep)
                 saved = time.monotonic()
             if stop and not last:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(f"stopped after step {done} of {optim.steps}, which is saved in {folder}")
     if this.board is not None:
         this.board.close()
-    export(job, going, world)
+    tensors, said = going.state(), ""
+    if world.first:
+        tensors, said = choose(folder, tensors, optim.steps, keep_best=keep_best)
+        export(job, tensors)
+    world.wait()
+    return said
+
+
+def validate(this: Run, engine: Engine, job: Job, done: int, grid: Grid | None) -> dict[str, float]:
+    """Figures on validation rows, said and written down with pictures of what the weights make."""
+    figures = engine.call(job.validate)
+    this.validated(engine, done, figures)
+    this.picture("sample", engine.call(job.picture), done)
+    if grid is not None:
+        this.drawn(engine.call(grid), done)
+    return figures
 
 
 def train_step(
@@ -255,31 +175,6 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def export(job: Job, engine: Engine, world: World) -> None:
-    """Export the trained weights, or their running mean where there is one."""
-    tensors = engine.state()
-    if world.first:
-        for name, parameter in job.module.named_parameters():
-            weight: Tensor = tensors.get(f"optim.{name}.ema", tensors[f"module.{name}"])
-            parameter.data = weight.float().cpu()
-        job.export()
-    world.wait()
-
-
-def write_picture(path: Path, picture_HWC: np.ndarray) -> None:
-    """A PNG, whole or not at all."""
-    with whole_file(path) as file:
-        Image.fromarray(picture_HWC).save(file, "PNG")
-
-
-def read_log(path: Path, before: int) -> list[dict[str, Any]]:
-    """Rows of log.jsonl whose step lies before `before`."""
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    return [row for row in rows if row["step"] < before]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Muon: momentum made orthogonal for the matrices of linear layers and convolutions, AdamW for everything else."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,20 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x if wide else x.mT
 
 
+def decay_groups(params: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: matrices, convolutions and embeddings decay; gates, gains and biases (vectors) do not.
+
+    A vector has no size to keep in check, and one that decays is pulled to a value that means something: a gate to
+    the middle, a norm's gain to zero.
+    """
+    params = list(params)
+    groups = [
+        {"params": [param for param in params if param.dim() > 1], "weight_decay": weight_decay},
+        {"params": [param for param in params if param.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 class Muon(torch.optim.Optimizer):
     """One optimiser for a whole module.
 
@@ -35,6 +50,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         module: its linear layers' and convolutions' weights are the matrices.
+        weight_decay: see `decay_groups`.
         params: what to train; the rest of `module` stays.
     """
 
@@ -51,10 +67,10 @@ class Muon(torch.optim.Optimizer):
         linear = {layer.weight for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
         self.betas, self.eps = betas, eps
         params = list(params)
-        groups = [
-            {"params": [p for p in params if p in linear], "matrices": True},
-            {"params": [p for p in params if p not in linear], "matrices": False},
-        ]
+        rest = decay_groups([p for p in params if p not in linear], weight_decay)
+        groups = [{"params": [p for p in params if p in linear]}, *rest]
+        for number, group in enumerate(groups):
+            group["matrices"] = number == 0
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -197,8 +197,7 @@ class PlainEngine:
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in with_prefix(tensors, "optim.").items():
             param, key = name.rsplit(".", 1)
-            # files of before had numbers for names
-            states.setdefault(int(param) if param.isdigit() else order.index(param), {})[key] = value
+            states.setdefault(order.index(param), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         if self.scaling and "engine.scale" in tensors:

@@ -1,15 +1,23 @@
 """What a run would do, before it does it: parameters, memory, tokens, the first batch."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cogstyle.data import shards
+from cogstyle.data.clips import Row
+from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.plain import PRECISIONS, compute_layers_again, freeze_the_rest, share_of
 from cogstyle.training.processes import World
 from cogstyle.training.step import Job, OptimConfig, make_optimizer
+
+FEW = 64  # rows of each kind that a plan is made from
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,38 @@ class Plan:
     tokens: int | None  # a step, all processes together
     memory: dict[str, int]
     host: dict[str, int]
+    rows: int = 0  # to encode before the first step
+    encoding_seconds: float = 0.0  # that takes, about
+
+
+class FirstRows:
+    """Stands in for `shards.encode`: what is encoded already, else the first few rows, which are not kept.
+
+    It counts the rows that are `missing`, and the `seconds` that encoding them would take.
+    """
+
+    def __init__(self) -> None:
+        self.missing, self.seconds = 0, 0.0
+
+    def encode(
+        self,
+        make_row: Callable[[int], Row],
+        count: int,
+        folder: Path,
+        *,
+        vqvae: ImageTokenizer,
+        tokenizer_sha256: str,
+        quiet: bool = False,
+    ) -> shards.Shards:
+        """As `shards.encode`."""
+        missing = shards.rows_missing(folder, count)
+        if not missing:
+            return shards.load(folder, count, tokenizer_sha256=tokenizer_sha256)
+        few, began = min(count, FEW), time.monotonic()
+        rows = shards.encode_few(vqvae, [make_row(number) for number in range(few)])
+        self.missing += missing
+        self.seconds += missing * (time.monotonic() - began) / few
+        return rows
 
 
 def state_memory(

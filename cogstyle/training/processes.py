@@ -53,7 +53,18 @@ class World:
 
 def launched() -> tuple[int, int]:
     """How many processes torchrun or deepspeed started, and the number of this one on its machine."""
-    return int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    return _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
+
+
+def _number(name: str, default: int) -> int:
+    """A number that a launcher left in the environment.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    text = os.environ.get(name, str(default))
+    require(text.isdecimal() and text.isascii() and len(text) < 9, f"the environment's {name} is {text!r}: no number")
+    return int(text)
 
 
 def which_device(name: str, local: int) -> torch.device:
@@ -81,7 +92,8 @@ def join(device: str = "auto", *, group: bool = False) -> Iterator[World]:
         ConfigError: if there is no GPU for this process.
         TrainingError: if another process is lost on the way.
     """
-    (size, local), rank = launched(), int(os.environ.get("RANK", 0))
+    (size, local), rank = launched(), _number("RANK", 0)
+    require(rank < size, f"the environment's RANK {rank} must be below its WORLD_SIZE {size}")
     where = which_device(device, local)
     if size == 1 and not group:
         yield World(device=where)
@@ -94,8 +106,12 @@ def join(device: str = "auto", *, group: bool = False) -> Iterator[World]:
     try:
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
         yield World(rank, size, where, dist.new_group(backend="gloo", timeout=PREPARING))
+    except ValueError as error:
+        if "environment variable" not in str(error):
+            raise
+        raise TrainingError(f"process {rank} of {size} cannot find the others: {error}; use torchrun") from None
     except RuntimeError as error:
-        if size > 1 and any(words in str(error) for words in LOST):
+        if size > 1 and (isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)):
             reason = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[-1].strip()).split(". ")[0]
             raise TrainingError(
                 f"process {rank} of {size} lost another one ({reason}); its own message says why. "

@@ -1,14 +1,15 @@
 """A training recipe: one TOML file that says everything about one weight."""
 
 import os
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import Bundle, check_replaced, update_bundle
 from cogstyle.config import (
     FRAME_RATES,
     MODELS,
@@ -21,28 +22,33 @@ from cogstyle.config import (
     require,
 )
 from cogstyle.data.clips import Emphasis
-from cogstyle.data.footage import Footage
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.data.world import ACTIONS
 from cogstyle.errors import ConfigError
-from cogstyle.files import read_toml
+from cogstyle.files import read_bytes, read_toml, write_bytes
+from cogstyle.pictures import write_png
 from cogstyle.schema import Seed, Share, Weight
+from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board
+from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.grid import prompt_grid
-from cogstyle.training.loop import Grid, LoopConfig, run, write_picture
-from cogstyle.training.plan import Plan, make_plan
+from cogstyle.training.identity import Identity
+from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
+from cogstyle.training.loop import Grid, LoopConfig, run
+from cogstyle.training.plan import FirstRows, Plan, make_plan
 from cogstyle.training.processes import World, join, launched, which_device
+from cogstyle.training.run_folder import claimed, make_folder, run_folder
 from cogstyle.training.step import Job, OptimConfig
-from cogstyle.training.superres import SuperResolutionJob
 from cogstyle.training.text import train_text_model
-from cogstyle.training.tokenizer import TokenizerJob
 from cogstyle.training.transformer import TASKS as SEQUENCE_TASKS
 from cogstyle.training.transformer import TransformerJob
 
 TASKS = (*SEQUENCE_TASKS, "superres")  # what trains on token shards
 TRAINED = ("adapter", "all", "decoder")
 FOOTAGE = "[data] of a tokenizer is footage, of other tasks rows or shards; this is a recipe for {task!r}"
+SAMPLES = ("rows", "shards", "validation_rows", "caption_dropout", "two_actors")  # what token shards are made by
+EXPORTED = ("best", "last")
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class DataConfig:
             others = [name for name in SAMPLES if getattr(self, name) != getattr(DataConfig, name)]
             others += ["actions"] if self.actions else []
             require(not others, f"{', '.join(others)} has no effect on footage")
-            same = len(self.shares) in (0, len(listed(self.footage)))
-            require(same, f"shares has {len(self.shares)} numbers for {len(listed(self.footage))} places of footage")
+            same = len(self.shares) in (0, len(self.sources))
+            require(same, f"shares has {len(self.shares)} numbers for {len(self.sources)} places of footage")
             return
         require(not self.shares, "shares has no effect without footage")
         require(not (self.rows and self.shards), "[data] has rows and shards; set one of them")
@@ -87,19 +93,15 @@ class DataConfig:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders of `shards`."""
-        return listed(self.shards)
+        return _paths(self.shards)
 
     @property
     def sources(self) -> tuple[Path, ...]:
         """The folders and manifests of `footage`."""
-        return listed(self.footage)
+        return _paths(self.footage)
 
 
-SAMPLES = ("rows", "shards", "validation_rows", "caption_dropout", "two_actors")  # what token shards are made by
-
-
-def listed(names: str | tuple[str, ...]) -> tuple[Path, ...]:
-    """One path or several, ~ being the home folder."""
+def _paths(names: str | tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(Path(os.path.expanduser(name)) for name in ((names,) if isinstance(names, str) else names))
 
 
@@ -117,6 +119,7 @@ class Recipe:
     pb_relax: bool = False  # keyframes, interpolation: the order of the temporal scores that half precision survives
     copy_output: bool = True  # adapters: start the output projection as a copy, not random
     licence: str = "Apache-2.0"  # of the weights
+    export: str = "best"  # weights by validation, or the "last" ones
     frame_rate: float | None = None  # keyframes: the rate that sampling uses unless it is told another
     sampling: SamplingConfig | None = None  # how sampling draws by default
     optim: OptimConfig | None = None
@@ -133,18 +136,15 @@ class Recipe:
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
         own = self.data is not None and bool(self.data.shards)
         require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
-        require(
-            self.data is None or self.task in (*TASKS, "tokenizer"), f"[data] has no effect on the task {self.task!r}"
-        )
+        known = ("tokenizer", *TASKS)
+        require(self.data is None or self.task in known, f"[data] has no effect on the task {self.task!r}")
         footage = self.data is not None and bool(self.data.footage)
         require(self.data is None or footage == (self.task == "tokenizer"), FOOTAGE.format(task=self.task))
+        require(self.tokenizer is None or self.task == known[0], f"[tokenizer] has no effect on the task {self.task!r}")
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
         device = EngineConfig(device=self.engine.device) if self.task == "tokenizer" else EngineConfig()
         plain = self.engine == device or self.task in TASKS
         require(plain, f"[engine] has no effect on the task {self.task!r}")
-        require(
-            self.tokenizer is None or self.task == "tokenizer", f"[tokenizer] has no effect on the task {self.task!r}"
-        )
         again = self.engine.activation_checkpointing and self.task not in SEQUENCE_TASKS
         require(not again, f"activation_checkpointing has no effect on the task {self.task!r}")
         drawn = not self.loop.prompts or self.task in ("image", "keyframes")
@@ -157,6 +157,7 @@ class Recipe:
             self.frame_rate is None or self.frame_rate in FRAME_RATES,
             f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}",
         )
+        require(self.export in EXPORTED, f"export {self.export!r} must be {' or '.join(EXPORTED)}")
         require(self.train in TRAINED, f"train {self.train!r} must be {' or '.join(TRAINED)}")
         decoder = self.train == "decoder"
         require(not decoder or self.task == "tokenizer", f'train "decoder" has no effect on the task {self.task!r}')
@@ -171,6 +172,23 @@ class Recipe:
         sized = self.optim is None or (batch > 0) != (self.mix is not None)
         require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
 
+    @property
+    def tokenizer_config(self) -> TokenizerConfig:
+        """Of the tokenizer to train: the recipe's own, else that of what it starts from, else a preset.
+
+        Raises:
+            ConfigError: if that is of a kind that is not trained here.
+        """
+        if self.tokenizer is not None or self.start is None:
+            return self.tokenizer or preset(TOKENIZERS, self.preset)
+        found = Bundle(self.start).tokenizer_config
+        if not isinstance(found, TokenizerConfig):
+            raise ConfigError(f"start {self.start!r}: a tokenizer of kind {found.kind!r} cannot be trained here")
+        return found
+
+
+REPLACED = {"tokenizer": "tokenizer.safetensors", "image": "image.safetensors"}  # files that others stand on
+
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
@@ -178,97 +196,71 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         FileError, ConfigError: for a file that cannot be read, unknown keys, or values out of range.
     """
-    table = read_toml(path)
+    table = read_toml(shipped_recipe(path))
     for key in ("bundle", "base", "start"):
         if isinstance(table.get(key), str):
             table[key] = os.path.expanduser(table[key])
     return from_dict(Recipe, table, str(path))
 
 
-def make_job(recipe: Recipe, *, runs: Path, quiet: bool = False) -> Job:
-    """The training job of a recipe; encodes the data it needs under `runs`/data."""
-    job = _new_job(recipe, runs, quiet)
-    if recipe.start is not None:
-        job.go_on_from(Bundle(recipe.start).weights(recipe.task))
-    return job
-
-
-def _new_job(recipe: Recipe, runs: Path, quiet: bool) -> TokenizerJob | SuperResolutionJob | TransformerJob:
-    bundle = Path(recipe.bundle)
-    assert recipe.optim is not None
-    if recipe.task == "tokenizer":
-        config, pictures = tokenizer_config(recipe), None
-        if recipe.data is not None:
-            cache, data = runs / "data", recipe.data
-            pictures = Footage(data.sources, size=config.image_size, cache=cache, shares=data.shares, quiet=quiet)
-        return TokenizerJob(
-            config,
-            batch=recipe.optim.batch,
-            seed=recipe.seed,
-            bundle=bundle,
-            pictures=pictures,
-            decoder_only=recipe.train == "decoder",
-        )
-    assert recipe.data is not None
-    options: dict[str, Any] = {
-        "rows": recipe.data.rows,
-        "validation_rows": recipe.data.validation_rows,
-        "caption_dropout": recipe.data.caption_dropout,
-        "emphasis": recipe.data.emphasis,
-        "bundle": bundle,
-        "data": runs / "data",
-        "batch": recipe.optim.batch,
-        "seed": recipe.seed,
-        "copy_output": recipe.copy_output,
-        "quiet": quiet,
-    }
-    if recipe.task == "superres":
-        return SuperResolutionJob(**options)
-    if recipe.task in FAMILIES:
-        options |= {name: getattr(recipe, name) for name in ("base", "pb_relax", "mix")}
-        options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
-    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
-
-
-def tokenizer_config(recipe: Recipe) -> TokenizerConfig:
-    """The architecture of the tokenizer to train: the recipe's own, else that of what it starts from, else a preset."""
-    if recipe.tokenizer is not None or recipe.start is None:
-        return recipe.tokenizer or preset(TOKENIZERS, recipe.preset)
-    found = Bundle(recipe.start).tokenizer_config
-    if not isinstance(found, TokenizerConfig):
-        raise ConfigError(f"start {recipe.start!r}: a tokenizer of kind {found.kind!r} cannot be trained here")
-    return found
-
-
-def train(path: Path, *, runs: Path = Path("runs"), encode_only: bool = False, quiet: bool = False) -> Path:
-    """Train a recipe to its end, resuming what `runs` holds of it; returns the run's folder.
+def train(
+    path: Path,
+    *,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    continue_run: bool = False,
+    encode_only: bool = False,
+    quiet: bool = False,
+) -> str:
+    """Train a recipe to its end, resuming what `runs` holds of it; returns what came of it, in one line.
 
     Every process that a launcher starts calls this; the first one writes.
+
+    Args:
+        name: of the run; default: the recipe's, without `.toml`.
+        continue_run: go on from what the run has trained with another recipe.
     """
-    recipe = load_recipe(path)
-    folder = runs / path.stem
+    recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
     check(recipe)
+    if recipe.task in REPLACED and recipe.train != "decoder" and not checkpoints(folder):
+        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.task == "text":
-        update_bundle(
-            Path(recipe.bundle),
-            {"text.model": train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)},
-            prompts=Prompts(),
-        )
-        return folder
+        model = train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)
+        update_bundle(Path(recipe.bundle), {"text.model": model}, prompts=Prompts())
+        return f"text.model in {recipe.bundle}"
+    assert recipe.optim is not None
     engine = recipe.engine if recipe.task in TASKS else replace(recipe.engine, precision="fp32")  # its job has its own
-    with join(recipe.engine.device, group=recipe.engine.zero > 0) as world:
+    with (
+        join(recipe.engine.device, group=recipe.engine.zero > 0) as world,
+        nullcontext() if encode_only else claimed(folder, world),
+    ):
+        look = world.first and not encode_only
+        identity, said = world.gather(_look(recipe, folder, continue_run) if look else (Identity(), ""))[0]
+        if said:
+            return said
         if not world.first:
             world.wait()  # for the first one, which encodes the data
         job = make_job(recipe, runs=runs, quiet=quiet or not world.first)
         if world.first:
             world.wait()
-        if not encode_only:
-            assert recipe.optim is not None
-            options: dict[str, Any] = {"engine": engine, "marks": marks(recipe), "grid": grid(recipe, job)}
-            run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, world=world, quiet=quiet, **options)
-            if world.first:
-                update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe))
-    return folder
+        if encode_only:
+            return f"the data of {path} in {runs / 'data'}"
+        identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
+        if world.first:
+            write_bytes(folder / RECIPE, read_bytes(path))
+        options: dict[str, Any] = {"engine": engine, "identity": identity, "grid": grid(recipe, job)}
+        options |= {"keep_best": recipe.export == "best", "world": world, "quiet": quiet}
+        said = run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, **options)
+        if world.first:
+            update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe, identity.seen))
+            note_export(recipe, folder, path)
+    return f"{folder}: {recipe.optim.steps} steps; exported {said} to {recipe.bundle}"
+
+
+def _look(recipe: Recipe, folder: Path, continue_run: bool) -> tuple[Identity, str]:
+    """What the recipe trains; of a run that has ended, what it was: it is exported again."""
+    identity, last = identify(recipe, folder, forced=continue_run)
+    return identity, "" if last is None else export_again(recipe, folder, last)
 
 
 def check(recipe: Recipe) -> None:
@@ -286,16 +278,6 @@ def check(recipe: Recipe) -> None:
         Board.check()
 
 
-def marks(recipe: Recipe) -> dict[str, str]:
-    """What the checkpoints of a recipe belong to."""
-    if recipe.task not in TASKS:
-        return {}
-    hashes = Bundle(recipe.base or recipe.bundle).hashes()
-    frozen = recipe.task != "image" and recipe.train == "adapter"
-    base = {"base_sha256": hashes["image.safetensors"]} if frozen else {}
-    return base | {"tokenizer_sha256": hashes["tokenizer.safetensors"]}
-
-
 def grid(recipe: Recipe, job: Job) -> Grid | None:
     """What draws the recipe's prompts, if it has any."""
     if not recipe.loop.prompts:
@@ -307,30 +289,23 @@ def grid(recipe: Recipe, job: Job) -> Grid | None:
     return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)
 
 
-def dry_run(path: Path, *, runs: Path = Path("runs"), processes: int = 1, quiet: bool = False) -> tuple[Plan, Path]:
-    """The plan of a recipe and a picture of its first batch; encodes the data, trains nothing.
+def dry_run(path: Path, *, runs: Path = Path("runs"), name: str | None = None, processes: int = 1) -> tuple[Plan, Path]:
+    """The plan of a recipe and a picture of its first batch; trains nothing, and encodes a few rows at most.
 
     Args:
+        name: of the run.
         processes: how many would train.
     """
-    recipe = load_recipe(path)
+    recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
     require(recipe.optim is not None, f"the task {recipe.task!r} has no steps to plan")
     assert recipe.optim is not None
     device = which_device(recipe.engine.device, 0)
     recipe.engine.check(recipe.optim, processes, device)
-    job = make_job(recipe, runs=runs, quiet=quiet)
-    picture = runs / path.stem / "first-batch.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(picture, job.preview())
-    world = World(size=processes, device=device)
-    return make_plan(job, recipe.optim, recipe.engine, world, ema=recipe.loop.ema > 0), picture
-
-
-def bundle_tables(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says about its bundle beside the weights."""
-    tables: dict[str, Any] = {"licence": recipe.licence}
-    if recipe.frame_rate is not None:
-        tables["frame_rate"] = recipe.frame_rate
-    if recipe.sampling is not None:
-        tables["sampling"] = {recipe.task: asdict(recipe.sampling)}
-    return tables
+    identify(recipe, folder)
+    rows = FirstRows()
+    job = make_job(recipe, runs=runs, encode=rows.encode)
+    picture = folder / "first-batch.png"
+    make_folder(folder)
+    write_png(picture, job.preview())
+    plan = make_plan(job, recipe.optim, recipe.engine, World(size=processes, device=device), ema=recipe.loop.ema > 0)
+    return replace(plan, rows=rows.missing, encoding_seconds=rows.seconds), picture

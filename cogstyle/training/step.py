@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cogstyle.config import require
 from cogstyle.errors import BundleError
 from cogstyle.schema import Count
-from cogstyle.training.optim import Muon
+from cogstyle.training.optim import Muon, decay_groups
 
 OPTIMIZERS = ("adamw", "muon")
 Beta = Annotated[float, Interval(ge=0.0, lt=1.0)]
@@ -28,7 +28,7 @@ class OptimConfig:
     optimizer: str = "adamw"  # or "muon"
     lr: Annotated[float, Interval(gt=0.0, le=1e3)] = 1e-3  # highest learning rate
     betas: tuple[Beta, Beta] = (0.9, 0.95)
-    weight_decay: Annotated[float, Interval(ge=0.0, le=1e3)] = 0.01
+    weight_decay: Annotated[float, Interval(ge=0.0, le=1e3)] = 0.01  # of matrices and embeddings alone
     clip: Annotated[float, Interval(gt=0.0, le=1e9)] = 1.0  # largest norm of the gradient
     warmup: Annotated[int, Interval(ge=0, le=10**9)] = 100  # steps until `lr` is reached
 
@@ -97,10 +97,9 @@ class Job(Protocol):
 
 def make_optimizer(job: Job, optim: OptimConfig) -> torch.optim.Optimizer:
     """The recipe's optimiser over what `job` trains."""
-    options = {"lr": optim.lr, "betas": optim.betas, "weight_decay": optim.weight_decay}
     if optim.optimizer == "muon":
-        return Muon(job.module, job.trained(), **options)  # type: ignore[arg-type]
-    return torch.optim.AdamW(job.trained(), **options)  # type: ignore[arg-type]
+        return Muon(job.module, job.trained(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+    return torch.optim.AdamW(decay_groups(job.trained(), optim.weight_decay), lr=optim.lr, betas=optim.betas)
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -26,6 +26,7 @@ class SuperResolutionJob:
         rows: training samples, each a moment of another scene at both sizes.
         caption_dropout: share of the samples without caption, as an image without one is upscaled.
         emphasis: scenes to train on more often.
+        encode: gives the rows as `shards.encode` does; None: there are no rows, as for an export alone.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class SuperResolutionJob:
         caption_dropout: float,
         emphasis: clips.Emphasis = clips.EVEN,
         copy_output: bool = True,
+        encode: shards.Encode | None = shards.encode,
         quiet: bool = False,
     ) -> None:
         self.bundle, self.batch, self.seed, self.dropout = bundle, batch, seed, caption_dropout
@@ -59,17 +61,28 @@ class SuperResolutionJob:
         self.text, self.vqvae = source.text(), source.vqvae()
         make = partial(clips.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
         digest = source.hashes()["tokenizer.safetensors"]
+        if encode is None:
+            return
+        get = partial(self._rows, data=data, digest=digest, encode=encode, quiet=quiet)
         self.train, self.held_back = (
-            self._rows(partial(make, emphasis=which), data, count, first, digest, quiet)
+            get(partial(make, emphasis=which), count=count, first_seed=first)
             for count, first, which in ((rows, 0, emphasis), (validation_rows, world.VALIDATION_SEED, clips.EVEN))
         )
         self.shown = [make(world.VALIDATION_SEED + number) for number in range(min(SHOWN, validation_rows))]
 
     def _rows(
-        self, make: partial[clips.Row], data: Path, count: int, first_seed: int, digest: str, quiet: bool
+        self,
+        make: partial[clips.Row],
+        *,
+        data: Path,
+        count: int,
+        first_seed: int,
+        digest: str,
+        encode: shards.Encode,
+        quiet: bool,
     ) -> shards.Shards:
         folder = data / f"superres-{fingerprint(clips.RULES, first_seed, sorted(make.keywords.items()), digest)}"
-        return shards.encode(
+        return encode(
             lambda number: make(first_seed + number),
             count,
             folder,

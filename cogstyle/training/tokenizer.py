@@ -236,7 +236,7 @@ class TokenizerJob:
         if not self.decoder_only:
             labels = cluster_codes(self.model.codebook.vectors.cpu(), self.config.clusters)
             files["clusters.safetensors"] = {"labels": labels}
-        update_bundle(self.bundle, files, tokenizer=self.config)
+        update_bundle(self.bundle, files, same_codes=self.decoder_only, tokenizer=self.config)
 
 
 def flatten(features_BDHW: Tensor) -> Tensor:

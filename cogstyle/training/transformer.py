@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class TransformerJob:
         pb_relax: compute the temporal channel in the order that half precision survives.
         mix: tasks that take turns; `steps` is the length of the run, which has two phases.
         folders: shards of own videos, in place of scenes.
+        encode: gives the rows of scenes as `shards.encode` does; None: there are no rows, as for an export alone.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class TransformerJob:
         mix: MixConfig | None = None,
         steps: int = 1,
         folders: Sequence[Path] = (),
+        encode: shards.Encode | None = shards.encode,
         quiet: bool = False,
     ) -> None:
         require(task in TASKS, f"unknown task {task!r}; known are {', '.join(TASKS)}")
@@ -106,20 +109,36 @@ class TransformerJob:
         single = [Group(tuple(make_tasks(task, self.config)), batch)]
         self.groups = single if mix is None else make_groups(mix, self.config)
         kinds = tuple(dict.fromkeys(group.rows for group in self.groups))
+        if encode is None:
+            return
         if folders:
             own = [self._own_rows(kind, source, folders) for kind in kinds]
             self.rows = dict(zip(kinds, shards.hold_back(own, validation_rows), strict=True))
         else:
+            get = partial(self._rows, source=source, data=data, encode=encode, quiet=quiet)
             self.rows = {
                 kind: (
-                    self._rows(kind, source, data, rows, 0, emphasis, quiet),
-                    self._rows(kind, source, data, validation_rows, world.VALIDATION_SEED, clips.EVEN, quiet),
+                    get(kind, count=rows, first_seed=0, emphasis=emphasis),
+                    get(kind, count=validation_rows, first_seed=world.VALIDATION_SEED, emphasis=clips.EVEN),
                 )
                 for kind in kinds
             }
         self.shown = next((group for group in self.groups if group.layout.frames > 1), self.groups[0])
         self.train, self.held_back = self.rows[self.shown.rows]
         self.pools = [[rows_at(self.rows[group.rows][0], member) for member in group.tasks] for group in self.groups]
+
+    @cached_property
+    def seen(self) -> dict[str, Any]:
+        """What the export needs to know of the rows: text ids of the captions, or frame rates that the adapter met."""
+        if self.adapter is None:
+            return {"text": sorted({i for caption in set(self.train.captions) for i in self.text.image_text(caption)})}
+        seconds = {
+            self.rows[group.rows][0].seconds[row]
+            for group, pools in zip(self.groups, self.pools, strict=True)
+            for row in np.concatenate(pools).tolist()
+            if group.layout.frames > 1
+        }
+        return {"rates": sorted(round((self.config.frames - 1) / span, 4) for span in seconds)}
 
     def _taken(self) -> tuple[str, ...]:
         """Files that the bundle has in common with the one that the task stands on."""
@@ -140,11 +159,13 @@ class TransformerJob:
     def _rows(
         self,
         kind: str,
+        *,
         source: Bundle,
         data: Path,
         count: int,
         first_seed: int,
         emphasis: clips.Emphasis,
+        encode: shards.Encode,
         quiet: bool,
     ) -> shards.Shards:
         size, frames = self.vqvae.config.image_size, self.config.frames
@@ -156,7 +177,7 @@ class TransformerJob:
         }[kind]
         digest = source.hashes()["tokenizer.safetensors"]
         folder = data / f"{kind}-{fingerprint(clips.RULES, first_seed, size, frames, emphasis, digest)}"
-        return shards.encode(
+        return encode(
             lambda number: make(first_seed + number),
             count,
             folder,
@@ -212,7 +233,6 @@ class TransformerJob:
         losses_BP = token_loss(logits_BPV, tokens_BFL[:, known:].flatten(1))
         figures = {
             "tokens": float(tokens_BFL.numel()),
-            "padding": (tokens_BFL < 0).float().mean().item(),
             "text_padding": (text_BS == self.config.pad).float().mean().item(),
         }
         return losses_BP.unflatten(1, (-1, group.layout.tokens)), figures
@@ -306,8 +326,7 @@ class TransformerJob:
         The adapters' prompts bring such ids (the seconds): left as short as they started, they would drown in
         the vectors of their positions.
         """
-        captions = set(self.train.captions)
-        seen = torch.tensor(sorted({i for caption in captions for i in self.text.image_text(caption)}))
+        seen = torch.tensor(self.seen["text"])
         weight = self.transformer.embed.weight
         unseen = torch.zeros(len(weight), dtype=torch.bool)
         unseen[self.config.codes : self.config.start_of_image] = True

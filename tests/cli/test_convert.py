@@ -33,6 +33,27 @@ def test_images_and_text_come_in(tmp_path, capsys):
     assert not (tmp_path / "bundle").exists()
 
 
+def test_wrong_names_are_one_line(debug_bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "file"
+    file.write_text("")
+    long = "x" * 300
+    commands = [
+        *(["import", kind, source, "--to", "b"] for kind in ("sat", "icetk") for source in ("none", long, "file", "")),
+        *(["import", "icetk", "none", "--to", target] for target in (long, "file", "file/b")),
+        *(["export", "sat", str(debug_bundle), "--to", target] for target in (long, "file", "file/b", ".")),
+        *(["inspect", source] for source in ("none", long, "file", "")),
+        ["export", "sat", long, "--to", "out"],
+        ["import", "icetk", "none", "--to", "b", "--role", "superres"],
+    ]
+    for command in commands:
+        assert main(command) == 2, command
+        assert capsys.readouterr().err.count("\n") == 1, command
+    with pytest.raises(SystemExit):
+        main(["import", "icetk", "none", "--to", ""])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_checkpoint_is_inspected(model, adapters, tmp_path, capsys):
     write(tmp_path, model, adapters["keyframes"])
     assert main(["inspect", str(tmp_path)]) == 2  # a toy vocabulary has no room for icetk's ids

@@ -114,7 +114,8 @@ def retokenized(bundle: Path, folder: Path) -> Path:
     """A bundle whose image tokenizer is another file with the same sizes."""
     copy = shutil.copytree(bundle, folder / "retokenized")
     tensors = read_tensors(bundle / "tokenizer.safetensors")[0]
-    update_bundle(copy, {"tokenizer.safetensors": {name: value + 0.5 for name, value in tensors.items()}})
+    moved = {name: value + 0.5 for name, value in tensors.items()}
+    update_bundle(copy, {"tokenizer.safetensors": moved}, same_codes=True)
     return copy
 
 

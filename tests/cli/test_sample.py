@@ -65,6 +65,24 @@ def test_first_frame_is_kept(run, debug_bundle):
         (["x", "--out", "v.mp4", "--first-frame", "no.png"], "cannot read image no.png"),
         (["x", "--out", "v.mp4", "--temperature", "0"], "temperature 0.0 must be 0.0001 to 10000"),
         (["x", "--out", "v.mp4", "--seed", "-1"], "seed -1 must be 0 or more"),
+        (["x", "--out", "v.mp4", "--top-p", "0"], "top_p 0.0 must be above 0 and at most 1"),
+        (["x", "--out", "v.mp4", "--top-p", "1.5"], "top_p 1.5 must be above 0 and at most 1"),
+        (["x", "--out", "v.mp4", "--top-k", "0"], "top_k 0 must be 1 or more"),
+        (["x", "--out", "v.mp4", "--clusters", "-1"], "clusters -1 must be 1 or more"),
+        (["x", "--out", "v.mp4", "--guidance", "inf"], "guidance must be a number, not inf"),
+        (["x", "--out", "v.mp4", "--guidance", "1e9"], "guidance 1000000000.0 must be 0 to 1000"),
+        (["x", "--out", "v.mp4", "--temperature", "nan"], "temperature must be a number, not nan"),
+        (["x", "--out", "v.mp4", "--frame-rate", "nan"], "frame_rate must be a number, not nan"),
+        (["x", "--out", "v.mp4", "--level-rates", "4,8,inf"], "level rate inf must be one of"),
+        (["x", "--out", "v.mp4", "--memory", "nan"], "memory nan must be positive"),
+        (["x", "--out", "v.mp4", "--join"], "--join joins the new frames to the video of --continue"),
+        (["x\udcff", "--out", "v.mp4"], "is not UTF-8"),
+        (["x", "--out", ""], "--out is empty"),
+        (["x", "--out", "."], "must name a file"),
+        (["x", "--out", "http://localhost/v.mp4"], "it is an address"),
+        (["x", "--out", "v" * 300 + ".mp4"], "has 304 bytes"),
+        (["x", "--out", "/dev/null/v.mp4"], "/dev/null is not a folder"),
+        (["x", "--out", "/proc/v.mp4"], "cannot write /proc/v.mp4"),
         (["x", "--out", "v.mp4", "--device", "nowhere"], "device 'nowhere' is not available"),
         (["--out", "v.mp4"], "give either a PROMPT or --prompts"),
         (["--prompts", "none.jsonl", "--out", "d"], "cannot read none.jsonl"),
@@ -119,7 +137,7 @@ def test_prompts_file(run):
     made = sorted(str(p.relative_to("d")) for p in Path("d").rglob("*") if p.is_file())
     assert made == ["0001.mp4", "0001.mp4.json", "sub/b.gif", "sub/b.gif.json"]
     stamps = [Path("d", name).stat().st_mtime_ns for name in made]
-    Path("d/sub/b.gif.json").unlink()  # as if stopped before the last write
+    Path("d/sub/b.gif.json").rename("d/sub/b.gif.part")  # as if stopped before the last write
     run("--prompts", "p.jsonl", "--out", "d")
     after = [Path("d", name).stat().st_mtime_ns for name in made]
     assert after[:2] == stamps[:2] and after[2] != stamps[2]

@@ -5,14 +5,24 @@ import hashlib
 import json
 import os
 import random
+import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 from cogstyle.cli.main import build_parser
+from cogstyle.config import SamplingConfig
+from cogstyle.data.mixing import MixConfig
+from cogstyle.training.engine import EngineConfig
+from cogstyle.training.loop import LoopConfig
+from cogstyle.training.recipe import DataConfig, Recipe
+from cogstyle.training.step import OptimConfig
 from tests.fuzz.ground import EVERY, OPEN, OTHERS, READERS, copy
-from tests.fuzz.values import ARGUMENTS, spoil_bytes, spoil_table, to_toml
+from tests.fuzz.values import ARGUMENTS, spoil_bytes, spoil_table, to_toml, wrong_value
 
 WEIGHTS = {"bytes": 6, "table": 3, "header": 2, "recipe": 4, "bundle": 4, "prompts": 2, "arguments": 5}
+RECIPE = {"optim": OptimConfig, "loop": LoopConfig, "data": DataConfig, "sampling": SamplingConfig, "mix": MixConfig,
+          "engine": EngineConfig, "": Recipe}  # fmt: skip
 STRUCTURED = (".toml", ".json", ".jsonl")
 
 
@@ -52,9 +62,8 @@ def make_case(seed: int, number: int, ground: Path, folder: Path) -> tuple[list[
 def spoil(rng: random.Random, kind: str, path: Path) -> str:
     if kind != "bytes" and path.suffix == ".toml":
         table = tomllib.loads(path.read_text("utf-8"))
-        if kind == "recipe":
-            fill_recipe(rng, table)
-        what = spoil_table(rng, table, toml=True)
+        own = kind == "recipe" and rng.random() < 0.5
+        what = spoil_recipe(rng, table) if own else spoil_table(rng, table, toml=True)
         path.write_text(to_toml(table), "utf-8")
         return f"{path.name}: {what}"
     if kind != "bytes" and path.suffix in (".json", ".jsonl"):
@@ -74,31 +83,24 @@ def spoil(rng: random.Random, kind: str, path: Path) -> str:
     return spoil_bytes(rng, path)
 
 
-def fill_recipe(rng: random.Random, table: dict) -> None:
-    """Now and then a key that the recipe leaves out, so that every key is met."""
-    from dataclasses import fields
-
-    from cogstyle.config import SamplingConfig
-    from cogstyle.data.mixing import MixConfig
-    from cogstyle.training.engine import EngineConfig
-    from cogstyle.training.loop import LoopConfig
-    from cogstyle.training.recipe import DataConfig, Recipe
-    from cogstyle.training.step import OptimConfig
-
-    tables = {"optim": OptimConfig, "loop": LoopConfig, "data": DataConfig, "sampling": SamplingConfig,
-              "mix": MixConfig, "engine": EngineConfig, "": Recipe}  # fmt: skip
-    name = rng.choice(list(tables))
+def spoil_recipe(rng: random.Random, table: dict) -> str:
+    """A wrong value for any key that a recipe can have."""
+    name = rng.choice(list(RECIPE))
     inner = table.setdefault(name, {}) if name else table
-    inner.setdefault(rng.choice([f.name for f in fields(tables[name])]), {})
+    key = rng.choice([f.name for f in fields(RECIPE[name])])
+    inner[key] = value = wrong_value(rng, toml=True)
+    return f"{name} {key} = {value!r:.60}"
 
 
 def sign(bundle: Path, name: str) -> None:
     """Make bundle.toml agree with a spoilt file, so that it is read."""
     path = bundle / "bundle.toml"
     text = path.read_text("utf-8")
-    old = tomllib.loads(text)["files"].get(name)
+    plain = re.sub(r"-[0-9a-f]{12}(?=\.)", "", name)  # some carry their hash
+    old = tomllib.loads(text)["files"].get(plain)
     if old:
-        path.write_text(text.replace(old, hashlib.sha256((bundle / name).read_bytes()).hexdigest()), "utf-8")
+        os.rename(bundle / name, bundle / plain)
+        path.write_text(text.replace(old, hashlib.sha256((bundle / plain).read_bytes()).hexdigest()), "utf-8")
 
 
 def wrong_arguments(rng: random.Random, ground: Path, folder: Path) -> tuple[list[str], str]:

@@ -1,6 +1,7 @@
 """A folder with one good file of every kind that a command reads, all of them tiny, and the commands that read them."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 
 from cogstyle.cli.main import main
 from cogstyle.config import MODELS, HierarchicalConfig
+from cogstyle.data import workers
 from cogstyle.tokenizers.hierarchical import HierarchicalVQVAE
 from cogstyle.training.text import train_text_model
 from tests.evaluation.networks import write_network
@@ -52,7 +55,7 @@ BUNDLE = (
     commands("export sat bundle --to o", "bundle"),
     commands("train image.toml --dry-run --quiet", "bundle", "recipes"),
     commands("train superres.toml --dry-run --quiet", "bundle", "recipes"),
-    commands("import icetk icetk --to bundle --quiet", "bundle", "icetk"),
+    commands("import icetk icetk --to tokens --quiet", "icetk"),
     commands("import sat sat --to o --quiet " + IDS, "bundle", "sat"),
 )
 PICTURES = (
@@ -127,12 +130,16 @@ def make_ground(folder: Path, debug: Path) -> Path:
     shutil.copytree(debug / "bundle", folder / "bundle")
     _media(folder)
     _recipes(folder, debug)
-    shutil.copytree(debug / "runs" / "keyframes", folder / "runs" / "keyframes")
     shutil.copytree(debug / "runs" / "data", folder / "runs" / "data")
     here = Path.cwd()
     os.chdir(folder)
     try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        fork = multiprocessing.get_context("fork")
+        with (
+            redirect_stdout(StringIO()),
+            redirect_stderr(StringIO()),
+            patch.object(workers, "_context", lambda: fork, create=True),
+        ):
             _by_commands(folder)
     finally:
         os.chdir(here)
@@ -144,6 +151,7 @@ def _good(line: str) -> None:
 
 
 def _by_commands(folder: Path) -> None:
+    _good("train recipes/keyframes.toml --quiet")
     _good("world --count 2 --size 16 --out clips")
     rows = [{"video": f"{n:07d}.mp4", "caption": "a", "start": 0, "end": 2, "language": "en"} for n in range(2)]
     (folder / "clips" / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))

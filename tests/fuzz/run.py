@@ -1,16 +1,20 @@
 """Run a case in a child process: whatever it does, this process lives on and says what went wrong."""
 
+import multiprocessing
 import os
 import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
+from cogstyle.cli.main import main
+from cogstyle.data import workers
 from tests.fuzz.cases import make_case
 
 SECONDS = 8.0  # a case takes a tenth of a second
@@ -91,12 +95,12 @@ def _child(argv: list[str], folder: Path) -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
         os.environ |= {"HOME": str(folder / "here"), "TMPDIR": str(folder / "here")}
+        tempfile.tempdir = str(folder / "here")
         warnings.resetwarnings()
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
         sys.addaudithook(_guard(folder))
-        from cogstyle.cli.main import main
-
+        workers._context = lambda: multiprocessing.get_context("fork")  # others take seconds to start
         status = main(argv)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
@@ -118,7 +122,7 @@ def _guard(folder: Path):
         if isinstance(place, int) or place is None:
             return
         path = os.path.realpath(os.fsdecode(place))
-        if not path.startswith((root + "/", "/dev/")) and path != root:
+        if not path.startswith((root + "/", "/dev/", "/proc/")) and path != root:
             os.write(2, f"writes {path}\n".encode())
             os._exit(OUTSIDE)
 

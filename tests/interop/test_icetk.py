@@ -1,6 +1,7 @@
 """icetk's tokenizers: names and shapes, and the numbers of the real package where they are at hand."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import torch
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import MODELS, HierarchicalConfig
-from cogstyle.errors import BundleError, LayoutError
-from cogstyle.interop.icetk import import_icetk, read_image_tokenizer
+from cogstyle.errors import BundleError, FileError, LayoutError
+from cogstyle.interop.icetk import import_icetk, read_clusters, read_image_tokenizer
 from cogstyle.tokenizers.hierarchical import RATES, HierarchicalVQVAE
 from cogstyle.training.text import train_text_model
 
@@ -82,6 +83,7 @@ def test_import(small, tmp_path):
         ({"labels": np.zeros(64)}, "holds float64"),
         ({"labels": np.arange(64) - 1}, "has labels -1 to 62, they must lie in 0 to 63"),
         ({"labels": np.arange(64) + 1}, "has labels 1 to 64"),
+        ({"labels": np.array([{}] * 64)}, "cannot read cluster labels"),  # a pickle
     ],
 )
 def test_bad_assets_leave_no_bundle(small, tmp_path, bad, message):
@@ -99,3 +101,27 @@ def test_names_and_shapes_of_the_real_asset():
         model = HierarchicalVQVAE(HierarchicalConfig())
     wanted = json.loads((GOLDENS / "ice_image_keys.json").read_text())
     assert {name: list(value.shape) for name, value in model.state_dict().items()} == wanted
+
+
+def test_label_files_that_are_none(tmp_path):
+    """Headers that promise more than the file holds, archives, pipes."""
+    path = tmp_path / "l.npy"
+    np.save(path, np.zeros(8, int))
+    header = path.read_bytes()[:128]
+    for content in (header.replace(b"(8,)", b"(10000000000000,)").ljust(128)[:128], b"", b"\x93NUMPY", header[:60]):
+        path.write_bytes(content)
+        with pytest.raises(BundleError, match="cannot read cluster labels"):
+            read_clusters(path, 8)
+    np.savez(tmp_path / "l", a=np.zeros(8, int))
+    with pytest.raises(BundleError, match="several arrays"):
+        read_clusters(tmp_path / "l.npz", 8)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="pipe or device"):
+        read_clusters(tmp_path / "pipe", 8)
+
+
+@pytest.mark.parametrize("weights", [{"enc.conv_in.weight": torch.tensor(1.0)}, {"enc.conv_in.weight": torch.ones(3)}])
+def test_weights_with_other_axes_are_no_image_tokenizer(tmp_path, weights):
+    torch.save({"module": weights | {"quantize.embed.weight": torch.ones(3)}}, tmp_path / "ice_image.pt")
+    with pytest.raises(BundleError, match="is no icetk image tokenizer"):
+        read_image_tokenizer(tmp_path / "ice_image.pt")

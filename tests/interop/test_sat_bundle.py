@@ -1,16 +1,18 @@
 """SAT folders into bundles and back: one base, roles checked, nothing left behind by a failure."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import SuperResConfig
-from cogstyle.errors import BundleError, ConfigError
-from cogstyle.files import read_tensors
+from cogstyle.errors import BundleError, ConfigError, FileError
+from cogstyle.files import SCRATCH, read_tensors
 from cogstyle.interop import sat_bundle, sat_checkpoint
 from cogstyle.interop.sat_bundle import export_sat, import_sat, role_of
 from cogstyle.model.superres import SuperResolution
@@ -134,16 +136,16 @@ def test_a_full_disk_leaves_nothing(folders, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cogstyle.files.os.replace", full_disk)
-    with pytest.raises(BundleError, match="No space left"):
+    with pytest.raises(FileError, match="No space left"):
         import_sat(folders / "keyframes", folders / "bundle", **IDS)
-    monkeypatch.setattr(sat_bundle.os, "replace", full_disk)
-    with pytest.raises(BundleError, match="No space left"):
+    monkeypatch.setattr("cogstyle.files.os.rename", full_disk)
+    with pytest.raises(FileError, match="No space left"):
         export_sat(Bundle(folders / "whole"), folders / "out", role="interpolation")
     assert sorted(path.name for path in folders.iterdir()) == ["interpolation", "keyframes", "whole"]
 
 
 def test_exports_are_refused(folders, debug_bundle):
-    with pytest.raises(BundleError, match="exists; name a new folder"):
+    with pytest.raises(FileError, match="exists; name a new folder"):
         export_sat(Bundle(debug_bundle), folders)
     bare = Bundle(debug_bundle)
     del bare.manifest["files"]["superres.safetensors"]
@@ -158,3 +160,69 @@ def test_exports_are_refused(folders, debug_bundle):
 def test_a_checkpoint_without_a_second_channel():
     with pytest.raises(BundleError, match=r"has no mixins\.attention_plus"):
         role_of(sat_checkpoint.SatCheckpoint({}, {}))
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float16, torch.float32), (torch.float32, torch.float16)])
+def test_a_finetune_in_another_dtype_stands_on_the_same_base(model, adapters, tmp_path, dtypes):
+    """SAT saves a finetune in half precision; equal numbers are equal, whatever holds them."""
+    rounded = fresh_transformer(model.config)
+    rounded.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
+    for role, dtype in zip(adapters, dtypes, strict=True):
+        write(tmp_path / role, rounded, adapters[role], dtype=dtype)
+        import_sat(tmp_path / role, tmp_path / "bundle", **IDS)
+    bundle = Bundle(tmp_path / "bundle")
+    assert set(bundle.hashes()) == {"image.safetensors", "keyframes.safetensors", "interpolation.safetensors"}
+    assert {value.dtype for value in read_tensors(bundle.file("image.safetensors"))[0].values()} == {dtypes[0]}
+
+
+@pytest.mark.parametrize("size", [0, 1, sat_bundle.BLOCK + 3])
+def test_values_are_compared_in_blocks(size):
+    ours = torch.zeros(size, dtype=torch.float16)
+    assert sat_bundle.equal_values(ours, ours.bfloat16()) and not sat_bundle.equal_values(ours, ours[None])
+    if size:
+        other = ours.float()
+        other[-1] = 1e-9  # half precision has no such number
+        assert not sat_bundle.equal_values(ours, other)
+
+
+def test_tokenizers_may_come_before_or_after_the_image_model(folders, debug_bundle):
+    """Whatever the order, the image model is bound to them, and another one is refused."""
+    tokenizer = {"tokenizer.safetensors": read_tensors(debug_bundle / "tokenizer.safetensors")[0]}
+    for name, steps in (("before", "ti"), ("after", "it")):
+        for step in steps:
+            if step == "i":
+                import_sat(folders / "keyframes", folders / name, **IDS)
+            else:
+                update_bundle(folders / name, tokenizer, half=False)
+        bundle = Bundle(folders / name)
+        marks = bundle.manifest["stands_on"]["image.safetensors"]
+        assert marks == {"tokenizer.safetensors": bundle.hashes()["tokenizer.safetensors"]}
+        with pytest.raises(BundleError, match=r"image\.safetensors of .* stand on its tokenizer\.safetensors"):
+            update_bundle(folders / name, {"tokenizer.safetensors": {"other": torch.ones(1)}})
+
+
+def test_two_imports_at_once(folders, tmp_path):
+    """Neither loses what the other brought."""
+    code = (
+        "import sys; from pathlib import Path; from cogstyle.interop.sat_bundle import import_sat\n"
+        f"import_sat(Path(sys.argv[1]), Path(sys.argv[2]), **{IDS!r})"
+    )
+    target = tmp_path / "bundle"
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(folders / role), str(target)])
+        for role in ("keyframes", "interpolation")
+    ]
+    assert [run.wait() for run in runs] == [0, 0]
+    bundle = Bundle(target)
+    assert bundle.adapter("keyframes") and bundle.adapter("interpolation").window == 2
+
+
+def test_an_export_touches_no_folder_of_the_user_and_clears_what_a_killed_one_left(debug_bundle, tmp_path):
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "mine").write_text("kept")
+    (tmp_path / f".out.0{SCRATCH}" / "1").mkdir(parents=True)
+    export_sat(Bundle(debug_bundle), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.part"]
+    assert (tmp_path / "out.part" / "mine").read_text() == "kept"
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "out.part").stat().st_mode
+    assert sat_checkpoint.read_checkpoint(tmp_path / "out").weights

@@ -1,5 +1,6 @@
 """SAT checkpoint folders made here: merged ranks, allow-list, clear refusals."""
 
+import json
 import os
 
 import pytest
@@ -73,5 +74,49 @@ def test_shares_that_do_not_fit_are_named(model, adapters, tmp_path):
 def test_unknown_weights_are_named():
     with pytest.raises(BundleError, match=r"unknown weight transformer\.layers\.0\.attention\.rotary"):
         sat.our_name("transformer.layers.0.attention.rotary.weight")
-    with pytest.raises(BundleError, match=r"unknown weight mixins\.other\.weight"):
-        sat.our_name("mixins.other.weight")
+    for name in ("mixins.other.weight", "transformer.layers.0", "mixins.attention_plus.dense.0", "", "mixins"):
+        with pytest.raises(BundleError, match=f"unknown weight {name}"):
+            sat.our_name(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_parallel_size": "2"}, "model_parallel_size 2 must be a whole number, 1 to 1,000"),
+        ({"model_parallel_size": 10**9}, "model_parallel_size 1000000000 must be"),
+        ({"num_layers": 10**9}, "num_layers 1000000000 must be"),
+        ({"num_layers": 9_999}, "says 9999 layers and has"),
+        ({"num_layers": None}, "num_layers None must be"),
+        ({"num_layers": True}, "num_layers True must be"),
+        ({"num_attention_heads": 0}, "num_attention_heads 0 must be"),
+        ({"window_size": 1.5}, "window_size 1.5 must be"),
+        ({"layout": [48, 64]}, "layout .* must be three whole numbers"),
+        ({"layout": [64, 48, 128]}, "must be three"),
+        ({"layout": [48, 48, 128]}, "must be three"),
+        ({"layout": [48, 63, 128]}, "frames of 15 tokens, which is no square"),
+        ({"layout": "abc"}, "must be three"),
+        ({"layout": [0, 10**18, 10**18]}, "must be three"),
+        ([1], "holds a list, not a table"),
+        ("[" * 100_000, "is no SAT checkpoint"),
+        ("{", "is no SAT checkpoint"),
+        (b"\xff", "is not UTF-8"),
+    ],
+)
+def test_what_a_folder_says_is_checked(model, adapters, tmp_path, change, message):
+    write(tmp_path, model, adapters["keyframes"])
+    path = tmp_path / "model_config.json"
+    if isinstance(change, dict):
+        change = json.dumps(json.loads(path.read_text()) | change)
+    elif isinstance(change, list):
+        change = json.dumps(change)
+    path.write_bytes(change if isinstance(change, bytes) else change.encode())
+    with pytest.raises(BundleError, match=message):
+        sat.model_config(sat.read_checkpoint(tmp_path), codes=32, pad=32, start_of_image=432, text_positions=48)
+
+
+@pytest.mark.parametrize("latest", ["", "..", "../x", "/etc", "7/../7", "a" * 300])
+def test_the_latest_step_is_a_folder_beside_it(model, adapters, tmp_path, latest):
+    write(tmp_path, model, adapters["keyframes"])
+    (tmp_path / "latest").write_text(latest)
+    with pytest.raises(BundleError, match=r"must hold the name of a folder|lacks"):
+        sat.read_checkpoint(tmp_path)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import Bundle, share_files, update_bundle
 from cogstyle.data import clips, shards
 from cogstyle.errors import BundleError
 from cogstyle.interop.sat_bundle import export_sat, import_sat
@@ -79,9 +79,9 @@ def beside(wide):
 def bundle(wide, beside, debug_bundle, tmp_path_factory):
     """The debug bundle's tokenizers around these weights."""
     folder = tmp_path_factory.mktemp("wide") / "bundle"
-    shutil.copytree(debug_bundle, folder)
-    for name, module in {"image": wide, **beside}.items():
-        update_bundle(folder, {f"{name}.safetensors": module.state_dict()}, half=False, model=wide.config)
+    share_files(Bundle(debug_bundle), folder, ["tokenizer.safetensors", "text.model"])
+    files = {f"{name}.safetensors": module.state_dict() for name, module in {"image": wide, **beside}.items()}
+    update_bundle(folder, files, half=False, model=wide.config)
     return folder
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cogstyle.config import SamplingConfig
+from cogstyle.errors import ConfigError, SamplingError
 from cogstyle.sampling.logits import draw, draw_in_clusters, guide, sample, top_k, top_p
 
 
@@ -64,3 +65,24 @@ def test_temperature_and_argmax_limits():
     assert sample(logits, torch.tensor([[0.1, 0.99]]), SamplingConfig(top_k=1)).item() == 1
     cold = sample(logits.expand(100, -1), torch.rand(100, 2), SamplingConfig(temperature=1e-3))
     assert (cold == 1).all()
+
+
+def test_top_k_keeps_k_of_equal_ones_the_first():
+    logits = torch.tensor([[1.0, 3.0, 2.0, 3.0, 2.0, 2.0], [0.0] * 6])
+    assert top_k(logits, 2).isfinite().nonzero().tolist() == [[0, 1], [0, 3], [1, 0], [1, 1]]
+    assert top_k(logits, 4).isfinite().nonzero()[:4, 1].tolist() == [1, 2, 3, 4]
+    assert top_k(logits, 99).isfinite().all()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"top_k": 3}, {"top_p": 0.5}])
+def test_logits_that_are_no_numbers_are_refused(value, options):
+    logits = torch.randn(2, 9)
+    logits[1, 4] = value
+    with pytest.raises(SamplingError, match="1 of 18"):
+        sample(logits, torch.rand(2, 2), SamplingConfig(**options))
+
+
+def test_clusters_need_labels():
+    with pytest.raises(ConfigError, match="clusters 2 need cluster labels"):
+        sample(torch.randn(1, 9), torch.rand(1, 2), SamplingConfig(clusters=2))

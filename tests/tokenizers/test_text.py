@@ -5,6 +5,8 @@ import pytest
 from cogstyle.bundle import Bundle
 from cogstyle.data import world
 from cogstyle.errors import PromptError
+from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.tokenizers.words import Words
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,50 @@ def test_line_breaks_and_tokens(text):
     for index in (0, 17, text.config.codes + 2, text.config.start_of_image, text.config.start_of_image + 2):
         assert text.token_id(text.token(index)) == index
     assert text.token(17) == "<image_17>" and text.token(text.config.start_of_image) == "<start_of_image>"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pieces"),
+    [
+        ("red circle", ["▁red", "▁circle"]),
+        ("Red Circle moves right", ["▁red", "▁circle", "▁moves", "▁right"]),
+        ("up goes a star", ["▁up", "▁goes", "▁a", "▁star"]),
+        ("a red circle", ["a", "▁red", "▁circle"]),
+        ("an orange ring", ["an", "▁orange", "▁ring"]),
+        ("红色圆形", ["红色", "圆形"]),
+        ("pink ring", ["p", "in", "k", "▁ring"]),  # longer inside a text: the vocabulary does not have that form
+    ],
+)
+def test_the_first_word_has_the_form_that_training_saw(text, prompt, pieces):
+    assert [text.token(index) for index in text.image_text(prompt)] == pieces
+    video = [text.token(index) for index in text.video_text(prompt, 2)]
+    assert video == ["2.0秒", "<n>", *pieces]
+
+
+def test_captions_are_what_they_were(text):
+    plain = TextTokenizer(text.model, text.config, text.prompts)
+    captions = [world.caption(world.draw_scene(seed)) for seed in range(300)]
+    assert all(text.image_text(caption) == plain.image_text(caption) for caption in captions)
+    assert all(text.video_text(caption, 4) == plain.video_text(caption, 4) for caption in captions)
+    assert not [word for caption in captions for word in text.words.unknown(caption)]
+    assert plain.image_text("red circle") == plain.encode("red circle")  # a bundle without a list changes nothing
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("a dog runs, and a dog sleeps", ["dog", "runs", "sleeps"]),
+        ("A PINK circle", ["pink"]),
+        ("a red circle moving right", ["moving"]),
+        ("一个红色狗在奔跑", ["狗在奔跑"]),
+        ("ａ ｒｅｄ circle", []),
+        ("...", []),
+    ],
+)
+def test_words_that_no_caption_had_are_named(text, prompt, unknown):
+    assert text.words.unknown(prompt) == unknown and Words().unknown(prompt) == []
+
+
+def test_a_prompt_that_is_no_text_is_named(text):
+    with pytest.raises(PromptError, match="prompt is not UTF-8: character 3"):
+        text.encode("a \udcff")

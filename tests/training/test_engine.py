@@ -10,7 +10,7 @@ from cogstyle.errors import ConfigError
 from cogstyle.files import read_tensors, write_tensors
 from cogstyle.training import plan
 from cogstyle.training.engine import EngineConfig, start
-from cogstyle.training.loop import export
+from cogstyle.training.export import export
 from cogstyle.training.processes import World, join, which_device
 from cogstyle.training.step import OptimConfig, Share, seed_step
 from tests.training.tiny import OPTIM, VideoJob, fork_all, statuses
@@ -75,8 +75,8 @@ def two_processes(folder):
                 again = start(config, VideoJob(), OPTIM, world, ema=0.9)
                 again.load(read_tensors(folder / "half.safetensors")[0])
                 figures["resumed"] = go(again, [2])
-            export(job, engine, world)
             if world.first:
+                export(job, state)
                 assert all(torch.equal(value, state[f"optim.{key}.ema"]) for key, value in job.exported.items()), name
                 write_tensors(folder / f"{name}.safetensors", state)
                 (folder / f"{name}.json").write_text(json.dumps(figures))

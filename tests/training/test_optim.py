@@ -1,9 +1,12 @@
 """Muon: orthogonal updates for matrices, AdamW for the rest."""
 
+import pytest
 import torch
 from torch import nn
 
 from cogstyle.training.optim import MOMENTUM, UPDATE_RMS, Muon, orthogonal
+from cogstyle.training.step import OptimConfig, make_optimizer
+from tests.training.tiny import VideoJob
 
 
 def test_singular_values_move_to_about_one():
@@ -21,7 +24,7 @@ def test_singular_values_move_to_about_one():
 def test_what_is_no_matrix_follows_adamw():
     torch.manual_seed(0)
     ours, theirs = nn.LayerNorm(5), nn.LayerNorm(5)
-    adamw = torch.optim.AdamW(theirs.parameters(), lr=0.1, betas=(0.9, 0.95), weight_decay=0.01)
+    adamw = torch.optim.AdamW(theirs.parameters(), lr=0.1, betas=(0.9, 0.95), weight_decay=0.0)
     muon = Muon(ours, ours.parameters(), lr=0.1)
     for _ in range(5):
         x = torch.randn(3, 5)
@@ -65,3 +68,20 @@ def test_a_convolution_is_one_matrix():
     ahead = layer.weight.grad.flatten(1) * (1.0 - MOMENTUM**2)
     expected = orthogonal(ahead).view_as(before) * UPDATE_RMS * 18**0.5
     torch.testing.assert_close(before - layer.weight, 0.1 * expected)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_matrices_and_embeddings_decay_and_vectors_do_not(name):
+    """A gradient of zero leaves the decay alone: gates, gains and biases stay to the bit."""
+    job = VideoJob(whole=True)
+    optimizer = make_optimizer(job, OptimConfig(steps=9, warmup=0, lr=0.1, optimizer=name, weight_decay=0.5))
+    with torch.no_grad():
+        for param in job.module.parameters():
+            param.add_(1.0)
+            param.grad = torch.zeros_like(param)
+    before = {key: param.detach().clone() for key, param in job.module.named_parameters()}
+    optimizer.step()
+    for key, param in job.module.named_parameters():
+        torch.testing.assert_close(param.detach(), before[key] * (1.0 if param.dim() == 1 else 0.95), msg=key)
+    vectors = {key.rsplit(".", 1)[1] for key, param in job.module.named_parameters() if param.dim() == 1}
+    assert vectors == {"gate", "weight", "bias"}  # of norms the weight

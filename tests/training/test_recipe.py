@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cogstyle.config import MODELS
+from cogstyle.data.mixing import make_groups
 from cogstyle.errors import CogstyleError
 from cogstyle.training.recipe import load_recipe
 
@@ -19,6 +21,16 @@ def test_there_are_recipes():
 def test_shipped_recipes_load(path):
     recipe = load_recipe(path)
     assert recipe.task == path.stem or path.parent.name != "shapes"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_recipes_divide_by_eight_and_leave_the_shipped_weights_alone(path):
+    recipe = load_recipe(path)
+    assert recipe.bundle.startswith("bundles/") and "pretrained" not in f"{recipe.base} {recipe.start}"
+    assert recipe.optim is None or recipe.optim.batch % 8 == 0
+    if recipe.mix is not None:
+        samples = [group.samples for group in make_groups(recipe.mix, MODELS["shapes"])]
+        assert all(count % 8 == 0 for count in samples)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +68,7 @@ def test_shipped_recipes_load(path):
             "task = 'image'\nbundle = 'x'\n[data]\nshards = 1\n[optim]\nsteps = 200",
             r"\[data\]: shards 1 must be a valid string",
         ),
+        (f"task = 'image'\nbundle = 'x'\nexport = 'first'\n{STEPS}{ROWS}", "export 'first' must be best or last"),
         ("task = 'text'\nbundle = 'x'\nstart = 'y'", "start has no effect"),
         (f"task = 'image'\nbundle = 'x'\ntrain = 'decoder'\n{STEPS}{ROWS}", 'train "decoder" has no effect'),
         (f"task = 'tokenizer'\nbundle = 'x'\ntrain = 'decoder'\n{STEPS}", 'train "decoder" needs a start'),

@@ -1,14 +1,7 @@
-"""A bundle: one folder with a frozen image model, its tokenizers, the adapters on it, and how to sample.
+"""Bundles opened: tokenizers, models and adapters, each verified when it is read."""
 
-`bundle.toml` names the files with their sha256; a file that does not match is refused. Weights are
-safetensors; every write is whole or not at all.
-"""
-
-import os
-import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from cogstyle.bundle.manifest import IMAGE, MANIFEST, find_file, read_manifest
 from cogstyle.config import (
     HierarchicalConfig,
-    Manifest,
     ModelConfig,
     Prompts,
     SamplingConfig,
@@ -28,21 +21,20 @@ from cogstyle.config import (
     require,
 )
 from cogstyle.errors import BundleError
-from cogstyle.files import read_tensors, read_toml, sha256, to_toml, write_bytes, write_tensors
+from cogstyle.files import is_file, read_tensors, sha256
 from cogstyle.model.linear import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.shipped import shelves
 from cogstyle.tokenizers.image import KINDS, ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.tokenizers.words import Words
 
-MANIFEST = "bundle.toml"
 STAGES = ("image", "keyframes", "interpolation")
 ADAPTERS = ("keyframes", "interpolation", "superres")
-SHELVES = (
-    Path(__file__).parents[1] / "pretrained_adapters",
-    Path(sys.prefix) / "share" / "cogstyle" / "pretrained_adapters",
-)
+SHELVES = shelves("pretrained_adapters")
+SHARED = (IMAGE, "tokenizer.safetensors", "text.model")  # what adapters that are sampled together have in common
 
 
 class _Unset(TorchFunctionMode):
@@ -52,17 +44,6 @@ class _Unset(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
         return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a bundle's bundle.toml says, its top level checked.
-
-    Raises:
-        FileError, ConfigError: for a damaged file, unknown keys, wrong values.
-    """
-    manifest = read_toml(folder / MANIFEST)
-    from_dict(Manifest, manifest, str(folder / MANIFEST))
-    return manifest
 
 
 class Bundle:
@@ -79,13 +60,48 @@ class Bundle:
 
     def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32, packed: str | None = None) -> None:
         self.dtype, self.packed = dtype, packed
-        name = os.path.expanduser(name)
-        places = [Path(name), *(shelf / name for shelf in SHELVES)]
-        found = next((place for place in places if (place / MANIFEST).is_file()), None)
+        places = [Path(name).expanduser(), *(shelf / name for shelf in SHELVES)]
+        found = next((place for place in places if holds_bundle(place)), None)
         if found is None:
             raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {', '.join(map(str, places))}")
-        self.folder = found
-        self.manifest = read_manifest(found)
+        self.folder, self.manifest = found, read_manifest(found)
+        self._elsewhere: dict[str, Path] = {}  # files of adapters taken from other bundles
+
+    def take(self, stage: str, other: "Bundle") -> None:
+        """Take the adapter `stage` of another bundle on the same image model, with how it is sampled.
+
+        Raises:
+            BundleError: if `other` has no such adapter, or it stands on other files or sizes.
+        """
+        name = f"{stage}.safetensors"
+        other.sha256(name)
+        for shared in SHARED:
+            mine, theirs = self.manifest["files"].get(shared), other.manifest["files"].get(shared)
+            if mine and theirs and mine != theirs:
+                raise BundleError(
+                    f"{other.folder} and {self.folder} cannot be sampled together: the {stage} of the first stand on "
+                    f"another {shared} (sha256 {theirs[:12]}...) than that of the second ({mine[:12]}...)"
+                )
+        model, theirs_model = asdict(self.model_config), asdict(other.model_config)
+        odd = [key for key in model if key != "window" and model[key] != theirs_model[key]]
+        if odd or self.prompts != other.prompts:
+            what = ", ".join(f"model.{key}" for key in odd) or "prompts"
+            raise BundleError(f"{other.folder} and {self.folder} cannot be sampled together: they differ in {what}")
+        manifest = self.manifest
+        manifest["files"][name] = other.manifest["files"][name]
+        manifest["sampling"] = {
+            **manifest.get("sampling", {}),
+            stage: other.manifest.get("sampling", {}).get(stage, {}),
+        }
+        if stage == "keyframes":
+            manifest["frame_rate"] = other.frame_rate
+        if stage == "interpolation":
+            manifest["model"] = {**manifest["model"], "window": other.model_config.window}
+        if stage == "superres":
+            manifest["superres"] = other.manifest.get("superres", {})
+        rates = other.manifest.get("trained_rates", {}).get(stage)
+        manifest["trained_rates"] = {**manifest.get("trained_rates", {}), stage: rates or []}
+        self._elsewhere[name] = other.path(name)
 
     def _table(self, cls: type[Any], *path: str) -> Any:
         table = self.manifest
@@ -97,7 +113,7 @@ class Bundle:
     def tokenizer_config(self) -> TokenizerConfig | HierarchicalConfig:
         kind = self.manifest.get("tokenizer", {}).get("kind", "vqvae")
         require(
-            kind in KINDS,
+            isinstance(kind, str) and kind in KINDS,
             f"{self.folder / MANIFEST}: unknown tokenizer {kind!r}; known are {', '.join(KINDS)}",
         )
         return self._table(KINDS[kind][0], "tokenizer")
@@ -105,7 +121,7 @@ class Bundle:
     @property
     def has_model(self) -> bool:
         """Whether it says what its image model is; tokenizers alone do not."""
-        return "model" in self.manifest or self.has("image.safetensors")
+        return "model" in self.manifest or self.has(IMAGE)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -133,18 +149,43 @@ class Bundle:
         """Default keyframe rate, frames a second."""
         return float(self.manifest.get("frame_rate", 1.0))
 
+    @property
+    def words(self) -> Words:
+        """The words of the captions that the weights were trained with, as far as the bundle lists them."""
+        return Words.of(self.manifest.get("words", {}))
+
+    def trained_rates(self, stage: str) -> tuple[float, ...]:
+        """Frame rates that "keyframes" or "interpolation" was trained at; none: the bundle does not say."""
+        return tuple(self.manifest.get("trained_rates", {}).get(stage, ()))
+
     def sampling(self, stage: str) -> SamplingConfig:
         """Default sampling options of "image", "keyframes", "interpolation" or "superres"."""
         return self._table(SamplingConfig, "sampling", stage)
 
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
     def has(self, file: str) -> bool:
-        return file in self.manifest.get("files", {})
+        return file in self.manifest["files"]
+
+    def sha256(self, name: str) -> str:
+        """What the manifest says of a file.
+
+        Raises:
+            BundleError: if the bundle has none of this name.
+        """
+        if not self.has(name):
+            raise BundleError(f"bundle {self.folder} has no {name}")
+        return str(self.manifest["files"][name])
+
+    def path(self, name: str) -> Path:
+        """Where a file lies; not checked."""
+        return self._elsewhere.get(name) or find_file(self.folder, name, self.sha256(name))
 
     def file(self, name: str) -> Path:
         """Path of a file, after its sha256 was checked against the manifest."""
-        if not self.has(name):
-            raise BundleError(f"bundle {self.folder} has no {name}")
-        path, wanted = self.folder / name, self.manifest["files"][name]
+        wanted, path = self.sha256(name), self.path(name)
         if (found := sha256(path)) != wanted:
             raise BundleError(f"{path} is damaged: sha256 is {found[:12]}..., {MANIFEST} says {wanted[:12]}...")
         return path
@@ -171,16 +212,29 @@ class Bundle:
 
     def text(self) -> TextTokenizer:
         """The text tokenizer."""
-        return TextTokenizer(self.file("text.model").read_bytes(), self.model_config, self.prompts)
+        return TextTokenizer(self.file("text.model").read_bytes(), self.model_config, self.prompts, self.words)
 
     def image_model(self) -> Transformer:
-        """The frozen text-to-image transformer."""
+        """The frozen text-to-image transformer.
+
+        Raises:
+            BundleError: if it was trained on another image tokenizer or text model.
+        """
+        self._check_foundations()
         with torch.device("meta"), _Unset():
             model = Transformer(self.model_config)
-        self._load(model, "image.safetensors", self.dtype)
+        self._load(model, IMAGE, self.dtype)
         if self.packed is not None:
             model.head = PackedLinear(model.embed.weight[: self.model_config.codes], None, kind=self.packed)
         return model
+
+    def _check_foundations(self) -> None:
+        for name, wanted in self.manifest.get("stands_on", {}).get(IMAGE, {}).items():
+            if self.has(name) and (found := self.sha256(name)) != wanted:
+                raise BundleError(
+                    f"{self.path(IMAGE)} was trained on another {name} (sha256 {wanted[:12]}...) than the bundle has "
+                    f"({found[:12]}...): put that one back, or train the image model again"
+                )
 
     def adapter(self, stage: str) -> TemporalAdapter:
         """The "keyframes" or "interpolation" adapter.
@@ -208,9 +262,9 @@ class Bundle:
 
     def _load_beside(self, module: torch.nn.Module, stage: str) -> None:
         base = self._load(module, f"{stage}.safetensors", self.dtype).get("base_sha256")
-        if base != self.manifest["files"]["image.safetensors"]:
+        if base != self.sha256(IMAGE):
             raise BundleError(
-                f"{self.folder / stage}.safetensors was trained on another image model (sha256 {str(base)[:12]}...)"
+                f"{self.path(f'{stage}.safetensors')} was trained on another image model (sha256 {str(base)[:12]}...)"
             )
 
     def weights(self, stage: str) -> dict[str, Tensor]:
@@ -224,104 +278,55 @@ class Bundle:
         return read_tensors(self.file("clusters.safetensors"))[0]["labels"].long()
 
     def hashes(self) -> dict[str, str]:
-        """sha256 of every file."""
-        return dict(self.manifest.get("files", {}))
+        """sha256 of every file; asking for one that is not there is a BundleError that names it."""
+        return _Hashes(self.folder, self.manifest["files"])
 
 
-def check_kin(source: Bundle, folder: Path, names: Sequence[str]) -> None:
-    """Raise BundleError if `folder` is a bundle that holds other files under these names than `source`."""
-    if not (folder / MANIFEST).is_file():
-        return
-    mine, theirs = source.hashes(), Bundle(folder).hashes()
-    if other := [name for name in names if name in theirs and theirs[name] != mine.get(name)]:
-        raise BundleError(f"{folder} has another {', '.join(other)} than {source.folder}; name a new folder")
+class _Hashes(dict[str, str]):
+    def __init__(self, folder: Path, files: dict[str, str]) -> None:
+        super().__init__(files)
+        self.folder = folder
+
+    def __missing__(self, name: str) -> str:
+        raise BundleError(f"bundle {self.folder} has no {name}")
 
 
-def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
-    """Give the bundle `folder` these files of `source`, and what its manifest says beside them of all but adapters.
-
-    They are hard links where the disk allows it: no bundle changes a file, it writes a new one in its place.
-
-    Raises:
-        BundleError: if `folder` holds others, or cannot be written.
-    """
-    check_kin(source, folder, names)
-    if (folder / MANIFEST).is_file():
-        manifest = Bundle(folder).manifest
-    else:
-        sampling = {stage: table for stage, table in source.manifest.get("sampling", {}).items() if stage == "image"}
-        manifest = {**source.manifest, "name": folder.name, "sampling": sampling, "files": {}}
-        manifest.pop("superres", None)
-    files = manifest["files"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            if source.has(name) and name not in files:
-                _link((source.folder / name).resolve(), folder / name)
-                files[name] = source.hashes()[name]
-    except OSError as error:
-        raise BundleError(f"cannot write {folder}: {error}") from None
-    write_bytes(folder / MANIFEST, to_toml(manifest).encode())
+def holds_bundle(folder: Path) -> bool:
+    """Whether there is a manifest in it."""
+    return is_file(folder / MANIFEST)
 
 
-def _link(path: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(path, target)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(path, target)
-
-
-def update_bundle(
-    folder: Path,
-    files: Mapping[str, bytes | Mapping[str, Tensor]],
-    *,
-    half: bool = True,
-    progress: Callable[[int], None] = lambda size: None,
-    **tables: Any,
-) -> None:
-    """Write files into a bundle and note them, with `tables`, in its manifest; the manifest comes last.
-
-    Adapters are marked with the sha256 of the image model they belong to. `tables` are dataclasses,
-    dicts (laid over what the manifest holds under that key) or plain values. A bundle that did not exist is
-    gone again if anything fails.
+def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:
+    """One bundle, or adapters of several that stand on one image model.
 
     Args:
-        half: keep floating-point tensors as float16; otherwise as they are.
-        progress: told the bytes of every tensor that is written.
+        names: of bundles, as `Bundle` takes them, or `ROLE=bundle`, where ROLE is one of `ADAPTERS`: that adapter
+            alone is taken from there. One at most is a bundle without role; image model and tokenizers are its, or
+            those of the first.
+        options: `dtype` and `packed` of `Bundle`.
+
+    Raises:
+        BundleError: if one is missing, or what is taken does not belong together.
+        ConfigError: for two bundles without role, a role named twice, or none at all.
     """
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        _update(folder, files, half, progress, tables)
-    except BaseException:
-        if new:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _update(
-    folder: Path,
-    files: Mapping[str, bytes | Mapping[str, Tensor]],
-    half: bool,
-    progress: Callable[[int], None],
-    tables: dict[str, Any],
-) -> None:
-    path = folder / MANIFEST
-    manifest: dict[str, Any] = read_manifest(folder) if path.exists() else {"name": folder.name}
-    hashes = manifest.pop("files", {})
-    for name, content in files.items():
-        if isinstance(content, bytes):
-            write_bytes(folder / name, content)
-        else:
-            stage = name.removesuffix(".safetensors")
-            base = {"base_sha256": hashes["image.safetensors"]} if stage in ADAPTERS else {}
-            tensors = {
-                key: value.half() if half and value.is_floating_point() else value for key, value in content.items()
-            }
-            write_tensors(folder / name, tensors, base, progress=progress)
-        hashes[name] = sha256(folder / name)
-    for key, value in tables.items():
-        table = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        manifest[key] = {**manifest.get(key, {}), **table} if isinstance(table, dict) else table
-    write_bytes(path, to_toml({**manifest, "files": hashes}).encode())
+    require(bool(names), "no bundle is named")
+    parts: dict[str, str] = {}
+    whole: list[str | Path] = []
+    for name in names:
+        role, is_part, source = str(name).partition("=")
+        if not is_part or role not in ADAPTERS or holds_bundle(Path(name)):
+            whole.append(name)
+            continue
+        require(role not in parts, f"{role} are named twice: {parts.get(role)} and {source}")
+        parts[role] = source
+    require(
+        len(whole) < 2,
+        f"{' and '.join(map(str, whole))} are two whole bundles; take an adapter of one as ROLE=BUNDLE, "
+        f"ROLE one of {', '.join(ADAPTERS)}",
+    )
+    bundle = Bundle(whole[0] if whole else next(iter(parts.values())), **options)
+    for role, source in parts.items():
+        bundle.take(role, Bundle(source))
+    if len(names) > 1:
+        bundle.manifest["name"] = " ".join(map(str, names))
+    return bundle

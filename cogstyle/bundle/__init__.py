@@ -1,0 +1,24 @@
+"""A bundle: one folder with a frozen image model, its tokenizers, the adapters on it, and how to sample.
+
+`bundle.toml` names the files with their sha256, and what the image model stands on; what does not match is refused.
+Weights are safetensors. A bundle is replaced file by file beside the old ones, its manifest last.
+"""
+
+from cogstyle.bundle.manifest import MANIFEST
+from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle, open_bundle
+from cogstyle.bundle.write import check_kin, check_replaced, share_files, update_bundle, writing
+
+__all__ = [
+    "ADAPTERS",
+    "MANIFEST",
+    "SHELVES",
+    "STAGES",
+    "Bundle",
+    "check_kin",
+    "check_replaced",
+    "holds_bundle",
+    "open_bundle",
+    "share_files",
+    "update_bundle",
+    "writing",
+]

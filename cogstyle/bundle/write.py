@@ -1,0 +1,250 @@
+"""Bundles written: new files beside the old ones, the manifest last, then the old ones go.
+
+A kill or a full disk at any moment leaves the old bundle or the new one. A folder has one writer at a time.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from cogstyle.bundle.manifest import (
+    FOUNDATIONS,
+    IMAGE,
+    find_file,
+    foundations,
+    hashed_name,
+    is_hashed_name,
+    read_manifest,
+    write_manifest,
+)
+from cogstyle.bundle.read import ADAPTERS, Bundle, holds_bundle
+from cogstyle.errors import BundleError, FileError
+from cogstyle.files import one_writer, sha256, whole_file, write_tensors
+
+WAIT = 5.0  # seconds that a writer waits for another one
+_held: set[Path] = set()
+
+Content = bytes | Mapping[str, Tensor]
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the bundle `folder` for this process, made if it is not there; may be nested. An empty one goes again.
+
+    Raises:
+        FileError: if another process is writing it, or it cannot be made.
+    """
+    try:
+        real = folder.resolve()
+    except ValueError as error:
+        raise BundleError(f"cannot write {str(folder)!r}: {error}") from None
+    if real in _held:
+        yield
+        return
+    with ExitStack() as stack:
+        until, there = time.monotonic() + WAIT, real.is_dir()
+        while True:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(one_writer(folder))
+                break
+            except OSError as error:
+                raise BundleError(f"cannot write {folder}: {error.strerror or error}") from None
+            except FileError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+        _held.add(real)
+        try:
+            yield
+        finally:
+            _held.discard(real)
+            if not there:
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
+
+
+def check_kin(source: Bundle, folder: Path, names: Sequence[str]) -> None:
+    """Raise BundleError if `folder` is a bundle that holds other files under these names than `source`."""
+    if not holds_bundle(folder):
+        return
+    mine, theirs = source.hashes(), Bundle(folder).hashes()
+    if other := [name for name in names if name in theirs and theirs[name] != mine.get(name)]:
+        raise BundleError(f"{folder} has another {', '.join(other)} than {source.folder}; name a new folder")
+
+
+def check_replaced(folder: Path, names: Sequence[str]) -> None:
+    """Raise BundleError if `folder` is a bundle where something else stands on a file that would be replaced."""
+    if holds_bundle(folder):
+        _check_replaced(folder, read_manifest(folder), names, names)
+
+
+def _check_replaced(folder: Path, manifest: dict[str, Any], changed: Sequence[str], written: Sequence[str]) -> None:
+    files, marks = manifest["files"], manifest.get("stands_on", {}).get(IMAGE, {})
+    for name in changed:
+        standing = [IMAGE] if name in marks and IMAGE in files else []
+        if name == IMAGE and name in files:
+            standing = [f"{stage}.safetensors" for stage in ADAPTERS if f"{stage}.safetensors" in files]
+        if standing := [other for other in standing if other not in written]:
+            raise BundleError(
+                f"{', '.join(standing)} of {folder} stand on its {name}, which another would replace; name a new "
+                "folder for what you make"
+            )
+
+
+def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
+    """Give the bundle `folder` these files of `source`, and what its manifest says beside them of all but adapters.
+
+    They are hard links where the disk allows it: no bundle changes a file, it writes a new one in its place.
+
+    Raises:
+        BundleError: if `folder` holds others, or cannot be written.
+    """
+    with writing(folder):
+        check_kin(source, folder, names)
+        if holds_bundle(folder):
+            manifest = read_manifest(folder)
+        else:
+            said = source.manifest
+            sampling = {stage: table for stage, table in said.get("sampling", {}).items() if stage == "image"}
+            manifest = {**said, "name": folder.resolve().name, "sampling": sampling, "files": {}}
+            for key in ("superres", "trained_rates", "words"):
+                manifest.pop(key, None)
+            if openings := said.get("words", {}).get("openings"):  # other captions have other words, but begin alike
+                manifest["words"] = {"openings": openings}
+            if IMAGE not in names:
+                manifest.pop("stands_on", None)
+        files = manifest["files"]
+        with _undone_on_failure(folder) as made:
+            for name in names:
+                if source.has(name) and name not in files:
+                    files[name] = source.sha256(name)
+                    made.append(_new_path(folder, name, files[name]))
+                    _link(source.path(name).resolve(), made[-1])
+            write_manifest(folder, manifest)
+
+
+@contextmanager
+def _undone_on_failure(folder: Path) -> Iterator[list[Path]]:
+    """Collects paths of new files; if the block fails, those that the manifest does not name are gone again."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException as error:
+        named = read_manifest(folder)["files"] if holds_bundle(folder) else {}  # it may be the new one already
+        for path in set(made) - {find_file(folder, name, digest) for name, digest in named.items()}:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise BundleError(f"cannot write {folder}: {error}") from None
+        raise
+
+
+def _link(path: Path, target: Path) -> None:
+    if target.exists() and path.samefile(target):
+        return
+    try:
+        os.link(path, target)
+    except OSError:  # another disk, one without links, or a name that is taken
+        with path.open("rb") as source, whole_file(target) as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _new_path(folder: Path, name: str, digest: str, old: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """Where a file lies that comes into a bundle: one that is new to it under its plain name, if that is free."""
+    if old.get(name) == digest:
+        return find_file(folder, name, digest)
+    return folder / (hashed_name(name, digest) if name in old or (folder / name).exists() else name)
+
+
+def update_bundle(
+    folder: Path,
+    files: Mapping[str, Content],
+    *,
+    half: bool = True,
+    progress: Callable[[int], None] = lambda size: None,
+    same_codes: bool = False,
+    **tables: Any,
+) -> None:
+    """Write files into a bundle and note them, with `tables`, in its manifest; the manifest comes last.
+
+    Adapters are marked with the sha256 of the image model they belong to, the manifest says which tokenizers the
+    image model stands on. `tables` are dataclasses, dicts (laid over what the manifest holds under that key) or plain
+    values. A bundle that did not exist is gone again if anything fails.
+
+    Args:
+        half: keep floating-point tensors as float16; otherwise as they are.
+        progress: told the bytes of every tensor that is written.
+        same_codes: a new image tokenizer codes as the old one did, so that the image model may go on with it.
+
+    Raises:
+        FileError: if it cannot be written, or another process is writing it.
+        BundleError: if something stands on a file that would change, or an adapter has no image model to stand on.
+    """
+    with writing(folder):
+        fresh: dict[str, Any] = {"name": folder.resolve().name, "files": {}}
+        old = read_manifest(folder) if holds_bundle(folder) else fresh
+        with _undone_on_failure(folder) as made:
+            new = _write_files(folder, old, files, half, progress, made)
+            changed = [name for name in files if old["files"].get(name, new["files"][name]) != new["files"][name]]
+            if not same_codes:
+                _check_replaced(folder, old, changed, list(files))
+            for key, value in tables.items():
+                table = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+                new[key] = {**new.get(key, {}), **table} if isinstance(table, dict) else table
+            write_manifest(folder, new)
+        _remove_replaced(folder, old["files"], new["files"])
+
+
+def _write_files(
+    folder: Path,
+    manifest: dict[str, Any],
+    files: Mapping[str, Content],
+    half: bool,
+    progress: Callable[[int], None],
+    made: list[Path],
+) -> dict[str, Any]:
+    """Write them beside what is there, and return the manifest that names them."""
+    hashes = dict(manifest["files"])
+    for name, content in files.items():
+
+        def final(scratch: Path, name: str = name) -> Path:
+            hashes[name] = sha256(scratch)
+            made.append(_new_path(folder, name, hashes[name], manifest["files"]))
+            return made[-1]
+
+        if isinstance(content, bytes):
+            with whole_file(folder / name, final=final) as file:
+                file.write(content)
+            continue
+        base = {}
+        if name.removesuffix(".safetensors") in ADAPTERS:
+            if IMAGE not in hashes:
+                raise BundleError(f"bundle {folder} has no {IMAGE} that {name} could stand on")
+            base = {"base_sha256": hashes[IMAGE]}
+        tensors = {key: value.half() if half and value.is_floating_point() else value for key, value in content.items()}
+        write_tensors(folder / name, tensors, base, progress=progress, final=final)
+    new = {**manifest, "files": hashes}
+    marks = manifest.get("stands_on", {}).get(IMAGE, {})
+    if IMAGE in hashes:
+        fresh = IMAGE in files  # else it keeps its marks, but for files that come now
+        marks = foundations(hashes) if fresh else marks | {name: hashes[name] for name in FOUNDATIONS if name in files}
+        new["stands_on"] = {**manifest.get("stands_on", {}), IMAGE: marks}
+    return new
+
+
+def _remove_replaced(folder: Path, old: dict[str, str], new: dict[str, str]) -> None:
+    """Remove the files that the new ones replace, and what killed writers left of those."""
+    kept = {find_file(folder, name, digest).name for name, digest in new.items()}
+    ours = {name for name in old if (folder / name).is_file()}
+    ours |= {entry for entry in os.listdir(folder) if any(is_hashed_name(entry, name) for name in new)}
+    for name in ours - kept:
+        with suppress(OSError):  # the next writer tries again
+            (folder / name).unlink()

@@ -1,0 +1,51 @@
+"""What sampling a video takes: tokens to draw one after the other, and memory."""
+
+from cogstyle.bundle import Bundle
+from cogstyle.config import ModelConfig
+from cogstyle.layout import interpolation_layout, keyframe_layout
+from cogstyle.sampling.decode import memory_bytes
+from cogstyle.sampling.keyframes import OVERLAP
+from cogstyle.sampling.options import Options
+from cogstyle.sampling.parts import Part
+
+LANES = 3  # frames being filled at one time, with steps tried ahead
+
+
+def keyframe_count(config: ModelConfig, options: Options, start: Part | None = None) -> int:
+    """Keyframes of all windows, or as many as `start` says there are."""
+    if start is not None and start.whole:
+        return (start.tokens_BFL.shape[1] - 1) // 2**start.level + 1
+    return config.frames + (options.windows - 1) * (config.frames - OVERLAP)
+
+
+def steps(config: ModelConfig, options: Options, start: Part | None = None) -> int:
+    """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
+
+    Args:
+        start: what is there already.
+    """
+    key, length = keyframe_count(config, options, start), config.tokens
+    level, known = (0, 0) if start is None else (start.level, start.tokens_BFL.shape[1])
+    tokens = 0 if start is not None and start.whole else length * (key - known)
+    for done in range(level, options.levels):
+        tokens += length * _new_frames((key - 1) * 2**done, config.frames // 2)
+    return tokens + ((key - 1) * 2**options.levels + 1) * options.upscale
+
+
+def _new_frames(gaps: int, group: int) -> int:
+    """Frames of a level that are filled one after the other: the groups side by side, then what is left over."""
+    return group * (gaps >= group) + gaps % group
+
+
+def memory_of_one(bundle: Bundle, options: Options, start: Part | None = None) -> int:
+    """Bytes of keys and values that one video takes at its largest stage; a batch takes as many times that."""
+    config, size = bundle.model_config, bundle.dtype.itemsize
+    text, need = config.text_span, {}
+    if start is None or not start.whole:
+        need["keyframes"] = memory_bytes(config, keyframe_layout(config, text), 1, size, lanes=LANES)
+    if options.levels:
+        gaps = (keyframe_count(config, options, start) - 1) * 2 ** (options.levels - 1)
+        layout, groups = interpolation_layout(config, text), -(-gaps // (config.frames // 2))
+        need["interpolation"] = memory_bytes(config, layout, groups, size, window=config.window, lanes=LANES)
+    guided = {name: 1 + (options.stage(bundle.sampling(name), name).guidance != 1.0) for name in need}
+    return max((guided[name] * need[name] for name in need), default=1)

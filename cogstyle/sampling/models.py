@@ -1,0 +1,101 @@
+"""The weights of a bundle, read when they are first needed; and pixels to tokens and back."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cogstyle.bundle import Bundle
+from cogstyle.model.superres import SuperResolution
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Transformer
+from cogstyle.sampling.keyframes import OVERLAP
+from cogstyle.sampling.options import Options
+from cogstyle.sampling.upscale import BUDGET
+from cogstyle.sampling.validate import needed_files
+from cogstyle.tokenizers.image import ImageTokenizer
+from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.video import read_image, read_last_frames
+
+AHEAD = 16  # steps tried at once: more are rarely guessed right
+
+
+@dataclass
+class Models:
+    """A bundle's weights on a device.
+
+    Args:
+        bundle: where the weights come from.
+        device: torch device of the models.
+        budget: bytes that one pass of super-resolution may take beside the weights.
+        ahead: the most steps of decoding that are tried at once; the tokens do not depend on it.
+    """
+
+    bundle: Bundle
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    budget: int = BUDGET
+    ahead: int = AHEAD
+    _adapters: dict[str, TemporalAdapter] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def text(self) -> TextTokenizer:
+        return self.bundle.text()
+
+    @cached_property
+    def vqvae(self) -> ImageTokenizer:
+        return self.bundle.vqvae().to(self.device)
+
+    @cached_property
+    def image_model(self) -> Transformer:
+        return self.bundle.image_model().to(self.device)
+
+    def adapter(self, stage: str) -> TemporalAdapter:
+        """The adapter of "keyframes" or "interpolation"."""
+        if stage not in self._adapters:
+            self._adapters[stage] = self.bundle.adapter(stage).to(self.device)
+        return self._adapters[stage]
+
+    @cached_property
+    def upscaler(self) -> SuperResolution:
+        return self.bundle.superres().to(self.device)
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        labels = self.bundle.cluster_labels()
+        return None if labels is None else labels.to(self.device)
+
+    @property
+    def dtype(self) -> str:
+        """Of the transformer's weights."""
+        return self.bundle.packed or str(self.bundle.dtype).removeprefix("torch.")
+
+    def read_weights(self, options: Options, *, whole: bool = False) -> None:
+        """Read the weights that these options go through, which would be read when they are first needed.
+
+        Args:
+            whole: all keyframes are given.
+        """
+        _ = self.vqvae, self.image_model, self.labels
+        for stage in needed_files(options, whole=whole):
+            _ = self.upscaler if stage == "superres" else self.adapter(stage)
+
+    def encode(self, frames: np.ndarray) -> Tensor:
+        """uint8 frames [F, height, width, 3] -> tokens [F, L]."""
+        return self.vqvae.encode(torch.from_numpy(frames).permute(0, 3, 1, 2).to(self.device))
+
+    def encode_image(self, path: str | Path) -> Tensor:
+        """An image file as the tokens of one frame, [1, L]."""
+        return self.encode(read_image(Path(path), self.bundle.tokenizer_config.image_size)[None])
+
+    def encode_end(self, path: str | Path, frame_rate: float) -> Tensor:
+        """The last keyframes of a video file, as many as a window goes on from, as tokens [1.., L]."""
+        size = self.bundle.tokenizer_config.image_size
+        return self.encode(read_last_frames(Path(path), OVERLAP, frame_rate=frame_rate, size=size))
+
+    def decode(self, tokens_FL: Tensor) -> np.ndarray:
+        """Tokens of one video -> uint8 frames [F, height, width, 3]."""
+        frames = torch.cat([self.vqvae.decode(chunk) for chunk in tokens_FL.split(16)])
+        return frames.permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,19 @@
+"""What comes with the package: weights and recipes, in a source tree or installed anywhere."""
+
+from importlib import resources
+from pathlib import Path
+
+FOLDERS = {"pretrained_adapters": "pretrained_adapters", "recipes": "train"}  # in the package, in a source tree
+
+
+def shelves(kind: str) -> tuple[Path, ...]:
+    """Folders that may hold what is shipped of a kind, the source tree's first."""
+    package = Path(str(resources.files("cogstyle")))
+    return package.parent / FOLDERS[kind], package / kind
+
+
+def shipped_recipe(path: Path) -> Path:
+    """`path`, or the package's own recipe of this name: `shapes/image.toml`, also as `train/shapes/image.toml`."""
+    name = path.relative_to("train") if path.parts[:1] == ("train",) else path
+    places = [path, *(shelf / name for shelf in shelves("recipes"))]
+    return next((place for place in places if place.is_file()), path)
