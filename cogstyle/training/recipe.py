@@ -136,11 +136,10 @@ class Recipe:
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
         own = self.data is not None and bool(self.data.shards)
         require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
-        known = ("tokenizer", *TASKS)
-        require(self.data is None or self.task in known, f"[data] has no effect on the task {self.task!r}")
+        require(self.data is None or self.task != "text", f"[data] has no effect on the task {self.task!r}")
         footage = self.data is not None and bool(self.data.footage)
         require(self.data is None or footage == (self.task == "tokenizer"), FOOTAGE.format(task=self.task))
-        require(self.tokenizer is None or self.task == known[0], f"[tokenizer] has no effect on the task {self.task!r}")
+        require(self.tokenizer is None or self.task == "tokenizer", f"[tokenizer] has no effect on the task {self.task!r}")
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
         device = EngineConfig(device=self.engine.device) if self.task == "tokenizer" else EngineConfig()
         plain = self.engine == device or self.task in TASKS
