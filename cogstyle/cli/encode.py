@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.bundle import Bundle
-    from cogstyle.data.card import CARD, check_card, write_card
+    from cogstyle.data.dataset_card import CARD, check_card, write_card
     from cogstyle.data.encode import encode_videos, make_index
     from cogstyle.data.folder import check_folder
     from cogstyle.data.manifest import read_manifest
