@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cogstyle"
 LEVELS = {
-    "errors": -2, "schema": -1, "shipped": 0, "axes": 0, "devices": 0, "config": 0, "files": 0, "version": 0,
+    "errors": -2, "schema": -1, "shipped": 0, "axes": 0, "devices": 1, "config": 0, "files": 0, "version": 0,
     "layout": 1, "pictures": 1, "rows": 1,
     "tokenizers": 2, "model": 2, "video": 2, "shapes_world": 2,
     "adapter": 3, "bundle": 3,

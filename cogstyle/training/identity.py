@@ -13,6 +13,7 @@ from cogstyle.data import shards
 from cogstyle.data.footage import files_of
 from cogstyle.errors import ConfigError
 from cogstyle.files import sha256
+from cogstyle.shapes_world import rows as scene_rows
 
 if TYPE_CHECKING:
     from cogstyle.training.recipe import DataConfig, Recipe
