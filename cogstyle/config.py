@@ -77,6 +77,14 @@ TOKENIZERS = {
         image_size=32,
     ),
     "shapes": TokenizerConfig(encoder_channels=(96, 192), encoder_kernel=1),
+    "pictures": TokenizerConfig(
+        codes=8192,
+        code_width=32,
+        clusters=256,
+        encoder_channels=(96, 192),
+        decoder_channels=(96, 192),
+        image_size=128,
+    ),
 }
 
 

@@ -14,6 +14,7 @@ import torch
 
 from cogstyle.bundle import SHELVES, Bundle, check_replaced, open_bundle, share_files, update_bundle, writing
 from cogstyle.bundle.manifest import FORMAT, hashed_name
+from cogstyle.cli.main import main
 from cogstyle.config import Prompts, SamplingConfig
 from cogstyle.errors import BundleError, CogstyleError, ConfigError, FileError
 from cogstyle.files import read_tensors, sha256, write_tensors
@@ -354,3 +355,15 @@ def test_a_bundle_on_shared_files_says_nothing_of_words_and_rates_of_others(tmp_
     assert own.words.unknown("a dog") == [] and shapes.words.unknown("a dog") == ["dog"]
     assert own.trained_rates("keyframes") == () and shapes.trained_rates("keyframes") == (1, 2, 4, 8)
     assert own.text().image_text("red circle") == shapes.text().image_text("red circle")  # as training saw it
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["sample", "a circle", "--out", "x.mp4", "--adapter"]])
+def test_tokenizers_alone_are_said_to_have_no_image_model(command, debug_bundle, tmp_path, capsys):
+    whole = Bundle(debug_bundle)
+    tensors = read_tensors(whole.file("tokenizer.safetensors"))[0]
+    update_bundle(tmp_path / "only", {"tokenizer.safetensors": tensors}, tokenizer=whole.tokenizer_config)
+    only = Bundle(tmp_path / "only")
+    assert only.frames == whole.frames and not only.has_model and only.vqvae().config == whole.tokenizer_config
+    assert main([*command, str(only.folder)]) == 2
+    said = capsys.readouterr().err
+    assert "has no image model: it holds tokenizer.safetensors" in said and said.count("\n") == 1

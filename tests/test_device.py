@@ -39,11 +39,20 @@ def test_a_clip_is_drawn(dtype, debug_bundle):
     [("image", "fp32"), ("keyframes", "fp32"), ("keyframes", "bf16"), ("interpolation", "fp32"), ("superres", "fp32")],
 )
 def test_training_finds_the_same_losses(task, precision, debug_bundle, tmp_path):
+    compare(task, f'precision = "{precision}"\naccumulate = 2\n', precision, debug_bundle, tmp_path)
+
+
+def test_tokenizers_train_there_too(debug_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("cogstyle.training.tokenizer.has_bfloat16", lambda device: False)  # none of the pretended
+    compare("tokenizer", "", "fp32", debug_bundle, tmp_path)
+
+
+def compare(task, engine, precision, debug_bundle, tmp_path):
     losses = {}
     for device in ("cpu", "cuda"):
         bundle = shutil.copytree(debug_bundle, tmp_path / device / "bundle")
         recipe = debug_recipe(tmp_path / device, task, steps=3, bundle=bundle)
-        lines = f'[engine]\ndevice = "{device}"\nprecision = "{precision}"\naccumulate = 2\n[loop]\n'
+        lines = f'[engine]\ndevice = "{device}"\n{engine}[loop]\n'
         lines += 'prompts = ["a red circle"]\n' if task in ("image", "keyframes") else ""
         text = recipe.read_text().replace("[loop]\n", lines)
         with pretended_gpu() if device == "cuda" else nullcontext():
@@ -51,6 +60,6 @@ def test_training_finds_the_same_losses(task, precision, debug_bundle, tmp_path)
                 recipe.write_text(text.replace("steps = 3", f"steps = {steps}"))
                 train(recipe, runs=tmp_path / device, continue_run=True, quiet=True)
         rows = [json.loads(line) for line in (tmp_path / device / task / "log.jsonl").read_text().splitlines()]
-        losses[device] = [row[name] for row in rows for name in ("loss", "validation_loss") if name in row]
+        losses[device] = [row[name] for row in rows for name in ("loss", "validation_loss", "psnr") if name in row]
     assert rows[-1]["step"] == 3 and len(losses["cpu"]) > 3
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-5 if precision == "fp32" else 1e-2)

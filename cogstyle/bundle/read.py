@@ -22,7 +22,7 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError
 from cogstyle.files import is_file, read_tensors, sha256
-from cogstyle.model.linear import PackedLinear, pack
+from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -119,8 +119,22 @@ class Bundle:
         return self._table(KINDS[kind][0], "tokenizer")
 
     @property
+    def has_model(self) -> bool:
+        """Whether it says what its image model is; tokenizers alone do not."""
+        return "model" in self.manifest or self.has(IMAGE)
+
+    @property
     def model_config(self) -> ModelConfig:
+        if not self.has_model:
+            raise BundleError(
+                f"bundle {self.folder} has no image model: it holds {', '.join(self.hashes()) or 'nothing'}"
+            )
         return self._table(ModelConfig, "model")
+
+    @property
+    def frames(self) -> int:
+        """Frames that the temporal channel sees; of tokenizers alone, those of a model by default."""
+        return self.model_config.frames if self.has_model else ModelConfig.frames
 
     @property
     def superres_config(self) -> SuperResConfig:

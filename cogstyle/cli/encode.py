@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.bundle import Bundle
-    from cogstyle.data.card import CARD, check_card, write_card
+    from cogstyle.data.dataset_card import CARD, check_card, write_card
     from cogstyle.data.encode import encode_videos, make_index
     from cogstyle.data.folder import check_folder
     from cogstyle.data.manifest import read_manifest
@@ -87,7 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.to)
     check_card(arguments.to)
     manifest, bundle = read_manifest(arguments.manifest), Bundle(arguments.bundle)
-    vqvae, _ = bundle.vqvae(), bundle.text()  # what a bundle lacks is an error now, not in the workers
+    vqvae = bundle.vqvae()  # what a bundle lacks is an error now, not in the workers
+    if bundle.has_model:
+        bundle.text()
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(

@@ -30,11 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.config import require
+    from cogstyle.devices import find_device
     from cogstyle.evaluation import fvd
-    from cogstyle.evaluation.classifier import shapes_classifier
     from cogstyle.evaluation.extractor import Extractor
     from cogstyle.files import write_bytes
-    from cogstyle.sampling.machine import find_device
+    from cogstyle.shapes_report.classifier import shapes_classifier
     from cogstyle.video import check_place
 
     require(

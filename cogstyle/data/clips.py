@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cogstyle.config import FRAME_RATES
-from cogstyle.data import world
 from cogstyle.errors import MediaError
+from cogstyle.shapes_world import world
 
 RULES = 2  # to be raised with every change of the rules below: shards made by other rules are not read
 KINDS = ("keyframes", "interpolation", "continuation", "image")

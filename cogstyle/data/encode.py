@@ -71,7 +71,7 @@ def make_index(
         entries=len(entries),
         entries_per_part=entries_per_part,
         extra_rates=extra_rates,
-        frames=1 if kind == "image" else bundle.model_config.frames,
+        frames=1 if kind == "image" else bundle.frames,
         size=bundle.tokenizer_config.image_size,
         tokenizer_sha256=bundle.hashes()["tokenizer.safetensors"],
         split_long=split_long,
@@ -85,7 +85,8 @@ class Encoder:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         source = Bundle(bundle)
-        self.index, self.folder, self.vqvae, self.text = index, folder, source.vqvae(), source.text()
+        self.index, self.folder, self.vqvae = index, folder, source.vqvae()
+        self.text = source.text() if source.has_model else None  # its training comes later
 
     def __call__(self, numbered: Sequence[Numbered]) -> Encoded:
         made: list[tuple[dict[str, Any], str, np.ndarray]] = []  # with frames in the place of tokens
@@ -126,9 +127,10 @@ class Encoder:
                 index.kind, length, start=entry.start + start, frames=frames, extra_rates=extra, seed=number
             )
         ]
-        for clip in clips:  # raises if the caption is too long
-            image = index.kind == "image"
-            _ = self.text.image_text(entry.caption) if image else self.text.video_text(entry.caption, clip.seconds)
+        if self.text is not None:
+            for clip in clips:  # raises if the caption is too long
+                image = index.kind == "image"
+                _ = self.text.image_text(entry.caption) if image else self.text.video_text(entry.caption, clip.seconds)
         return clips
 
 

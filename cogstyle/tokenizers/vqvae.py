@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from cogstyle.config import TokenizerConfig
 from cogstyle.errors import LayoutError
 
+SCORES = 1 << 19  # of places with entries, that a CPU keeps close at hand
+
 
 class PlaceNorm(nn.Module):
     """LayerNorm over the channels of each place."""
@@ -79,8 +81,10 @@ class Codebook(nn.Module):
 
     def nearest(self, features_PD: Tensor) -> Tensor:
         """Ids [P] of the entries nearest (squared distance) to each of P features."""
-        scores_PV = features_PD @ self.vectors.T - 0.5 * self.vectors.square().sum(1)
-        return scores_PV.argmax(1)
+        half_norms_V = 0.5 * self.vectors.square().sum(1)
+        rows = max(1, SCORES // len(half_norms_V)) if features_PD.device.type == "cpu" else len(features_PD)
+        scores = (torch.addmm(half_norms_V, part_PD, self.vectors.T, beta=-1) for part_PD in features_PD.split(rows))
+        return torch.cat([scores_PV.argmax(1) for scores_PV in scores])
 
 
 class VQVAE(nn.Module):

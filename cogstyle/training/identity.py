@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.bundle import Bundle
-from cogstyle.config import MODELS, TOKENIZERS, preset, require
+from cogstyle.config import MODELS, preset, require
 from cogstyle.data import clips, shards
+from cogstyle.data.footage import files_of
 from cogstyle.errors import ConfigError
 from cogstyle.files import sha256
 
@@ -72,7 +73,7 @@ def fingerprint(recipe: "Recipe") -> dict[str, Any]:
     if recipe.data is not None:
         kept["data"] = table["data"] | _data(recipe.data)
     if recipe.task == "tokenizer":
-        kept["tokenizer"] = asdict(preset(TOKENIZERS, recipe.preset))
+        kept["tokenizer"] = asdict(recipe.tokenizer_config)
     else:
         kept |= _stands_on(recipe)
     if recipe.start is not None:
@@ -81,7 +82,10 @@ def fingerprint(recipe: "Recipe") -> dict[str, Any]:
 
 
 def _data(data: "DataConfig") -> dict[str, Any]:
-    """Shards by what they hold, scenes by the rules that draw them."""
+    """Shards by what they hold, footage by the names and sizes of its files, scenes by the rules that draw them."""
+    if data.footage:
+        files = [[(path.name, path.stat().st_size) for path in files_of(source)] for source in data.sources]
+        return {"footage": hashlib.sha256(repr(files).encode()).hexdigest()}
     if not data.shards:
         return {"rules": clips.RULES}
     indices = [repr(shards.read_index(folder)) for folder in data.folders]

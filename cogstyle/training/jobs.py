@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.bundle import Bundle, share_files, update_bundle
-from cogstyle.config import MODELS, TOKENIZERS, preset
+from cogstyle.config import MODELS, preset
 from cogstyle.data import shards
+from cogstyle.data.footage import Footage
 from cogstyle.data.mixing import FAMILIES
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import read_text, write_bytes
@@ -23,8 +24,8 @@ from cogstyle.training.checkpoint import (
 )
 from cogstyle.training.export import choose, export
 from cogstyle.training.identity import Identity, differences, fingerprint
+from cogstyle.training.job import Job
 from cogstyle.training.run_folder import BEST
-from cogstyle.training.step import Job
 from cogstyle.training.superres import SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
 from cogstyle.training.transformer import TOKENIZERS as TOKENIZER_FILES
@@ -62,9 +63,18 @@ def _new_job(
     bundle = into or Path(recipe.bundle)
     assert recipe.optim is not None
     if recipe.task == "tokenizer":
-        config, decoder_only = preset(TOKENIZERS, recipe.preset), recipe.train == "decoder"
+        config, pictures = recipe.tokenizer_config, None
+        if recipe.data is not None and options["encode"] is not None:
+            cache, data = options["data"], recipe.data
+            quiet, shares = options["quiet"], data.shares
+            pictures = Footage(data.sources, size=config.image_size, cache=cache, shares=shares, quiet=quiet)
         return TokenizerJob(
-            config, batch=recipe.optim.batch, seed=recipe.seed, bundle=bundle, decoder_only=decoder_only
+            config,
+            batch=recipe.optim.batch,
+            seed=recipe.seed,
+            bundle=bundle,
+            pictures=pictures,
+            decoder_only=recipe.train == "decoder",
         )
     assert recipe.data is not None
     options = options | {

@@ -1,4 +1,4 @@
-"""Muon: momentum made orthogonal for the matrices of linear layers, AdamW for everything else."""
+"""Muon: momentum made orthogonal for the matrices of linear layers and convolutions, AdamW for everything else."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -44,11 +44,12 @@ def decay_groups(params: Iterable[nn.Parameter], weight_decay: float) -> list[di
 class Muon(torch.optim.Optimizer):
     """One optimiser for a whole module.
 
-    The fused projection of queries, keys and values counts as three matrices.
+    The fused projection of queries, keys and values counts as three matrices; a convolution as one of
+    [out, in x height x width].
     Source: Muon is Scalable for LLM Training (arXiv 2502.16982).
 
     Args:
-        module: its linear layers' weights are the matrices.
+        module: its linear layers' and convolutions' weights are the matrices.
         weight_decay: see `decay_groups`.
         params: what to train; the rest of `module` stays.
     """
@@ -63,7 +64,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         eps: float = 1e-8,
     ) -> None:
-        linear = {layer.weight for layer in module.modules() if isinstance(layer, nn.Linear)}
+        linear = {layer.weight for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
         self.betas, self.eps = betas, eps
         params = list(params)
         rest = decay_groups([p for p in params if p not in linear], weight_decay)
@@ -84,9 +85,11 @@ class Muon(torch.optim.Optimizer):
 
     def _muon(self, grad: Tensor, state: dict[str, Tensor]) -> Tensor:
         mean = state.setdefault("mean", torch.zeros_like(grad)).lerp_(grad, 1.0 - MOMENTUM)
-        ahead, (rows, columns) = grad.lerp(mean, MOMENTUM), grad.shape
-        parts = ahead.unflatten(0, (3, columns)) if rows == 3 * columns else ahead[None]
-        return UPDATE_RMS * max(parts.shape[1:]) ** 0.5 * orthogonal(parts).flatten(0, 1)
+        ahead = grad.lerp(mean, MOMENTUM).flatten(1)
+        rows, columns = ahead.shape
+        fused = grad.dim() == 2 and rows == 3 * columns
+        parts = ahead.unflatten(0, (3, columns)) if fused else ahead[None]
+        return (UPDATE_RMS * max(parts.shape[1:]) ** 0.5 * orthogonal(parts).flatten(0, 1)).view_as(grad)
 
     def _adam(self, grad: Tensor, state: dict[str, Tensor]) -> Tensor:
         steps = state.setdefault("step", torch.zeros(())).add_(1.0)

@@ -10,37 +10,53 @@ from typing import Annotated, Any
 from annotated_types import Interval
 
 from cogstyle.bundle import Bundle, check_replaced, update_bundle
-from cogstyle.config import FRAME_RATES, MODELS, Prompts, SamplingConfig, from_dict, preset, require
+from cogstyle.config import (
+    FRAME_RATES,
+    MODELS,
+    TOKENIZERS,
+    Prompts,
+    SamplingConfig,
+    TokenizerConfig,
+    from_dict,
+    preset,
+    require,
+)
 from cogstyle.data.clips import Emphasis
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
-from cogstyle.data.world import ACTIONS
+from cogstyle.errors import ConfigError
 from cogstyle.files import read_bytes, read_toml, write_bytes
 from cogstyle.pictures import write_png
 from cogstyle.schema import Seed, Share, Weight
+from cogstyle.shapes_world.world import ACTIONS
 from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints
+from cogstyle.training.dry_run import FirstRows, Plan, make_plan
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.identity import Identity
+from cogstyle.training.job import Job, OptimConfig
 from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
 from cogstyle.training.loop import Grid, LoopConfig, run
-from cogstyle.training.plan import FirstRows, Plan, make_plan
 from cogstyle.training.processes import World, join, launched, which_device
 from cogstyle.training.run_folder import claimed, make_folder, run_folder
-from cogstyle.training.step import Job, OptimConfig
 from cogstyle.training.text import train_text_model
 from cogstyle.training.transformer import TASKS as SEQUENCE_TASKS
 from cogstyle.training.transformer import TransformerJob
 
 TASKS = (*SEQUENCE_TASKS, "superres")  # what trains on token shards
 TRAINED = ("adapter", "all", "decoder")
+FOOTAGE = "[data] of a tokenizer is footage, of other tasks rows or shards; this is a recipe for {task!r}"
+SAMPLES = ("rows", "shards", "validation_rows", "caption_dropout", "two_actors")  # what token shards are made by
 EXPORTED = ("best", "last")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Scenes of the shapes world, encoded once and kept; or shards of own videos. One of `rows` and `shards` is set."""
+    """Scenes of the shapes world, encoded once and kept; or shards of own videos. One of `rows` and `shards` is set.
+
+    For a tokenizer it is `footage`, with `shares` if some of it is to be seen more often.
+    """
 
     rows: Annotated[int, Interval(ge=0, le=1_000_000)] = 0  # training samples, each another scene
     shards: str | tuple[str, ...] = ()  # folders that cogstyle encode wrote
@@ -49,8 +65,18 @@ class DataConfig:
     caption_dropout: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.1  # share of the samples whose caption is left out
     two_actors: Share | None = None  # share of the scenes with two actors; default: as the world draws them
     actions: dict[str, Weight] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
+    footage: str | tuple[str, ...] = ()  # tokenizer: folders of pictures and videos, or manifests that name them
+    shares: tuple[Weight, ...] = ()  # how often a picture comes from each of them; default: all alike
 
     def __post_init__(self) -> None:
+        if self.footage:
+            others = [name for name in SAMPLES if getattr(self, name) != getattr(DataConfig, name)]
+            others += ["actions"] if self.actions else []
+            require(not others, f"{', '.join(others)} has no effect on footage")
+            same = len(self.shares) in (0, len(self.sources))
+            require(same, f"shares has {len(self.shares)} numbers for {len(self.sources)} places of footage")
+            return
+        require(not self.shares, "shares has no effect without footage")
         require(not (self.rows and self.shards), "[data] has rows and shards; set one of them")
         require(bool(self.shards) or self.rows > 0, "rows 0 must be 1 to 1,000,000 (the training seeds)")
         two = self.two_actors
@@ -67,8 +93,16 @@ class DataConfig:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders of `shards`."""
-        names = (self.shards,) if isinstance(self.shards, str) else self.shards
-        return tuple(Path(os.path.expanduser(name)) for name in names)
+        return _paths(self.shards)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The folders and manifests of `footage`."""
+        return _paths(self.footage)
+
+
+def _paths(names: str | tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(Path(os.path.expanduser(name)) for name in ((names,) if isinstance(names, str) else names))
 
 
 @dataclass(frozen=True)
@@ -91,6 +125,7 @@ class Recipe:
     optim: OptimConfig | None = None
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     data: DataConfig | None = None
+    tokenizer: TokenizerConfig | None = None  # a new tokenizer's architecture, instead of a preset's
     mix: MixConfig | None = None  # tasks that take turns
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
 
@@ -101,9 +136,15 @@ class Recipe:
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
         own = self.data is not None and bool(self.data.shards)
         require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
-        require(self.data is None or self.task in TASKS, f"[data] has no effect on the task {self.task!r}")
+        require(self.data is None or self.task != "text", f"[data] has no effect on the task {self.task!r}")
+        footage = self.data is not None and bool(self.data.footage)
+        require(self.data is None or footage == (self.task == "tokenizer"), FOOTAGE.format(task=self.task))
+        require(
+            self.tokenizer is None or self.task == "tokenizer", f"[tokenizer] has no effect on the task {self.task!r}"
+        )
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
-        plain = self.engine == EngineConfig() or self.task in TASKS
+        device = EngineConfig(device=self.engine.device) if self.task == "tokenizer" else EngineConfig()
+        plain = self.engine == device or self.task in TASKS
         require(plain, f"[engine] has no effect on the task {self.task!r}")
         again = self.engine.activation_checkpointing and self.task not in SEQUENCE_TASKS
         require(not again, f"activation_checkpointing has no effect on the task {self.task!r}")
@@ -131,6 +172,20 @@ class Recipe:
         batch = 0 if self.optim is None else self.optim.batch
         sized = self.optim is None or (batch > 0) != (self.mix is not None)
         require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
+
+    @property
+    def tokenizer_config(self) -> TokenizerConfig:
+        """Of the tokenizer to train: the recipe's own, else that of what it starts from, else a preset.
+
+        Raises:
+            ConfigError: if that is of a kind that is not trained here.
+        """
+        if self.tokenizer is not None or self.start is None:
+            return self.tokenizer or preset(TOKENIZERS, self.preset)
+        found = Bundle(self.start).tokenizer_config
+        if not isinstance(found, TokenizerConfig):
+            raise ConfigError(f"start {self.start!r}: a tokenizer of kind {found.kind!r} cannot be trained here")
+        return found
 
 
 REPLACED = {"tokenizer": "tokenizer.safetensors", "image": "image.safetensors"}  # files that others stand on
@@ -175,9 +230,9 @@ def train(
         update_bundle(Path(recipe.bundle), {"text.model": model}, prompts=Prompts())
         return f"text.model in {recipe.bundle}"
     assert recipe.optim is not None
-    device = recipe.engine.device if recipe.task in TASKS else "cpu"
+    engine = recipe.engine if recipe.task in TASKS else replace(recipe.engine, precision="fp32")  # its job has its own
     with (
-        join(device, group=recipe.engine.zero > 0) as world,
+        join(recipe.engine.device, group=recipe.engine.zero > 0) as world,
         nullcontext() if encode_only else claimed(folder, world),
     ):
         look = world.first and not encode_only
@@ -194,7 +249,7 @@ def train(
         identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
         if world.first:
             write_bytes(folder / RECIPE, read_bytes(path))
-        options: dict[str, Any] = {"engine": recipe.engine, "identity": identity, "grid": grid(recipe, job)}
+        options: dict[str, Any] = {"engine": engine, "identity": identity, "grid": grid(recipe, job)}
         options |= {"keep_best": recipe.export == "best", "world": world, "quiet": quiet}
         said = run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, **options)
         if world.first:

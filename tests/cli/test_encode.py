@@ -235,3 +235,11 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_tokenizers_alone_encode_and_give_the_same_tokens(world, encoded, debug_bundle, tmp_path):
+    whole = Bundle(debug_bundle)
+    tensors = read_tensors(whole.file("tokenizer.safetensors"))[0]
+    update_bundle(tmp_path / "only", {"tokenizer.safetensors": tensors}, tokenizer=whole.tokenizer_config)
+    assert encode(world, tmp_path / "shards", tmp_path / "only") == 0
+    assert load(tmp_path / "shards").tokens.equal(load(encoded).tokens)

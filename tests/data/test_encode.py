@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from cogstyle.bundle import Bundle
 from cogstyle.data import encode, shards
-from cogstyle.data.card import read_contents, write_card
+from cogstyle.data.dataset_card import read_contents, write_card
 from cogstyle.data.encode import encode_videos, make_index
 from cogstyle.data.folder import writing
 from cogstyle.data.manifest import read_manifest

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from cogstyle.training.job import OptimConfig, make_optimizer
 from cogstyle.training.optim import MOMENTUM, UPDATE_RMS, Muon, orthogonal
-from cogstyle.training.step import OptimConfig, make_optimizer
 from tests.training.tiny import VideoJob
 
 
@@ -56,6 +56,18 @@ def test_a_frozen_parameter_stays():
     layer(torch.ones(1, 4)).sum().backward()
     muon.step()
     assert torch.equal(layer.weight, weight)
+
+
+def test_a_convolution_is_one_matrix():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 6, 3, bias=False).to(memory_format=torch.channels_last)
+    before = layer.weight.detach().clone()
+    muon = Muon(layer, layer.parameters(), lr=0.1, weight_decay=0.0)
+    layer.weight.grad = torch.randn(6, 2, 3, 3)
+    muon.step()
+    ahead = layer.weight.grad.flatten(1) * (1.0 - MOMENTUM**2)
+    expected = orthogonal(ahead).view_as(before) * UPDATE_RMS * 18**0.5
+    torch.testing.assert_close(before - layer.weight, 0.1 * expected)
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

@@ -41,7 +41,10 @@ def test_shipped_recipes_divide_by_eight_and_leave_the_shipped_weights_alone(pat
         ("task = 'sing'\nbundle = 'x'", "unknown task 'sing'"),
         ("task = 'image'\nbundle = 'x'", r"needs an \[optim\] table"),
         ("task = 'keyframes'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1", r"needs a \[data\] table"),
-        ("task = 'tokenizer'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1\n[data]\nrows = 5", "no effect"),
+        (
+            "task = 'tokenizer'\nbundle = 'x'\n[optim]\nsteps = 200\nbatch = 1\n[data]\nrows = 5",
+            "of a tokenizer is footage",
+        ),
         ("task = 'image'\nbundle = 'x'\n[data]\nrows = 2000000", "rows 2000000 must be less than or equal to 1000000"),
         (
             "task = 'image'\nbundle = 'x'\n[data]\nrows = 5\nshards = 's'\n[optim]\nsteps = 200\nbatch = 1",

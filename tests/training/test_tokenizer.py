@@ -1,19 +1,26 @@
 """Training the image tokenizer: codebook rules, clusters, pictures, and what export writes."""
 
+import json
 import shutil
+from dataclasses import replace
 
+import cv2
 import numpy as np
+import pytest
 import torch
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import TOKENIZERS
+from cogstyle.errors import ConfigError
+from cogstyle.pictures import write_png
 from cogstyle.tokenizers.vqvae import Codebook
 from cogstyle.training.recipe import load_recipe, make_job, train
 from cogstyle.training.tokenizer import (
     DEAD,
+    ShapesPictures,
     TokenizerJob,
     cluster_codes,
-    draw_pictures,
+    ssim,
     to_tensor,
     update_codebook,
 )
@@ -43,7 +50,7 @@ def test_clusters_group_neighbours():
 
 
 def test_training_pictures_are_a_function_of_the_step():
-    a, b, c = (draw_pictures(np.random.default_rng([0, step]), 6, 32) for step in (1, 1, 2))
+    a, b, c = (ShapesPictures(32).draw(np.random.default_rng([0, step]), 6) for step in (1, 1, 2))
     assert a.shape == (6, 32, 32, 3) and np.array_equal(a, b) and not np.array_equal(a, c)
     assert to_tensor(a).shape == (6, 3, 32, 32)
 
@@ -73,3 +80,74 @@ def test_the_decoder_alone_learns_and_pictures_keep_their_codes(debug_bundle, tm
     assert (after - truth).square().mean() < (before.float() - truth).square().mean()
     same = [name for name, digest in old.hashes().items() if new.hashes()[name] == digest]
     assert set(old.hashes()) - set(same) == {"tokenizer.safetensors"}
+
+
+@pytest.fixture
+def footage(tmp_path):
+    place = tmp_path / "footage"
+    place.mkdir()
+    for number in range(12):
+        coarse = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+        write_png(place / f"{number}.png", coarse.repeat(8, 0).repeat(8, 1))
+    return place
+
+
+def footage_recipe(tmp_path, footage, *, steps, start=None):
+    path = debug_recipe(tmp_path, "tokenizer", steps=steps)
+    first = f'start = "{start}"\n' if start else ""
+    path.write_text(first + path.read_text() + f'\n[data]\nfootage = "{footage}"\n')
+    return path
+
+
+def test_start_keeps_the_codebook(debug_bundle, footage, tmp_path):
+    job = make_job(load_recipe(footage_recipe(tmp_path, footage, steps=4, start=debug_bundle)), runs=tmp_path)
+    old = Bundle(debug_bundle).vqvae().codebook
+    assert torch.equal(job.model.codebook.vectors, old.vectors)
+    job.loss(0)
+    used = old.counts > DEAD * job.places / job.config.codes
+    moved = (job.model.codebook.vectors - old.vectors).norm(dim=1) / old.vectors.norm(dim=1)
+    assert used.sum() > 8 and moved[used].median() < 0.05  # a running mean, and no other entries
+
+
+def test_footage_trains_a_tokenizer_that_a_bundle_then_has(footage, tmp_path):
+    path = footage_recipe(tmp_path, footage, steps=40)
+    folder = train(path, runs=tmp_path, quiet=True)
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    measured = [row for row in rows if "psnr" in row]
+    assert measured[-1]["psnr"] > measured[0]["psnr"] and 0.0 < measured[-1]["ssim"] <= 1.0
+    assert "steady" not in measured[-1]  # there are no videos
+    bundle = Bundle(tmp_path / "bundle")
+    assert set(bundle.hashes()) == {"tokenizer.safetensors", "clusters.safetensors"}
+    assert bundle.vqvae().encode(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 16)
+
+
+def test_a_codebook_larger_than_a_batch_starts_from_several(tmp_path):
+    config = replace(TOKENIZERS["debug"], codes=500)
+    job = TokenizerJob(config, batch=4, seed=0, bundle=tmp_path)  # 64 places
+    job.loss(0)
+    assert job.model.codebook.vectors.unique(dim=0).shape[0] > 300
+
+
+def test_ssim_falls_with_noise_and_not_with_the_picture():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    smooth = cv2.GaussianBlur(picture, (9, 9), 3)
+    noisy = (smooth + np.random.default_rng(1).normal(0, 9, smooth.shape)).clip(0, 255).astype(np.uint8)
+    assert ssim(smooth, smooth) == pytest.approx(1.0) and ssim(picture, picture) == pytest.approx(1.0)
+    assert 0.2 < ssim(smooth, noisy) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("footage = 'x'\nrows = 5", "rows has no effect on footage"),
+        ("footage = 'x'\nshares = [1.0, 2.0]", "shares has 2 numbers for 1 places of footage"),
+        ("footage = ['x', 'y']\nshares = [1.0, 0.0]", "must be greater than 0"),
+        ("rows = 5", "of a tokenizer is footage"),
+        ("rows = 5\nshares = [1.0]", "shares has no effect without footage"),
+    ],
+)
+def test_wrong_footage_is_refused(data, message, tmp_path):
+    path = debug_recipe(tmp_path, "tokenizer")
+    path.write_text(path.read_text() + f"\n[data]\n{data}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(path)
