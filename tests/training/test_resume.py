@@ -7,16 +7,16 @@ import shutil
 import pytest
 import torch
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.cli.main import main
 from cogstyle.data import shards
 from cogstyle.errors import BundleError, FileError
-from cogstyle.files import one_writer, read_tensors, sha256, write_tensors
+from cogstyle.files import one_writer, read_tensors
 from cogstyle.training import loop as loop_module
 from cogstyle.training.checkpoint import checkpoints, newest_checkpoint
 from cogstyle.training.processes import join
 from cogstyle.training.run_folder import BEST
-from tests.conftest import debug_recipe
+from tests.conftest import debug_recipe, replace_image_model
 from tests.training.test_loop import OFTEN, go
 from tests.training.tiny import TinyJob
 
@@ -56,13 +56,6 @@ def edit(path, old, new):
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-def put_in_place(bundle, name, source):
-    """Replace a file of a bundle by hand, past all checks, and what the manifest says of it."""
-    old = Bundle(bundle).hashes()[name]
-    shutil.copy(source, bundle / name)
-    edit(bundle / "bundle.toml", old, sha256(bundle / name))
-
-
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_recipe_of_the_same_name_is_refused(name, recipe, bundle, tmp_path, capsys):
     """Nothing trains and nothing is exported; both values are named, and how to go on."""
@@ -89,14 +82,22 @@ def test_other_files_under_the_same_names_are_another_recipe(recipe, bundle, deb
     command = "train", recipe, "--runs", tmp_path / "runs", "--quiet"
     assert cogstyle(capsys, *command)[0] == 0
     assert "was done before" in cogstyle(capsys, *command)[1]  # it has changed its own start: that is no change
-    put_in_place(bundle, "keyframes.safetensors", Bundle(debug_bundle).path("keyframes.safetensors"))
+    exported = Bundle(bundle).hashes()
+    shutil.copy(debug_bundle / "keyframes.safetensors", bundle / "keyframes.safetensors")
+    edit(
+        bundle / "bundle.toml",
+        exported["keyframes.safetensors"],
+        Bundle(debug_bundle).hashes()["keyframes.safetensors"],
+    )
     assert "was done before" in cogstyle(capsys, *command)[1]
-    for name in ("keyframes", "image"):
-        weights = {key: value + 1.0 for key, value in Bundle(bundle).weights(name).items()}
-        write_tensors(tmp_path / "other", weights)
-        put_in_place(bundle, f"{name}.safetensors", tmp_path / "other")
+    weights = {key: value + 1.0 for key, value in Bundle(bundle).weights("keyframes").items()}
+    changes = {
+        "start": lambda: update_bundle(bundle, {"keyframes.safetensors": weights}),
+        "stands on.image.safetensors": lambda: replace_image_model(bundle),
+    }
+    for key, change in changes.items():
+        change()
         status, found = cogstyle(capsys, *command)
-        key = "start" if name == "keyframes" else "stands on.image.safetensors"
         assert status == 2 and re.search(rf"{re.escape(key)} was \w{{12}}\.\.\., is \w{{12}}\.\.\.", found), found
 
 
