@@ -243,6 +243,7 @@ def shown(page: str, *subcommands: str) -> list[str]:
     return [line for line in found if "bundles/" not in line]
 
 
+@pytest.mark.slow
 def test_readme_runs(desk):
     commands = shown("README.md", "sample", "interpolate")
     assert len(commands) >= 8
@@ -250,12 +251,14 @@ def test_readme_runs(desk):
         run(line)
 
 
+@pytest.mark.slow
 def test_readme_python_runs(desk):
     (code,) = (text for kind, text in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if kind == "python")
     exec(compile(code, "README.md", "exec"), {})
     assert Path("circle.mp4").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_guides_run(desk):
     """Super-resolution as its guide shows it, videos of the shapes world encoded, a checkpoint for SAT."""
     upscaled = [line for line in shown("docs/superres.md", "sample", "upscale") if "--upscale" not in line]

@@ -127,6 +127,7 @@ print(*[hashlib.sha256(Video(frames, 8.0).encoded(suffix)).hexdigest() for suffi
 """
 
 
+@pytest.mark.slow
 def test_equal_frames_give_equal_bytes_in_every_process():
     cores = sorted(os.sched_getaffinity(0))
     running = [

@@ -56,6 +56,7 @@ def edit(path, old, new):
     path.write_text(path.read_text().replace(old, new, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_recipe_of_the_same_name_is_refused(name, recipe, bundle, tmp_path, capsys):
     """Nothing trains and nothing is exported; both values are named, and how to go on."""
@@ -180,6 +181,7 @@ def test_when_all_checkpoints_are_damaged_the_run_stops(tmp_path):
     assert len(checkpoints(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_log_is_that_of_an_unbroken_run(tmp_path, monkeypatch):
     """Stopped at any step, between rows and between skipped steps; limits count across the stop."""
     losses = {4: float("nan"), 5: float("nan"), 9: float("nan")}

@@ -107,6 +107,7 @@ def test_image_to_video_reads_no_caption(debug_bundle, tmp_path):
     assert torch.equal(job.loss(0)[0], loss) and figures["loss_image_to_video"] == pytest.approx(loss.item())
 
 
+@pytest.mark.slow
 def test_an_interrupted_mix_equals_an_uninterrupted_one(debug_bundle, tmp_path, monkeypatch):
     keys = 'train = "all"', f'base = "{debug_bundle}"'
     recipe = load_recipe(recipe_of(tmp_path, tmp_path / "new", *keys, mix=[IMAGES], steps=6))
