@@ -119,6 +119,7 @@ def retokenized(bundle: Path, folder: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_path, capsys):
     table = tmp_path / "m.csv"
     lines = [f"{world.parent / f'{k:07d}.mp4'},a circle,me" for k in range(9)]
@@ -138,6 +139,7 @@ def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_pat
     assert len(load(tmp_path / "s")) == 10
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_takes_its_own_line_with_it(world, debug_bundle, tmp_path, capsys, monkeypatch):
     """One worker, few entries, and again at each retry: the process that decodes is never this one."""
     table = tmp_path / "m.csv"
@@ -196,6 +198,7 @@ def test_shares_and_limits():
             parse_shard(text)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     """kill -9 while two workers encode; their processes end too, and the next run does the rest."""
     for k in range(3):
