@@ -18,15 +18,16 @@ from torch import nn
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
-from cogstyle.data import clips, shards, world
+from cogstyle.data import clips, shards
 from cogstyle.data.mixing import MixConfig
 from cogstyle.files import fingerprint
 from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.shapes_world import world
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import Guard
+from cogstyle.training.job import OptimConfig
 from cogstyle.training.loop import train_step
 from cogstyle.training.processes import World
-from cogstyle.training.step import OptimConfig
 from cogstyle.training.transformer import TransformerJob, fresh_transformer
 
 LEVELS = 3  # refinements from keyframes to a whole clip: 5 -> 33 frames

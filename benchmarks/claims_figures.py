@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from claims_arms import ARMS, DRAWING
 
-from cogstyle.evaluation.markdown import table
 from cogstyle.pictures import write_png
+from cogstyle.shapes_report.markdown import table
 from cogstyle.training.curves import Line, draw_arms
 
 Rows = Mapping[int, dict[str, Any]]  # what one arm found, by seed

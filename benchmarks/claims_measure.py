@@ -11,18 +11,18 @@ from torch import Tensor
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
-from cogstyle.data import world
 from cogstyle.data.shards import Shards
-from cogstyle.evaluation.protocol import Clip, Scenes, judged, lowest_rate, mean_step, true_mean_step
-from cogstyle.evaluation.temporal import distance_from_motion, still_flicker
 from cogstyle.layout import FrameLayout, interpolation_layout, keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Stage, decode, finish, sampler
+from cogstyle.sampling.decode_plan import Plan
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
-from cogstyle.sampling.plan import Plan
 from cogstyle.sampling.schedule import Schedule, sequential, wavefront
+from cogstyle.shapes_report.protocol import Clip, Scenes, judged, lowest_rate, mean_step, true_mean_step
+from cogstyle.shapes_report.temporal import distance_from_motion, still_flicker
+from cogstyle.shapes_world import world
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.training.loss import token_loss
 from cogstyle.video import Video

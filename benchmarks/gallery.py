@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import torch
 
-from cogstyle.data import world
-from cogstyle.evaluation.pages import RIGHT, WRONG, Row, asked, page, row_of, seen
-from cogstyle.evaluation.protocol import Clip, Scenes, draw_scenes, sample_scenes, slow_movers
 from cogstyle.sampling.pipeline import Options, Pipeline, load
+from cogstyle.shapes_report.pages import RIGHT, WRONG, Row, asked, page, row_of, seen
+from cogstyle.shapes_report.protocol import Clip, Scenes, draw_scenes, sample_scenes, slow_movers
+from cogstyle.shapes_world import world
 from cogstyle.video import Video
 
 ACROSS, SIDE, GAP, BAR = 6, 112, 4, 5  # clips of a row; pixels of a clip, beside it, of its mark

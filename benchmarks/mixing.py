@@ -15,9 +15,9 @@ from cogstyle.bundle import Bundle
 from cogstyle.data.mixing import MixConfig
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import Guard
+from cogstyle.training.job import OptimConfig
 from cogstyle.training.loop import train_step
 from cogstyle.training.processes import World
-from cogstyle.training.step import OptimConfig
 from cogstyle.training.transformer import TransformerJob
 
 ARMS = {"keyframes": {"keyframes": 1.0}, "keyframes and continuation": {"keyframes": 1.0, "continuation": 1.0}}

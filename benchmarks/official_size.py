@@ -23,7 +23,7 @@ from cogstyle.layout import image_layout, keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import decode, finish, sampler
-from cogstyle.sampling.plan import Plan
+from cogstyle.sampling.decode_plan import Plan
 from cogstyle.sampling.schedule import Schedule, sequential
 
 

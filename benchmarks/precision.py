@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from cogstyle.bundle import Bundle
-from cogstyle.data import world
-from cogstyle.evaluation.protocol import TUNING_SEED, draw_scenes, sample_scenes
 from cogstyle.layout import keyframe_layout
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.pipeline import Pipeline
+from cogstyle.shapes_report.protocol import TUNING_SEED, draw_scenes, sample_scenes
+from cogstyle.shapes_world import world
 
 KINDS = {
     "float32": (torch.float32, None),

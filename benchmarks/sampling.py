@@ -23,11 +23,11 @@ import itertools
 from cogstyle.adapter import adapter_from_image
 from cogstyle.config import ModelConfig, SamplingConfig
 from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
-from cogstyle.model.linear import PackedLinear, pack, packs
+from cogstyle.model.packed import PackedLinear, pack, packs
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import decode, finish, sampler
-from cogstyle.sampling.plan import Plan, plan_for
+from cogstyle.sampling.decode_plan import Plan, plan_for
 from cogstyle.sampling.schedule import Schedule, sequential
 from tests.reference import naive_loop
 

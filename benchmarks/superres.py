@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cogstyle.config import SamplingConfig
-from cogstyle.data import world
 from cogstyle.sampling.pipeline import Pipeline, load
 from cogstyle.sampling.upscale import frame_bytes, upscale
+from cogstyle.shapes_world import world
 from cogstyle.video import enlarge, psnr
 
 FIRST_SEED = 1_000_200

@@ -18,11 +18,11 @@ from cogstyle.config import MODELS, ModelConfig
 from cogstyle.layout import keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.training.dry_run import state_memory
 from cogstyle.training.engine import EngineConfig, start
+from cogstyle.training.job import WHOLE, OptimConfig, Share
 from cogstyle.training.loss import token_loss
-from cogstyle.training.plan import state_memory
 from cogstyle.training.processes import World
-from cogstyle.training.step import WHOLE, OptimConfig, Share
 from cogstyle.training.transformer import fresh_transformer
 
 MIDDLE = replace(MODELS["shapes"], layers=12, width=512, heads=8)

@@ -13,8 +13,8 @@ from training_memory import RandomJob
 
 from cogstyle.config import MODELS
 from cogstyle.training.engine import EngineConfig, start
+from cogstyle.training.job import OptimConfig
 from cogstyle.training.processes import World
-from cogstyle.training.step import OptimConfig
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

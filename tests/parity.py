@@ -27,8 +27,8 @@ from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import decode, finish, misplaced, sampler
+from cogstyle.sampling.decode_plan import Plan
 from cogstyle.sampling.logits import best_clusters, cluster_weights, inside_cluster, sample
-from cogstyle.sampling.plan import Plan
 from cogstyle.sampling.schedule import Schedule, sequential
 from cogstyle.tokenizers.hierarchical import RATES
 from cogstyle.tokenizers.text import TextTokenizer

@@ -15,7 +15,7 @@ USE = """
 import cogstyle, sys
 from pathlib import Path
 from cogstyle.bundle import Bundle
-from cogstyle.evaluation.classifier import shapes_classifier
+from cogstyle.shapes_report.classifier import shapes_classifier
 from cogstyle.shipped import shipped_recipe
 here = Path(sys.argv[1])
 bundle = Bundle("shapes")

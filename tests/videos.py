@@ -23,6 +23,7 @@ def write_clock(
     gop: int = 12,
     picture: np.ndarray | None = None,
     index_first: bool = False,
+    brightness: float = BRIGHTNESS,
 ) -> Path:
     """A video with frames at `times` (seconds), each BRIGHTNESS * time bright, or all of them `picture`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def write_clock(
             stream.codec_context.sample_aspect_ratio = aspect
         sound = container.add_stream("aac", rate=8000, layout="mono") if audio else None
         for time in times:
-            level = np.full((size[1], size[0], 3), BRIGHTNESS * time, np.uint8)
+            level = np.full((size[1], size[0], 3), brightness * time, np.uint8)
             frame = av.VideoFrame.from_ndarray(level if picture is None else picture, format="rgb24")
             frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
             container.mux(stream.encode(frame))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from cogstyle.evaluation.classifier import train_classifier
+from cogstyle.shapes_report.classifier import train_classifier
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "pretrained_adapters/shapes_classifier")

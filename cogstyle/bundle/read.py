@@ -22,7 +22,7 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError
 from cogstyle.files import is_file, read_tensors, sha256
-from cogstyle.model.linear import PackedLinear, pack
+from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer

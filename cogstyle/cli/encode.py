@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from cogstyle.config import require
@@ -30,12 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extra-rates", type=int, default=0, help="keyframes: take each clip also at so many higher frame rates"
     )
+    parser.add_argument(
+        "--split-long",
+        action="store_true",
+        help="split videos that are too long for one row into equal stretches, each with the caption of the whole",
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
     parser.add_argument("--shard", default="1/1", help="i/n: do the i-th of n shares, one a machine")
     parser.add_argument(
         "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
     )
-    parser.add_argument("--retry", action="store_true", help="try entries again that an earlier run refused")
+    parser.add_argument(
+        "--retry",
+        action="store_true",
+        help="encode again what an earlier run refused, and what was changed in the manifest",
+    )
     parser.add_argument(
         "--entries-per-part", type=int, default=256, help="lines of the manifest (or files of the folder) in one part"
     )
@@ -61,8 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.bundle import Bundle
-    from cogstyle.data.card import CARD, write_card
+    from cogstyle.data.dataset_card import CARD, check_card, write_card
     from cogstyle.data.encode import encode_videos, make_index
+    from cogstyle.data.folder import check_folder
     from cogstyle.data.manifest import read_manifest
     from cogstyle.data.workers import cores
 
@@ -73,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     require(only, f"extra-rates has no effect with --for {arguments.kind}")
     shard = parse_shard(arguments.shard)
     parse_limit(arguments.max_bad, 0)
+    check_folder(arguments.to)
+    check_card(arguments.to)
     manifest, bundle = read_manifest(arguments.manifest), Bundle(arguments.bundle)
     vqvae = bundle.vqvae()  # what a bundle lacks is an error now, not in the workers
     if bundle.has_model:
@@ -80,7 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(
-        manifest, bundle, arguments.kind, extra_rates=arguments.extra_rates, entries_per_part=arguments.entries_per_part
+        manifest,
+        bundle,
+        arguments.kind,
+        extra_rates=arguments.extra_rates,
+        entries_per_part=arguments.entries_per_part,
+        split_long=arguments.split_long,
     )
     mine, refused = encode_videos(
         manifest,
@@ -91,11 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers or cores(),
         retry=arguments.retry,
         quiet=arguments.quiet,
-        report=lambda line: tqdm.write(f"refused {line}", file=sys.stderr),
+        report=partial(tqdm.write, file=sys.stderr),
     )
     contents = write_card(arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=vqvae)
     to_come = f"; {index.parts - contents.parts} of {index.parts} parts to come" * (contents.parts < index.parts)
     print(f"{arguments.to / CARD}: {len(contents.rows)} rows, {len(contents.refused)} refused{to_come}")
+    if index.kind == "keyframes" and (seconds := sum(contents.left_out.values())) >= 0.05:
+        print(f"{seconds:.1f} s lie behind the last frame of their rows and are left out")
     if len(refused) > parse_limit(arguments.max_bad, mine):
         limit = f"more than --max-bad {arguments.max_bad}"
         print(f"cogstyle: {len(refused)} of {mine} entries refused, {limit}; the others are kept", file=sys.stderr)

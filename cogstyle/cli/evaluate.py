@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from cogstyle.evaluation import report
-    from cogstyle.evaluation.parts import GUIDANCES, Plan
     from cogstyle.sampling.pipeline import load
+    from cogstyle.shapes_report import report
+    from cogstyle.shapes_report.sections import GUIDANCES, Plan
 
     sweep = GUIDANCES if arguments.sweep == [] else tuple(arguments.sweep or ())
     plan = Plan(

@@ -30,17 +30,26 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.config import require
+    from cogstyle.devices import find_device
     from cogstyle.evaluation import fvd
-    from cogstyle.evaluation.classifier import shapes_classifier
     from cogstyle.evaluation.extractor import Extractor
     from cogstyle.files import write_bytes
-    from cogstyle.sampling.machine import find_device
+    from cogstyle.shapes_report.classifier import shapes_classifier
+    from cogstyle.video import check_place
 
     require(
         arguments.fake is not None or arguments.save_stats is not None,
         "give --fake to compare with, or --save-stats to write statistics of --real",
     )
     require(arguments.out is None or arguments.fake is not None, "--out needs --fake: there is nothing to write")
+    for path in (arguments.out, arguments.save_stats):
+        if path is not None:
+            check_place(path)
+            require(path.parent.is_dir(), f"cannot write {path}: there is no folder {path.parent}")
+            require(path not in (arguments.real, arguments.fake), f"{path} is read, and must not be written over")
+    require(arguments.out is None or arguments.out != arguments.save_stats, "--out and --save-stats are the same file")
+    for path in (arguments.real, arguments.fake):
+        require(path is None or path.is_file() or path.is_dir(), f"no folder or statistics file {path}")
     path = arguments.extractor or shapes_classifier()
     extractor = Extractor(path, device=find_device(arguments.device), batch=arguments.batch)
 

@@ -122,7 +122,7 @@ def capacity(device: str) -> int:
     """Bytes of memory that a device has."""
     import torch
 
-    from cogstyle.sampling.machine import find_device
+    from cogstyle.devices import find_device
 
     place = find_device(device)
     if place.type == "cuda":

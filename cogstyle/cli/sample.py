@@ -100,7 +100,7 @@ def rates(text: str) -> tuple[float, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.sampling.machine import choose_threads, own_device, rank_and_world
+    from cogstyle.devices import choose_threads, own_device, rank_and_world
     from cogstyle.sampling.pipeline import load
     from cogstyle.video import check_output
 
@@ -191,16 +191,16 @@ def make_videos(
     """
     from tqdm import tqdm
 
-    from cogstyle.sampling import parts
+    from cogstyle.sampling import partial_video
     from cogstyle.sampling.outputs import write_preview, write_video
 
     first, count = requests[0], len(requests)
     starts = [request.start for request in requests if request.start is not None]
-    start = parts.together(starts) if starts else None
+    start = partial_video.together(starts) if starts else None
 
-    def watch(part: parts.Part) -> None:
+    def watch(part: partial_video.Part) -> None:
         for request, tokens_FL in zip(requests, part.tokens_BFL, strict=True):
-            parts.write_part(request.part, tokens_FL, part, request.mark)
+            partial_video.write_part(request.part, tokens_FL, part, request.mark)
             if arguments.preview:
                 write_preview(request.out, pipe.decode(tokens_FL))
 
@@ -238,7 +238,7 @@ def finished(video: "Video", request: "Request", arguments: argparse.Namespace) 
 
 def run_file(pipe: "Pipeline", arguments: argparse.Namespace) -> int:
     """Every line of a prompts file, or this process's share of them; bad lines are reported at the end."""
-    from cogstyle.sampling.machine import free_memory
+    from cogstyle.devices import free_memory
     from cogstyle.sampling.outputs import changes
     from cogstyle.sampling.request import batches, begin
 
@@ -287,7 +287,7 @@ def attempt(
 
 def read_requests(pipe: "Pipeline", arguments: argparse.Namespace, failures: dict[int, str]) -> dict[int, "Request"]:
     """This process's share of the lines of a prompts file as requests, by line; what is wrong goes to `failures`."""
-    from cogstyle.sampling.machine import rank_and_world
+    from cogstyle.devices import rank_and_world
     from cogstyle.sampling.outputs import inside
     from cogstyle.sampling.prompts_file import parse_line, read_lines
     from cogstyle.sampling.request import identify

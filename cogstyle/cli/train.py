@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cogstyle.training.plan import Plan
+    from cogstyle.training.dry_run import Plan
 
 HELP = "train one weight from a TOML recipe"
 EXAMPLE = "cogstyle train train/shapes/keyframes.toml --dry-run"

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.data import world
     from cogstyle.files import write_bytes
+    from cogstyle.shapes_world import world
     from cogstyle.video import Video
 
     require(0 < arguments.count <= MOST, f"count {arguments.count} must be positive, at most {MOST}")

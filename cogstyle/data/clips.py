@@ -4,18 +4,20 @@ A clip is the moments of one sample; a row is one sample before tokenization, fr
 seconds that they span. What is drawn from the shapes world: docs/shapes_world.md, "What training draws".
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cogstyle.config import FRAME_RATES
-from cogstyle.data import world
 from cogstyle.errors import MediaError
+from cogstyle.shapes_world import world
 
 RULES = 2  # to be raised with every change of the rules below: shards made by other rules are not read
 KINDS = ("keyframes", "interpolation", "continuation", "image")
 INTERPOLATION_RATES = (2.0, 4.0, 8.0)
+SLACK = 0.05  # share of a row's span that a video may be longer: files last a frame or two more than was meant
 TOLERANCE = 1e-3  # seconds, as times in files are rounded
 
 
@@ -69,6 +71,29 @@ def clips_of(
         raise MediaError(f"{duration:.3g} s are too short: {frames} frames at {fits[-1]:g} a second leave none before")
     rate = rates[int(rng.integers(len(rates)))]
     return [Clip(start + (1 + int(rng.integers(later[rate]))) / rate, rate, frames)]
+
+
+def stretches_of(kind: str, duration: float, *, frames: int = 5, split: bool = False) -> list[tuple[float, float]]:
+    """Beginnings and lengths (seconds) of the parts of a video whose clips are taken: of most videos the whole.
+
+    Keyframes that are to show the whole action must reach its end at the lowest frame rate, the last one shown until
+    the next would follow. If that is asked for, a longer video gives several stretches of that length, spread evenly;
+    where they must, they overlap.
+
+    Raises:
+        MediaError: if it is too long.
+    """
+    lowest = FRAME_RATES[0]
+    longest = frames / lowest
+    count = math.ceil(duration / longest - SLACK)
+    if kind not in ("keyframes", "interpolation") or count <= 1:
+        return [(0.0, duration)]
+    if not split:
+        raise MediaError(
+            f"{duration:.4g} s are too long: {frames} frames show {longest:g} s at {lowest:g} a second, "
+            "the lowest rate; give lines with start and end, or --split-long"
+        )
+    return [(k * (duration - longest) / (count - 1), longest) for k in range(count)]
 
 
 @dataclass(frozen=True)

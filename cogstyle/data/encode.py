@@ -5,10 +5,8 @@ machines that share the folder.
 """
 
 import json
-import os
-import socket
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,22 +18,21 @@ from tqdm import tqdm
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import require
-from cogstyle.data.clips import KINDS, Clip, clips_of
+from cogstyle.data.clips import KINDS, Clip, clips_of, stretches_of
+from cogstyle.data.folder import content_of, settle, stamp, writing
 from cogstyle.data.manifest import Entry, Manifest
 from cogstyle.data.shards import (
-    INDEX,
     INDEX_KEY,
     TOKENIZER_KEY,
     Index,
     image_ids,
     pack,
     part_path,
-    read_index,
     read_part,
 )
 from cogstyle.data.workers import spread
-from cogstyle.errors import CogstyleError, ConfigError, MediaError
-from cogstyle.files import fingerprint, write_bytes, write_tensors
+from cogstyle.errors import BundleError, CogstyleError, MediaError
+from cogstyle.files import fingerprint, write_tensors
 from cogstyle.video import open_video
 
 BATCH = 8  # entries that a worker decodes before it tokenises them together
@@ -52,7 +49,13 @@ class Encoded:
 
 
 def make_index(
-    manifest: Manifest, bundle: Bundle, kind: str, *, extra_rates: int = 0, entries_per_part: int = 256
+    manifest: Manifest,
+    bundle: Bundle,
+    kind: str,
+    *,
+    extra_rates: int = 0,
+    entries_per_part: int = 256,
+    split_long: bool = False,
 ) -> Index:
     """What encoding this manifest with this bundle will make.
 
@@ -60,16 +63,18 @@ def make_index(
         ConfigError: for an unknown kind.
     """
     require(kind in KINDS, f"unknown task {kind!r} to encode for; known are {', '.join(KINDS)}")
-    entries = [(e.video, e.caption, e.start, e.end, e.problem) for e in manifest.entries]
+    entries = [(e.video, e.caption, e.start, e.end, e.language, e.problem) for e in manifest.entries]
+    firsts = range(0, len(entries), entries_per_part)
     return Index(
         kind=kind,
-        manifest=fingerprint(entries),
+        contents=tuple(fingerprint(entries[first : first + entries_per_part]) for first in firsts),
         entries=len(entries),
         entries_per_part=entries_per_part,
         extra_rates=extra_rates,
         frames=1 if kind == "image" else bundle.frames,
         size=bundle.tokenizer_config.image_size,
         tokenizer_sha256=bundle.hashes()["tokenizer.safetensors"],
+        split_long=split_long,
     )
 
 
@@ -99,12 +104,14 @@ class Encoder:
     def _clips(self, number: int, entry: Entry) -> list[tuple[dict[str, Any], np.ndarray]]:
         if entry.problem:
             raise MediaError(entry.problem)
-        with open_video(self.folder / entry.video) as video:
+        path = self.folder / entry.video
+        with open_video(path) as video:
             end = video.duration if entry.end is None else min(entry.end, video.duration)
             if entry.start >= end:
                 raise MediaError(f"start {entry.start:g} lies after the end of {entry.video}, {end:.3g} s")
             length = end - entry.start
-            facts = {"entry": number, "video": entry.video, "length": round(length, 3), "language": entry.language}
+            facts = {"entry": number, "video": entry.video, "content": content_of(path), "language": entry.language}
+            facts["length"] = round(length, 3)
             return [
                 (facts | {"start": clip.start, "rate": clip.rate}, video.frames_at(clip.times, self.index.size))
                 for clip in self._moments(number, entry, length)
@@ -112,8 +119,14 @@ class Encoder:
 
     def _moments(self, number: int, entry: Entry, duration: float) -> list[Clip]:
         index = self.index
-        options = {"start": entry.start, "frames": index.frames, "extra_rates": index.extra_rates, "seed": number}
-        clips = clips_of(index.kind, duration, **options)  # type: ignore[arg-type]
+        frames, extra = index.frames, index.extra_rates
+        clips = [
+            clip
+            for start, length in stretches_of(index.kind, duration, frames=frames, split=index.split_long)
+            for clip in clips_of(
+                index.kind, length, start=entry.start + start, frames=frames, extra_rates=extra, seed=number
+            )
+        ]
         if self.text is not None:
             for clip in clips:  # raises if the caption is too long
                 image = index.kind == "image"
@@ -130,34 +143,6 @@ def _lost(numbered: Numbered) -> Encoded:
     return Encoded([], [refusal(*numbered, "decoding it ended the worker process")])
 
 
-def publish(path: Path, data: bytes) -> None:
-    """Write a file that several machines may write at the same time; the last one wins, whole."""
-    own = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    write_bytes(own, data)
-    os.replace(own, path)
-
-
-def settle(folder: Path, index: Index) -> None:
-    """Write the index, or check that the one in the folder is the same.
-
-    Raises:
-        ConfigError: naming the setting that differs, or the folder if it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error}") from None
-    if not (folder / INDEX).exists():
-        publish(folder / INDEX, json.dumps(asdict(index), indent=2).encode())
-    there = read_index(folder)
-    for field in fields(Index):
-        old, new = getattr(there, field.name), getattr(index, field.name)
-        if old != new:
-            said = "were made from another manifest (or it was changed)"
-            said = said if field.name == "manifest" else f"have {field.name} {old}, this run {new}"
-            raise ConfigError(f"the shards in {folder} {said}; encode to another folder")
-
-
 def encode_videos(
     manifest: Manifest,
     folder: Path,
@@ -170,49 +155,88 @@ def encode_videos(
     quiet: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Write the parts of this machine that are not there yet.
+    """Write the parts of this machine that are not there yet, and again those whose videos were replaced.
 
     Args:
         shard: (i, n): this machine is the i-th of n, counted from 1, and writes every n-th part.
-        retry: encode parts with refused entries again.
-        report: told each refused entry as a line.
+        workers: processes; 0: this one, which a decoder that crashes ends.
+        retry: encode parts with refused entries again, and those whose lines of the manifest changed.
+        report: told as a line each refused entry, and each part that is encoded again.
 
     Returns:
         How many entries are this machine's, and which of them are refused, those of earlier runs included.
     """
-    settle(folder, index)
     mine = range(shard[0] - 1, index.parts, shard[1])
-    stretch = {part: _stretch(index, part) for part in mine}
-    refused: list[dict[str, Any]] = []
-    todo = []
-    for part in mine:
-        path = part_path(folder, part)
-        found = json.loads(_meta(path, index)["refused"]) if path.exists() else None
-        if found is None or (retry and found):
-            todo.append(part)
-        else:
-            refused += found
-    total, left = (sum(len(stretch[part]) for part in parts) for parts in (mine, todo))
-    workers = min(workers, max(sum(-(-len(stretch[part]) // BATCH) for part in todo), 1))  # no idle ones
+    with writing(folder, mine):
+        settle(folder, index, retry=retry)
+        refused: list[dict[str, Any]] = []
+        todo: dict[int, list[str]] = {}  # parts, and the stamps of their videos
+        for part in mine:
+            stamps = [stamp(manifest.folder / manifest.entries[k].video) for k in _stretch(index, part)]
+            try:
+                found = _refused_before(part_path(folder, part), index, part, stamps)
+            except BundleError as error:
+                found = None
+                report(f"again {error}")
+            if found is None or (retry and found):
+                todo[part] = stamps
+            else:
+                refused += found
+        refused += _encode_parts(
+            manifest, folder, index, todo, bundle=bundle, workers=workers, quiet=quiet, report=report
+        )
+    return sum(len(_stretch(index, part)) for part in mine), sorted(refused, key=lambda entry: entry["entry"])
+
+
+def _refused_before(path: Path, index: Index, part: int, stamps: list[str]) -> list[dict[str, Any]] | None:
+    """The refused entries of a part; None if it is not there.
+
+    Raises:
+        BundleError: saying why it must be encoded again.
+    """
+    if not path.exists():
+        return None
+    meta = read_part(path, {TOKENIZER_KEY: index.tokenizer_sha256, INDEX_KEY: index.key(part)})[1]
+    if json.loads(meta["stamps"]) != stamps:
+        raise BundleError(f"{path}: videos of it were replaced")
+    found: list[dict[str, Any]] = json.loads(meta["refused"])
+    return found
+
+
+def _encode_parts(
+    manifest: Manifest,
+    folder: Path,
+    index: Index,
+    todo: dict[int, list[str]],
+    *,
+    bundle: str | Path,
+    workers: int,
+    quiet: bool,
+    report: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Write some parts, and return the entries that are refused."""
+    stretch = {part: _stretch(index, part) for part in todo}
+    workers = min(workers, sum(-(-len(places) // BATCH) for places in stretch.values()))  # no idle ones
     numbered = list(enumerate(manifest.entries))
     chunks = (
-        numbered[first : min(first + BATCH, stretch[part].stop)] for part in todo for first in stretch[part][::BATCH]
+        numbered[first : min(first + BATCH, places.stop)] for places in stretch.values() for first in places[::BATCH]
     )
     work = partial(Encoder, bundle, index, manifest.folder)
     waiting: dict[int, list[Encoded]] = {part: [] for part in todo}
-    missing = {part: len(stretch[part]) for part in todo}
-    with tqdm(total=total, initial=total - left, desc=f"encoding {folder.name}", unit="row", disable=quiet) as bar:
+    missing = {part: len(places) for part, places in stretch.items()}
+    refused = []
+    with tqdm(total=sum(missing.values()), desc=f"encoding {folder.name}", unit="row", disable=quiet) as bar:
         for chunk, encoded in spread(work, chunks, workers=workers, lost=_lost) if todo else ():
             part = chunk[0][0] // index.entries_per_part
             waiting[part].append(encoded)
             missing[part] -= len(chunk)
             for entry in encoded.refused:
-                report(f"{' '.join(dict.fromkeys((entry['where'], entry['video'])))}: {entry['reason']}")
+                report(f"refused {' '.join(dict.fromkeys((entry['where'], entry['video'])))}: {entry['reason']}")
             refused += encoded.refused
             bar.update(len(chunk))
             if not missing[part]:
-                _write_part(part_path(folder, part), index, waiting.pop(part))
-    return total, sorted(refused, key=lambda entry: entry["entry"])
+                _write_part(part_path(folder, part), index, waiting.pop(part), part=part, stamps=todo[part])
+    return refused
 
 
 def _stretch(index: Index, part: int) -> range:
@@ -221,11 +245,7 @@ def _stretch(index: Index, part: int) -> range:
     return range(first, min(first + index.entries_per_part, index.entries))
 
 
-def _meta(path: Path, index: Index) -> dict[str, str]:
-    return read_part(path, {TOKENIZER_KEY: index.tokenizer_sha256, INDEX_KEY: fingerprint(index)})[1]
-
-
-def _write_part(path: Path, index: Index, results: list[Encoded]) -> None:
+def _write_part(path: Path, index: Index, results: list[Encoded], *, part: int, stamps: list[str]) -> None:
     rows = [row for encoded in results for row in encoded.rows]
     rows.sort(key=lambda row: row[0]["entry"])  # stable: the rates of an entry keep their order
     refused = sorted((entry for encoded in results for entry in encoded.refused), key=lambda entry: entry["entry"])
@@ -235,6 +255,6 @@ def _write_part(path: Path, index: Index, results: list[Encoded]) -> None:
         [(index.frames - 1) / facts["rate"] for facts, *_ in rows],
         tokens=torch.from_numpy(tokens),
     )
-    meta = {TOKENIZER_KEY: index.tokenizer_sha256, INDEX_KEY: fingerprint(index)}
+    meta = {TOKENIZER_KEY: index.tokenizer_sha256, INDEX_KEY: index.key(part), "stamps": json.dumps(stamps)}
     meta |= {"rows": json.dumps([facts for facts, *_ in rows]), "refused": json.dumps(refused)}
     write_tensors(path, tensors, meta)

@@ -4,6 +4,7 @@ A bad line never ends the reading: it becomes an entry that says what is wrong w
 """
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -12,26 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from cogstyle.config import require
-from cogstyle.errors import ConfigError
+from cogstyle.errors import ConfigError, FileError
+from cogstyle.files import read_text
+from cogstyle.video import VIDEOS as COMMON
 
 COLUMNS = ("video", "caption", "start", "end", "language")
-VIDEOS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".wmv",
-    ".flv",
-    ".3gp",
-    ".ogv",
-    ".gif",
-)
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+VIDEOS = (*COMMON, ".apng", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".avif")
+SIDECAR = 1 << 20  # the most bytes of a caption's file
 
 
 @dataclass(frozen=True)
@@ -63,27 +52,28 @@ def read_manifest(path: Path) -> Manifest:
     """Read a .csv or .jsonl file with the columns `COLUMNS`, or a folder of videos with a .txt file beside each.
 
     Raises:
-        ConfigError: naming the file, and the line if there is one, for what cannot be read as a whole.
+        ConfigError: naming the file, and the line if there is one, for what is no manifest.
+        FileError: for a file that cannot be read or is not UTF-8.
     """
     if path.is_dir():
         return Manifest(path, _folder(path))
     require(path.suffix in (".csv", ".jsonl"), f"manifest {path} must be a .csv or .jsonl file, or a folder of videos")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(_csv_lines(file, path) if path.suffix == ".csv" else _jsonl_lines(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read manifest {path}: {error}") from None
+    text = read_text(path)
+    lines = list(_csv_lines(text, path) if path.suffix == ".csv" else _jsonl_lines(text))
     require(bool(lines), f"manifest {path} has no rows")
     unused = sorted({key for _, line in lines if isinstance(line, Mapping) for key in line if key not in COLUMNS})
     return Manifest(path.parent, [_entry(f"{path.name}:{number}", line) for number, line in lines], tuple(unused))
 
 
-def _csv_lines(file: Any, path: Path) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(file, restkey="", strict=True)
+def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
     try:
-        missing = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or ())]
-        found = ", ".join(reader.fieldnames or ()) or "none"
+        names = list(reader.fieldnames or ())
+        missing = [name for name in COLUMNS[:2] if name not in names]
+        found = ", ".join(names) or "none"
         require(not missing, f"manifest {path} has no column {' and '.join(missing)}; its columns are: {found}")
+        twice = [name for name in COLUMNS if names.count(name) > 1]
+        require(not twice, f"manifest {path} has several columns {' and '.join(twice)}")
         for line in reader:
             extra = line.pop("", None)
             yield reader.line_num, "more fields than the header has" if extra else line
@@ -91,13 +81,13 @@ def _csv_lines(file: Any, path: Path) -> Iterator[tuple[int, Any]]:
         raise ConfigError(f"{path}:{reader.reader.line_num}: {error}") from None
 
 
-def _jsonl_lines(file: Any) -> Iterator[tuple[int, Any]]:
-    for number, text in enumerate(file, 1):
-        if text.strip():
+def _jsonl_lines(text: str) -> Iterator[tuple[int, Any]]:
+    for number, said in enumerate(text.split("\n"), 1):  # other line breaks, such as U+2028, may stand inside strings
+        if said.strip(" \t\r"):
             try:
-                line = json.loads(text)
-                yield number, line if isinstance(line, dict) else f"{text.strip()[:60]} is no JSON object"
-            except ValueError as error:
+                line = json.loads(said)
+                yield number, line if isinstance(line, dict) else f"{said.strip()[:60]} is no JSON object"
+            except (ValueError, RecursionError) as error:
                 yield number, f"no JSON: {error}"
 
 
@@ -105,45 +95,80 @@ def _entry(where: str, line: Any) -> Entry:
     """One entry from a mapping of columns, or from what is wrong with the line."""
     if isinstance(line, str):
         return Entry(where, "", problem=line)
-    text = {key: "" if line.get(key) is None else str(line[key]) for key in COLUMNS}
-    caption = " ".join(text["caption"].split())
-    entry = Entry(where, text["video"].strip(), caption, language=text["language"].strip())
+    values = {key: "" if line.get(key) is None else line[key] for key in COLUMNS}
+    text = {key: value if isinstance(value := values[key], str) else "" for key in ("video", "caption", "language")}
+    name, caption = text["video"].strip(), " ".join(text["caption"].split())
+    entry = Entry(where, name, caption, language=text["language"].strip())
+    for key in text:
+        if not isinstance(values[key], str):
+            return _bad(entry, f"{key} must be text, not {json.dumps(values[key])[:60]}")
     numbers = {}
     for key, default in (("start", 0.0), ("end", math.inf)):
         try:
-            numbers[key] = float(text[key]) if text[key].strip() else default
-        except ValueError:
-            return _bad(entry, f"{key} {text[key]!r} is no number of seconds")
+            numbers[key] = _seconds(values[key], default)
+        except (ValueError, OverflowError):
+            return _bad(entry, f"{key} {values[key]!r:.60} is no number of seconds")
     start, end = numbers["start"], numbers["end"]
-    if not entry.video:
+    if not name:
         return _bad(entry, "video is empty")
     if not caption:
         return _bad(entry, "caption is empty")
+    if any("\ud800" <= letter <= "\udfff" for letter in caption + entry.language):
+        return _bad(entry, "its text holds half a character (a lone surrogate)")
     if not 0.0 <= start < math.inf:
         return _bad(entry, f"start {start:g} must be 0 or more seconds")
     if not end > start:
         return _bad(entry, f"end {end:g} must lie after start {start:g}")
-    return Entry(where, entry.video, caption, start, None if end == math.inf else end, entry.language)
+    return Entry(where, name, caption, start, None if end == math.inf else end, entry.language)
+
+
+def _seconds(value: object, default: float) -> float:
+    if isinstance(value, str):
+        return float(value) if value.strip() else default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError
+    return float(value)
 
 
 def _bad(entry: Entry, problem: str) -> Entry:
     return Entry(entry.where, entry.video, entry.caption, language=entry.language, problem=problem)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether files or folders of this name are no user's: .DS_Store, ._a.mp4, .git, what macOS puts into archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def _folder(folder: Path) -> list[Entry]:
     """Videos and pictures below a folder, by name; the caption of a/b.mp4 is all of a/b.txt."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS + PICTURES)
+    found = [path for path in sorted(folder.rglob("*")) if not any(map(is_hidden, path.relative_to(folder).parts))]
+    folders = {path for path in found if path.is_dir() and _sidecar(path).exists() and any(path.glob("*.png"))}
+    films = {path.with_suffix("") for path in found if path.suffix.lower() in VIDEOS} | folders
+    paths = [
+        path
+        for path in found
+        if path in folders
+        or (
+            (path.suffix.lower() in VIDEOS + PICTURES and not path.is_dir() and not folders.intersection(path.parents))
+            and not (path.suffix.lower() == ".png" and path.with_suffix("") in films)
+        )  # the sheet of a video
+    ]
     require(bool(paths), f"folder {folder} holds no videos")
-    sidecars = any(path.with_suffix(".txt").exists() for path in paths)
+    sidecars = any(_sidecar(path).exists() for path in paths)
     table = next((path for suffix in ("csv", "jsonl") for path in sorted(folder.glob(f"*.{suffix}"))), None)
     hint = f"; give {table} instead?" if table else ""
     require(sidecars, f"no video in {folder} has a .txt file with its caption beside it{hint}")
     entries = []
     for path in paths:
-        name, sidecar = path.relative_to(folder).as_posix(), path.with_suffix(".txt")
+        name, sidecar = path.relative_to(folder).as_posix(), _sidecar(path)
         try:
-            entries.append(_entry(name, {"video": name, "caption": sidecar.read_text("utf-8-sig")}))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = f"there is no {sidecar.name}" if not sidecar.exists() else f"cannot read {sidecar.name}: {error}"
+            entries.append(_entry(name, {"video": name, "caption": read_text(sidecar, SIDECAR)}))
+        except FileError as error:
+            reason = f"there is no {sidecar.name}" if not sidecar.exists() else str(error)
             entries.append(Entry(name, name, problem=reason))
     return entries
+
+
+def _sidecar(path: Path) -> Path:
+    """The file of a video's caption."""
+    return path.with_name(f"{path.name}.txt") if path.is_dir() else path.with_suffix(".txt")

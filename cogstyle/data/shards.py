@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cogstyle.config import from_dict
-from cogstyle.data.clips import RULES, Row
-from cogstyle.errors import BundleError
+from cogstyle.data.clips import Row
+from cogstyle.errors import BundleError, ConfigError
 from cogstyle.files import fingerprint, read_bytes, read_tensors, write_tensors
 from cogstyle.schema import Count, Picture, Small
 from cogstyle.tokenizers.image import ImageTokenizer
@@ -28,7 +28,8 @@ from cogstyle.tokenizers.image import ImageTokenizer
 PART = 1000  # rows a file
 TOKENIZER_KEY = "tokenizer_sha256"
 INDEX = "index.json"
-INDEX_KEY = "index"  # fingerprint of the index that a part belongs to
+INDEX_KEY = "index"  # of a part's metadata: `Index.key`
+FORMAT = 3  # of parts of somebody's videos, and of the rules by which their moments are chosen
 Encode = Callable[..., "Shards"]  # takes what `encode` takes
 
 
@@ -36,7 +37,8 @@ Encode = Callable[..., "Shards"]  # takes what `encode` takes
 class Shards:
     """All rows in memory: tokens [rows, F, L], captions, seconds [rows], and fine tokens [rows, F, M] or none.
 
-    `sources` names the video of each row, if the rows come from videos.
+    `sources` says of each row from which video it is, if the rows come from videos: by content, as one video may lie
+    under several names.
     """
 
     tokens: Tensor
@@ -65,18 +67,23 @@ class Index:
     """How the parts of a folder were made; index.json holds it, and parts made otherwise are never mixed in."""
 
     kind: str  # "keyframes", "interpolation" or "image"
-    manifest: str  # fingerprint of the manifest's entries
+    contents: tuple[str, ...]  # fingerprint of the lines of the manifest that each part is of
     entries: Count  # of the manifest
     entries_per_part: Count
     extra_rates: Annotated[int, Interval(ge=0, le=100)]  # rates above the lowest that keyframes are also taken at
     frames: Small  # F
     size: Picture  # pixels along the side of a frame
     tokenizer_sha256: str
-    rules: int = RULES
+    split_long: bool = False  # whether videos that no row can show as a whole give several
+    format: int = FORMAT
 
     @property
     def parts(self) -> int:
         return -(-self.entries // self.entries_per_part)
+
+    def key(self, part: int) -> str:
+        """What a part says in its metadata if it was made with these settings and from these lines."""
+        return fingerprint(replace(self, contents=(), entries=0), self.contents[part])
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -88,15 +95,22 @@ def read_index(folder: Path) -> Index:
     """How the shards of a folder were made.
 
     Raises:
-        BundleError: if there is no index, or a damaged one.
+        BundleError: if there is no index, a damaged one, or one of another version.
     """
     path = folder / INDEX
     if not path.exists():
         raise BundleError(f"{folder} holds no shards with an {INDEX}; cogstyle encode writes them")
     try:
-        return from_dict(Index, json.loads(read_bytes(path)), str(path))
-    except (ValueError, AttributeError) as error:
+        table = json.loads(read_bytes(path))
+        if (found := table.get("format", table.get("rules"))) != FORMAT:
+            said = f"the shards in {folder} are of format {found}, this version writes and reads {FORMAT}"
+            raise BundleError(f"{said}: encode the videos to another folder")
+        index = from_dict(Index, table, str(path))
+        if index.parts != len(index.contents):
+            raise ValueError(f"{index.parts} parts, {len(index.contents)} fingerprints")
+    except (ValueError, AttributeError, TypeError, ZeroDivisionError, RecursionError, ConfigError) as error:
         raise BundleError(f"cannot read {path}: {error}") from None
+    return index
 
 
 def image_ids(vqvae: ImageTokenizer, clips: list[np.ndarray]) -> Tensor:
@@ -182,8 +196,10 @@ def load_videos(folders: Sequence[Path], kind: str, *, frames: int, size: int, t
         paths = [part_path(folder, number) for number in range(index.parts)]
         if missing := sum(not path.exists() for path in paths):
             raise BundleError(f"{folder} lacks {missing} of {len(paths)} parts; run cogstyle encode again to finish it")
-        expected = {TOKENIZER_KEY: tokenizer_sha256, INDEX_KEY: fingerprint(index)}
-        parts += [read_part(path, expected) for path in paths]
+        parts += [
+            read_part(path, {TOKENIZER_KEY: tokenizer_sha256, INDEX_KEY: index.key(number)})
+            for number, path in enumerate(paths)
+        ]
     return _join(parts, ", ".join(map(str, chosen)), None)
 
 
@@ -191,13 +207,14 @@ def read_part(path: Path, expected: dict[str, str]) -> tuple[dict[str, Tensor], 
     """Tensors and metadata of one part; the metadata must say what is `expected`.
 
     Raises:
-        BundleError: if it was encoded by another tokenizer or with other settings.
+        BundleError: if it was encoded by another tokenizer, with other settings or from other lines.
     """
     part, meta = read_tensors(path)
     for key, value in expected.items():
         if meta.get(key) != value:
-            other = "by another tokenizer" if key == TOKENIZER_KEY else "with other settings"
-            raise BundleError(f"{path} was encoded {other}; remove {path.parent} to encode it again")
+            if key == TOKENIZER_KEY:
+                raise BundleError(f"{path} was encoded by another tokenizer; remove {path.parent} to encode it again")
+            raise BundleError(f"{path} was encoded with other settings or from other lines; run cogstyle encode again")
     return part, meta
 
 
@@ -209,7 +226,7 @@ def _join(parts: list[tuple[dict[str, Tensor], dict[str, str]]], where: str, cou
             fine += [part["fine"]] if "fine" in part else []
             captions += bytes(part["captions"].numpy()).decode().split("\n")
             seconds += part["seconds"].tolist()
-            sources += [facts["video"] for facts in json.loads(meta.get("rows", "[]"))]
+            sources += [facts["content"] for facts in json.loads(meta.get("rows", "[]"))]
     if len(captions) < (wanted := 1 if count is None else count):
         raise BundleError(f"{where} holds {len(captions)} rows, {wanted} are asked for")
     together = torch.cat(fine)[:count] if fine else None
@@ -218,6 +235,8 @@ def _join(parts: list[tuple[dict[str, Tensor], dict[str, str]]], where: str, cou
 
 def hold_back(data: Sequence[Shards], count: int) -> list[tuple[Shards, Shards]]:
     """Split each into rows to train on and about `count` rows, a tenth at most, of videos that none of them trains on.
+
+    A video is known by its content: under a second name, or in another folder, it is on the same side.
 
     Raises:
         BundleError: if the rows are of too few videos for that.

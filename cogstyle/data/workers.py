@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from multiprocessing.connection import wait as wait_for_end
 from typing import Any, TypeVar
 
@@ -35,13 +36,13 @@ def spread(
 
     Args:
         make_work: called once a process, gives the function that turns a chunk into its result; can be pickled.
-        workers: processes; 1: this one.
+        workers: processes; 0: this one, which an item may end.
         lost: the result of an item whose worker died on it.
 
     Raises:
         ConfigError: if processes cannot start.
     """
-    if workers == 1:
+    if workers == 0:
         work = make_work()
         for chunk in chunks:
             yield chunk, work(chunk)
@@ -89,13 +90,23 @@ def _one_by_one(
 
 
 def _pool(make_work: Callable[[], Any], workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")  # a fork would inherit threads of torch and of decoders
+    context = _context()
     pool = ProcessPoolExecutor(workers, context, _start, (make_work,))
     try:
         pool.submit(os.getpid).result()
     except BrokenProcessPool:
-        raise ConfigError("worker processes cannot start; one worker needs none") from None
+        raise ConfigError("worker processes cannot start") from None
     return pool
+
+
+@cache
+def _context() -> Any:
+    """Processes that inherit no threads of torch and of decoders, and need not import torch once more each."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cogstyle.data.encode"])
+    return context
 
 
 def _start(make_work: Callable[[], Any]) -> None:

@@ -106,16 +106,17 @@ class Extractor:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # it is the form that published extractors have
                 self.network = torch.jit.load(str(path), map_location=self.device).eval()
-        except RuntimeError as error:
-            raise ConfigError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # whatever a damaged file makes it stumble on
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ConfigError(f"{path} is no TorchScript file: {reason}") from None
 
     def record(self) -> dict[str, Any]:
         """The settings, as they stand in statistics files and reports."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))  # lists, as in what is read back
         return plain
 
-    def __call__(self, clips: Iterable[np.ndarray]) -> Extracted:
-        """Features of clips, uint8 [F, height, width, 3] each.
+    def __call__(self, clips: Iterable[Iterable[np.ndarray]]) -> Extracted:
+        """Features of clips: arrays uint8 [F, height, width, 3], or what gives such frames, again in every loop.
 
         Raises:
             MediaError: for clips that are too short or no pictures.
@@ -161,38 +162,49 @@ class Extractor:
             shares.append(parts[-1].double().softmax(1).cpu().numpy())
 
 
-def prepare(frames_FHWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
-    """uint8 frames [F, height, width, 3] -> what the extractor takes, float [3, frames, size, size].
+def prepare(clip: Iterable[np.ndarray], settings: ExtractorSettings) -> Tensor:
+    """A clip -> what the extractor takes, float [3, frames, size, size]; one frame at a time is held at full size.
+
+    Args:
+        clip: uint8 frames [height, width, 3]; gone through once, or (for "even") twice.
 
     Raises:
         MediaError: for other arrays, or fewer frames than it needs.
     """
-    shape, count = frames_FHWC.shape, settings.frames
-    if frames_FHWC.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-        raise MediaError(f"clips must be uint8 [F, height, width, 3], not {frames_FHWC.dtype} {list(shape)}")
-    if shape[0] < count:
-        raise MediaError(f"a clip has {shape[0]} frames, the extractor needs {count}")
-    even = np.linspace(0, shape[0] - 1, count).round().astype(int)
-    frames_FHWC = frames_FHWC[even] if settings.pick == "even" else frames_FHWC[:count]
-    if settings.fit == "crop":
-        side = min(shape[1:3])
-        top, left = ((length - side) // 2 for length in shape[1:3])
-        frames_FHWC = frames_FHWC[:, top : top + side, left : left + side]
-    pixels_FCHW = _resized(frames_FHWC, settings) / 255.0
+    count = settings.frames
+    if settings.pick == "even":
+        picks = np.linspace(0, max(sum(1 for _ in clip) - 1, 0), count).round().astype(int).tolist()
+    else:
+        picks = list(range(count))
+    ready, length, wanted = {}, 0, set(picks)
+    for number, frame in enumerate(clip):
+        length += 1
+        if number in wanted:
+            ready[number] = _resized(frame, settings)
+    if length < count:
+        named = f"{clip.path}: " if hasattr(clip, "path") else ""
+        raise MediaError(f"{named}a clip has {length} frames, the extractor needs {count}")
+    pixels_FCHW = torch.cat([ready[number] for number in picks]) / 255.0
     pixels_FCHW = settings.low + (settings.high - settings.low) * pixels_FCHW
     for values, use in ((settings.mean, torch.sub), (settings.std, torch.div)):
         pixels_FCHW = use(pixels_FCHW, torch.tensor(values)[:, None, None]) if values else pixels_FCHW
     return pixels_FCHW.transpose(0, 1)
 
 
-def _resized(frames_FHWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
-    """Frames at the extractor's size, float 0..255 [F, 3, size, size]."""
-    size = (settings.size, settings.size)
-    if frames_FHWC.shape[1:3] != size and settings.resize == "area":
+def _resized(frame_HWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
+    """A frame at the extractor's size, float 0..255 [1, 3, size, size]."""
+    shape, size = frame_HWC.shape, (settings.size, settings.size)
+    if frame_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise MediaError(f"frames must be uint8 [height, width, 3], not {frame_HWC.dtype} {list(shape)}")
+    if settings.fit == "crop":
+        side = min(shape[:2])
+        top, left = ((length - side) // 2 for length in shape[:2])
+        frame_HWC = frame_HWC[top : top + side, left : left + side]
+    if frame_HWC.shape[:2] != size and settings.resize == "area":
         import cv2
 
-        frames_FHWC = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames_FHWC])
-    pixels = torch.from_numpy(np.ascontiguousarray(frames_FHWC)).permute(0, 3, 1, 2).float()
+        frame_HWC = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA)
+    pixels = torch.from_numpy(np.require(frame_HWC, requirements=["C", "W"])).permute(2, 0, 1)[None].float()
     if pixels.shape[2:] == size:
         return pixels
     return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=settings.resize == "antialias")

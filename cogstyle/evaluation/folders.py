@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from cogstyle.config import require
+from cogstyle.data.manifest import VIDEOS, is_hidden
 from cogstyle.errors import MediaError
-from cogstyle.video import SUFFIXES, open_video
+from cogstyle.pictures import natural
+from cogstyle.video import open_video
 
-FILMS = (*SUFFIXES, ".avi", ".mov", ".mkv", ".webm")
 BALANCE = 0.02  # largest difference between the shares that a class has on both sides
 
 
@@ -27,14 +28,14 @@ class Source:
     sizes: Counter[str] = field(default_factory=Counter)
     rates: Counter[str] = field(default_factory=Counter)
 
-    def clips(self) -> Iterator[np.ndarray]:
-        """The frames of each video, uint8 [F, height, width, 3]."""
+    def clips(self) -> Iterator["Film"]:
+        """Each video; what is met is known once it has been read to its end."""
         for path in self.files:
-            frames, fps = read_frames(path)
-            self.frames[len(frames)] += 1
-            self.sizes[f"{frames.shape[2]} x {frames.shape[1]}"] += 1
-            self.rates["unknown" if fps is None else f"{fps:g}"] += 1
-            yield frames
+            film = Film(path)
+            yield film
+            self.frames[film.length] += 1
+            self.sizes[film.size] += 1
+            self.rates["unknown" if film.rate is None else f"{film.rate:g}"] += 1
 
     def record(self) -> dict[str, Any]:
         """What was read: number of videos, of each class, of each length, size and rate."""
@@ -50,12 +51,44 @@ class Source:
         }
 
 
+class Film:
+    """The frames of a video, uint8 [height, width, 3], upright as training sees them; read anew by each loop.
+
+    Raises:
+        MediaError: if it cannot be read, or has no frames, or frames of several sizes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.length, self.size = 0, ""
+        self.rate: float | None = None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with open_video(self.path) as video:
+            self.length, self.rate, shape = 0, video.rate, None
+            for frame in video.frames():
+                if shape not in (None, frame.shape):
+                    raise MediaError(f"cannot read video {self.path}: its frames are of several sizes")
+                shape = frame.shape
+                self.length += 1
+                yield frame
+        if shape is None:
+            raise MediaError(f"cannot read video {self.path}: it has no frames")
+        self.size = f"{shape[1]} x {shape[0]}"
+
+
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in FILMS if path.is_file() else path.is_dir() and any(path.glob("*.png"))
+    if path.is_file():
+        return path.suffix.lower() in VIDEOS
+    inside = [inner for inner in path.iterdir() if not is_hidden(inner.name)] if path.is_dir() else []
+    numbered = [inner for inner in inside if inner.suffix.lower() == ".png" and any(map(str.isdecimal, inner.name))]
+    return bool(numbered) and not any(inner.is_dir() or inner.suffix.lower() in VIDEOS for inner in inside)
 
 
 def find_videos(folder: Path) -> Source:
-    """All videos of a folder; those in subfolders have these as their class. A folder of PNG files is a video.
+    """All videos of a folder; those in subfolders have these as their class.
+
+    A folder of numbered PNG files is a video, unless videos lie in it too: then they are contact sheets of these.
 
     Raises:
         MediaError: if there are none.
@@ -63,29 +96,18 @@ def find_videos(folder: Path) -> Source:
     if not folder.is_dir():
         raise MediaError(f"no folder {folder}")
     found: list[tuple[Path, str]] = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
+    for path in _visible(folder):
         if _is_video(path):
             found.append((path, ""))
         elif path.is_dir():
-            found += [(inner, path.name) for inner in sorted(path.iterdir()) if _is_video(inner)]
+            found += [(inner, path.name) for inner in _visible(path) if _is_video(inner)]
     if not found:
-        raise MediaError(f"no videos in {folder}: looked for {', '.join(FILMS)} and folders of .png")
+        raise MediaError(f"no videos in {folder}: looked for {', '.join(VIDEOS)} and folders of numbered .png")
     return Source(folder, [path for path, _ in found], [name for _, name in found])
 
 
-def read_frames(path: Path) -> tuple[np.ndarray, float | None]:
-    """All frames of a video, uint8 [F, height, width, 3], and frames a second where the file says so.
-
-    Raises:
-        MediaError: if it cannot be read, or has no frames, or frames of several sizes.
-    """
-    with open_video(path) as video:
-        frames, rate = list(video.frames()), video.rate
-    if not frames or len({frame.shape for frame in frames}) > 1:
-        raise MediaError(f"cannot read video {path}: {len(frames)} frames, which must be some, of one size")
-    return np.stack(frames), rate
+def _visible(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if not is_hidden(path.name)), key=natural)
 
 
 def check_balance(real: Mapping[str, int], fake: Mapping[str, int]) -> None:

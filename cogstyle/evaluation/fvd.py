@@ -16,10 +16,10 @@ from numpy import ndarray
 from cogstyle.config import require
 from cogstyle.errors import ConfigError
 from cogstyle.evaluation.extractor import Extracted, Extractor
-from cogstyle.evaluation.folders import check_balance, find_videos
+from cogstyle.evaluation.folders import Film, check_balance, find_videos
 from cogstyle.files import read_tensors, write_tensors
 
-Progress = Callable[[Iterable[ndarray], int], Iterable[ndarray]]
+Progress = Callable[[Iterable[Film], int], Iterable[Film]]
 SUBSETS, SUBSET = 50, 1000  # of KVD, and the most videos in one
 SPLITS, SPLIT = 10, 100  # of IS, and the fewest videos in one
 KIND = "cogstyle video statistics"
@@ -69,12 +69,15 @@ def kernel_distance(features_ND: ndarray, other_MD: ndarray, *, seed: int = 0) -
     return {"mean": float(np.mean(found)), "std": float(np.std(found)), "subsets": SUBSETS, "size": size}
 
 
-def inception_score(shares_NC: ndarray) -> dict[str, float]:
+def inception_score(shares_NC: ndarray, *, seed: int = 0) -> dict[str, float]:
     """exp of the mean divergence of the class shares of each video from those of all; 1 to the number of classes.
+
+    Videos are shuffled first: in the order of folders, a split would hold few classes.
 
     Returns:
         "mean" and "std" over "splits": 10, or fewer so that each has 100 videos.
     """
+    shares_NC = np.random.default_rng(seed).permutation(shares_NC)
     splits = max(1, min(SPLITS, len(shares_NC) // SPLIT))
     scores = []
     for part in np.array_split(shares_NC, splits):
@@ -135,12 +138,20 @@ def load_statistics(path: Path, extractor: Extractor) -> Statistics:
     """
     tensors, meta = read_tensors(path)
     require(meta.get("kind") == KIND, f"{path} holds no video statistics")
-    theirs, ours = json.loads(meta["extractor"]), extractor.record()
+    ours = extractor.record()
+    try:
+        theirs, source = dict(json.loads(meta["extractor"])), dict(json.loads(meta["source"]))
+        arrays = {name: tensors[name].numpy() for name in ("mean", "cov", "features")}
+        shares = tensors["shares"].numpy() if "shares" in tensors else None
+        n, d = arrays["features"].shape
+        shapes = [(d,), (d, d), (n, d)] == [array.shape for array in arrays.values()]
+        good = shapes and (shares is None or len(shares) == n) and all(np.isfinite(x).all() for x in arrays.values())
+    except (KeyError, ValueError, TypeError, RecursionError):
+        good = False
+    require(good, f"{path} is damaged: its arrays or settings are not those of video statistics")
     for name in ours:
         if theirs.get(name) != ours[name]:
             raise ConfigError(f"{path} was made with {name} = {theirs.get(name)!r}, the extractor has {ours[name]!r}")
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    shares, source = arrays.get("shares"), json.loads(meta["source"])
     return Statistics(arrays["mean"], arrays["cov"], arrays["features"], shares, ours, source)
 
 

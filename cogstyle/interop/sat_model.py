@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cogstyle.adapter import later_positions
+from cogstyle.axes import expect_shape
 from cogstyle.config import ModelConfig, require
 from cogstyle.errors import BundleError, ConfigError, LayoutError
 from cogstyle.interop.torch_file import read_weights
@@ -28,7 +29,6 @@ from cogstyle.layout import FrameLayout, Role, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.temporal import TemporalAttention, layer_windows
 from cogstyle.model.transformer import shifted
-from cogstyle.shapes import expect_shape
 
 try:
     import sat

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cogstyle.axes import expect_shape
 from cogstyle.config import ModelConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
-from cogstyle.model.linear import linear_gelu
+from cogstyle.model.packed import linear_gelu
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
-from cogstyle.shapes import expect_shape
 
 
 class Block(nn.Module):

@@ -6,7 +6,7 @@ from cogstyle.layout import interpolation_layout, keyframe_layout
 from cogstyle.sampling.decode import memory_bytes
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.parts import Part
+from cogstyle.sampling.partial_video import Part
 
 LANES = 3  # frames being filled at one time, with steps tried ahead
 

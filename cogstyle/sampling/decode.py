@@ -14,11 +14,11 @@ from cogstyle.errors import SamplingError
 from cogstyle.layout import FrameLayout, spatial_runs, temporal_runs
 from cogstyle.model.attention import text_bias
 from cogstyle.model.cache import KeyValues
-from cogstyle.model.step import Stack
+from cogstyle.model.fast_path import Stack
 from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Memory, Transformer
+from cogstyle.sampling.decode_plan import Plan, plan_for
 from cogstyle.sampling.logits import guide, sample
-from cogstyle.sampling.plan import Plan, plan_for
 
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
 

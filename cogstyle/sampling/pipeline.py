@@ -15,22 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cogstyle.axes import expect_shape
 from cogstyle.bundle import open_bundle
 from cogstyle.config import ModelConfig, require
+from cogstyle.devices import find_device
 from cogstyle.errors import LayoutError
 from cogstyle.files import fingerprint
-from cogstyle.model.linear import ONEDNN, packs
+from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
 from cogstyle.sampling.decode import Progress, Stage
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
-from cogstyle.sampling.machine import find_device
 from cogstyle.sampling.models import Models
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.parts import Part
+from cogstyle.sampling.partial_video import Part
 from cogstyle.sampling.upscale import frames_of_a_pass, upscale
 from cogstyle.sampling.validate import untrained, validate, validate_upscale
-from cogstyle.shapes import expect_shape
 from cogstyle.version import commit, version
 from cogstyle.video import Video
 

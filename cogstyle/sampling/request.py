@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cogstyle.files import fingerprint, sha256
 from cogstyle.pictures import naming
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.parts import Part, read_part
+from cogstyle.sampling.partial_video import Part, read_part
 
 if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline

@@ -23,6 +23,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from cogstyle.config import require
+from cogstyle.training.job import Job, OptimConfig, make_optimizer
 from cogstyle.training.plain import (
     PRECISIONS,
     MeanWeights,
@@ -34,7 +35,6 @@ from cogstyle.training.plain import (
     with_prefix,
 )
 from cogstyle.training.processes import World
-from cogstyle.training.step import Job, OptimConfig, make_optimizer
 
 T = TypeVar("T")
 OFFLOADS = ("none", "optimizer", "parameters")

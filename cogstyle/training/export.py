@@ -6,8 +6,8 @@ from torch import Tensor
 
 from cogstyle.errors import FileError
 from cogstyle.training.checkpoint import read_checkpoint
+from cogstyle.training.job import Job
 from cogstyle.training.run_folder import BEST, LOG, read_log, score
-from cogstyle.training.step import Job
 
 
 def export(job: Job, tensors: dict[str, Tensor]) -> None:

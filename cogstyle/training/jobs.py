@@ -24,8 +24,8 @@ from cogstyle.training.checkpoint import (
 )
 from cogstyle.training.export import choose, export
 from cogstyle.training.identity import Identity, differences, fingerprint
+from cogstyle.training.job import Job
 from cogstyle.training.run_folder import BEST
-from cogstyle.training.step import Job
 from cogstyle.training.superres import SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
 from cogstyle.training.transformer import TOKENIZERS as TOKENIZER_FILES

@@ -29,9 +29,9 @@ from cogstyle.training.engine import Engine, EngineConfig, start
 from cogstyle.training.export import choose, export
 from cogstyle.training.guard import Guard
 from cogstyle.training.identity import Identity
+from cogstyle.training.job import Job, OptimConfig, seed_step
 from cogstyle.training.processes import World
 from cogstyle.training.run_folder import Run
-from cogstyle.training.step import Job, OptimConfig, seed_step
 from cogstyle.video import Video
 
 Grid = Callable[[], Video]  # what fixed prompts give now

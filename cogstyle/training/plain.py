@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cogstyle.model.transformer import Block
+from cogstyle.training.job import WHOLE, Job, OptimConfig, Share, make_optimizer
 from cogstyle.training.processes import World
-from cogstyle.training.step import WHOLE, Job, OptimConfig, Share, make_optimizer
 
 T = TypeVar("T")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

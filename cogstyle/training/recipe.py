@@ -23,23 +23,23 @@ from cogstyle.config import (
 )
 from cogstyle.data.clips import Emphasis
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
-from cogstyle.data.world import ACTIONS
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_bytes, read_toml, write_bytes
 from cogstyle.pictures import write_png
 from cogstyle.schema import Seed, Share, Weight
+from cogstyle.shapes_world.world import ACTIONS
 from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints
+from cogstyle.training.dry_run import FirstRows, Plan, make_plan
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.identity import Identity
+from cogstyle.training.job import Job, OptimConfig
 from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
 from cogstyle.training.loop import Grid, LoopConfig, run
-from cogstyle.training.plan import FirstRows, Plan, make_plan
 from cogstyle.training.processes import World, join, launched, which_device
 from cogstyle.training.run_folder import claimed, make_folder, run_folder
-from cogstyle.training.step import Job, OptimConfig
 from cogstyle.training.text import train_text_model
 from cogstyle.training.transformer import TASKS as SEQUENCE_TASKS
 from cogstyle.training.transformer import TransformerJob
@@ -136,11 +136,12 @@ class Recipe:
         require(self.task not in TASKS or self.data is not None, f"a recipe for {self.task!r} needs a [data] table")
         own = self.data is not None and bool(self.data.shards)
         require(not own or self.task in SEQUENCE_TASKS, f"[data] shards has no effect on the task {self.task!r}")
-        trained = ("tokenizer", *TASKS)
-        require(self.data is None or self.task in trained, f"[data] has no effect on the task {self.task!r}")
+        require(self.data is None or self.task != "text", f"[data] has no effect on the task {self.task!r}")
         footage = self.data is not None and bool(self.data.footage)
         require(self.data is None or footage == (self.task == "tokenizer"), FOOTAGE.format(task=self.task))
-        require(self.tokenizer is None or self.task == trained[0], f"[tokenizer] has no effect on the task {self.task!r}")
+        require(
+            self.tokenizer is None or self.task == "tokenizer", f"[tokenizer] has no effect on the task {self.task!r}"
+        )
         require(self.sampling is None or self.task in TASKS, f"[sampling] has no effect on the task {self.task!r}")
         device = EngineConfig(device=self.engine.device) if self.task == "tokenizer" else EngineConfig()
         plain = self.engine == device or self.task in TASKS

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from cogstyle.adapter import superres_from_image
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import SuperResConfig
-from cogstyle.data import clips, shards, world
+from cogstyle.data import clips, shards
 from cogstyle.files import fingerprint
+from cogstyle.shapes_world import world
+from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import token_loss
-from cogstyle.training.step import WHOLE, Share, load_weights
 from cogstyle.video import enlarge, psnr
 
 SHOWN = 32  # validation scenes whose pixels are compared

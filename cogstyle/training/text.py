@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import sentencepiece
 
 from cogstyle.config import ModelConfig
-from cogstyle.data import world
+from cogstyle.shapes_world import world
 
 SECONDS = tuple(f"{seconds}秒" for seconds in (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625))
 CHINESE_WORDS = (

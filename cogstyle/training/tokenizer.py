@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from cogstyle.bundle import update_bundle
 from cogstyle.config import TokenizerConfig
-from cogstyle.data import clips, world
+from cogstyle.data import clips
+from cogstyle.shapes_world import world
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
-from cogstyle.training.step import WHOLE, Share, load_weights
+from cogstyle.training.job import WHOLE, Share, load_weights
 
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
 DECAY = 0.99  # of the running means that the codebook follows

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, update_bundle
 from cogstyle.config import ModelConfig, require
-from cogstyle.data import clips, shards, world
+from cogstyle.data import clips, shards
 from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
 from cogstyle.files import fingerprint
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.shapes_world import world
+from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import token_loss
-from cogstyle.training.step import WHOLE, Share, load_weights
 
 TASKS = ("image", "keyframes", "interpolation")
 TOKENIZERS = ("tokenizer.safetensors", "clusters.safetensors", "text.model")

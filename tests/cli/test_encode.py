@@ -13,6 +13,7 @@ import pytest
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.cli.encode import parse_limit, parse_shard
 from cogstyle.cli.main import main
+from cogstyle.data import encode as encode_module
 from cogstyle.data.shards import hold_back, load_videos, read_index
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_tensors
@@ -138,6 +139,40 @@ def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_pat
     assert len(load(tmp_path / "s")) == 10
 
 
+def test_a_decoder_that_crashes_takes_its_own_line_with_it(world, debug_bundle, tmp_path, capsys, monkeypatch):
+    """One worker, few entries, and again at each retry: the process that decodes is never this one."""
+    table = tmp_path / "m.csv"
+    table.write_text(f"video,caption\n{world.parent / '0000000.mp4'},a ring\ndeadly.mp4,a star\n")
+    (tmp_path / "deadly.mp4").touch()
+    monkeypatch.setattr(encode_module, "Encoder", Deadly)
+    for options in ([], ["--retry"], ["--retry"]):
+        assert encode(table, tmp_path / "s", debug_bundle, "--max-bad", "1", *options) == 0
+        assert "m.csv:3 deadly.mp4: decoding it ended the worker process" in capsys.readouterr().err
+    assert load(tmp_path / "s").captions == ["a ring"]
+
+
+class Deadly(encode_module.Encoder):
+    def __call__(self, numbered):
+        if any(entry.video == "deadly.mp4" for _, entry in numbered):
+            os._exit(11)
+        return super().__call__(numbered)
+
+
+def test_two_at_once_and_folders_of_others(world, debug_bundle, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("mine")
+    assert encode(world, tmp_path, debug_bundle) == 2
+    assert "holds other files (README.md)" in capsys.readouterr().err
+    (tmp_path / "README.md").rename(tmp_path / "file")
+    assert encode(world, tmp_path / "file" / "s", debug_bundle) == 2
+    assert "cannot write to" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert encode(world, tmp_path / "s", debug_bundle) == 0
+    (tmp_path / "s" / "README.md").write_text("mine")
+    assert encode(world, tmp_path / "s", debug_bundle) == 2
+    assert "README.md was not written by cogstyle encode" in capsys.readouterr().err
+    assert (tmp_path / "s" / "README.md").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -175,8 +210,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     while not list(folder.glob("part-*.safetensors")):
         assert process.poll() is None
         time.sleep(0.01)
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    children = [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
+    children = descendants(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.safetensors")}
@@ -189,6 +223,12 @@ def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     while any(alive(pid) for pid in children):
         assert time.monotonic() < deadline, "workers outlive their parent"
         time.sleep(0.1)
+
+
+def descendants(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    children = [int(child) for child in listed.read_text().split()] if listed.exists() else []
+    return children + [inner for child in children for inner in descendants(child)]
 
 
 def alive(pid: int) -> bool:

@@ -41,12 +41,21 @@ def test_figures_of_two_folders(folders, tmp_path, capsys):
     [
         ([], "give --fake to compare with, or --save-stats"),
         (["--save-stats", "stats.safetensors", "--out", "fvd.json"], "--out needs --fake"),
-        (["--fake", "nowhere"], "no folder nowhere"),
+        (["--fake", "nowhere"], "no folder or statistics file nowhere"),
+        (["--fake", "BEFORE", "--out", "FILE/fvd.json"], "net.pt is not a folder"),
+        (["--fake", "BEFORE", "--out", "."], "cannot write .: "),
+        (["--fake", "BEFORE", "--out", "none/fvd.json"], "there is no folder none"),
+        (["--save-stats", "FILE/s.safetensors"], "net.pt is not a folder"),
+        (["--fake", "BEFORE", "--out", "x", "--save-stats", "x"], "--out and --save-stats are the same file"),
     ],
 )
 def test_wrong_arguments_are_one_line(folders, tmp_path, capsys, arguments, message):
-    extractor = ["--extractor", str(write_network(tmp_path)), "--quiet"]
-    assert main(["fvd", "--real", str(folders / "real"), *arguments, *extractor]) == 2
+    """What cannot be written is known before any video is read: that of BEFORE is none."""
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "bad.mp4").touch()
+    net = str(write_network(tmp_path))
+    arguments = [a.replace("BEFORE", str(tmp_path / "before")).replace("FILE", net) for a in arguments]
+    assert main(["fvd", "--real", str(folders / "real"), *arguments, "--extractor", net, "--quiet"]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -54,4 +63,4 @@ def test_short_videos_are_refused(folders, tmp_path, capsys):
     Video(np.zeros((15, 8, 8, 3), np.uint8), 8.0).save(tmp_path / "short" / "clip")
     arguments = ["--fake", str(tmp_path / "short"), "--extractor", str(write_network(tmp_path)), "--quiet"]
     assert main(["fvd", "--real", str(folders / "real"), *arguments]) == 2
-    assert "a clip has 15 frames, the extractor needs 16" in capsys.readouterr().err
+    assert "short/clip: a clip has 15 frames, the extractor needs 16" in capsys.readouterr().err

@@ -180,7 +180,7 @@ def test_python_side(debug_bundle, tmp_path):
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, monkeypatch, parts):
     arguments = ["a red circle", "--levels", "2", "--seed", "3", "--top-k", "5"]
     assert run(*arguments, "--out", "whole.webp")[0] == 0
-    written, plain = [], cogstyle.sampling.parts.write_part
+    written, plain = [], cogstyle.sampling.partial_video.write_part
 
     def stop(*values):
         plain(*values)
@@ -189,14 +189,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run, monkeypatch, parts)
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cogstyle.sampling.parts.write_part", stop)
+        patch.setattr("cogstyle.sampling.partial_video.write_part", stop)
         status, error = run(*arguments, "--out", "v.webp")
     assert status == 130 and "finished work is kept" in error
     assert Path("v.webp.part").exists() and not Path("v.webp").exists()
     for other, message in ((["--seed", "4"], "another prompt, options or weights"), (["--levels", "1"], "another")):
         status, error = run(*arguments, *other, "--out", "v.webp", "--resume")
         assert status == 2 and message in error
-    monkeypatch.setattr("cogstyle.sampling.parts.write_part", lambda *values: written.append(values))
+    monkeypatch.setattr("cogstyle.sampling.partial_video.write_part", lambda *values: written.append(values))
     assert run(*arguments, "--out", "v.webp", "--resume")[0] == 0
     assert len(written) == 7  # a first frame, 4 keyframes, 2 levels: none drawn twice
     assert Path("v.webp").read_bytes() == Path("whole.webp").read_bytes()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cogstyle.cli.main import main
-from cogstyle.data import world
+from cogstyle.shapes_world import world
 
 
 def test_world_writes_videos_and_captions(tmp_path, capsys):

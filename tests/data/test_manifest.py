@@ -1,11 +1,12 @@
 """Tables and folders of videos: what is good is kept, what is bad says where it stands."""
 
 import json
+import os
 
 import pytest
 
 from cogstyle.data.manifest import Entry, read_manifest
-from cogstyle.errors import ConfigError
+from cogstyle.errors import ConfigError, FileError
 
 
 def test_csv(tmp_path):
@@ -50,6 +51,51 @@ def test_a_bad_line_is_an_entry_with_a_problem(tmp_path, line, problem):
     assert (bad.where, bad.problem) == ("m.csv:2", problem) and not good.problem
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ({"caption": ["a", "b"]}, 'caption must be text, not ["a", "b"]'),
+        ({"caption": {"en": "a"}}, 'caption must be text, not {"en": "a"}'),
+        ({"caption": 5}, "caption must be text, not 5"),
+        ({"caption": None}, "caption is empty"),
+        ({"caption": "a \ud800"}, "its text holds half a character (a lone surrogate)"),
+        ({"video": ["a.mp4"]}, 'video must be text, not ["a.mp4"]'),
+        ({"language": {}}, "language must be text, not {}"),
+        ({"start": True}, "start True is no number of seconds"),
+        ({"start": "00:00:01"}, "start '00:00:01' is no number of seconds"),
+        ({"start": [1]}, "start [1] is no number of seconds"),
+        ({"end": 10**400}, "end 1" + 59 * "0" + " is no number of seconds"),
+        ({"start": float("nan")}, "start nan must be 0 or more seconds"),
+    ],
+)
+def test_values_of_other_kinds_are_refused(tmp_path, line, problem):
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps({"video": "a.mp4", "caption": "a cat"} | line) + "\n" + "[" * 10**5 + "\n")
+    bad, deep = read_manifest(path).entries
+    assert bad.where == "m.jsonl:1" and bad.problem == problem and "no JSON" in deep.problem
+
+
+def test_json_lines_as_they_are(tmp_path):
+    """A byte order mark, CRLF, null for what is not given, and line breaks of Unicode inside strings."""
+    path = tmp_path / "m.jsonl"
+    good = json.dumps(
+        {"video": "a.mp4", "caption": "a\u2028cat\u0085", "start": None, "language": None}, ensure_ascii=False
+    )
+    path.write_bytes(f"{good}\r\n\r\n{good}\n".encode("utf-8-sig"))
+    assert read_manifest(path).entries == [Entry(f"m.jsonl:{n}", "a.mp4", "a cat") for n in (1, 3)]
+
+
+def test_folders_hold_more_than_videos(tmp_path):
+    """What macOS and git leave, sheets of `sample --sheet`, and folders of PNG files, which are one video each."""
+    for name in ("a.mp4", "a.png", "._a.mp4", "__MACOSX/a.mp4", ".git/a.mp4", "b/0000.png", "b/0001.png", "c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        (tmp_path / name).with_suffix(".txt").write_text("a cat")
+    (tmp_path / "b.txt").write_text("a dog")
+    found = read_manifest(tmp_path).entries
+    assert [(e.video, e.caption) for e in found] == [("a.mp4", "a cat"), ("b", "a dog"), ("c.png", "a cat")]
+
+
 def test_folder(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in ("b.mp4", "a.MOV", "deep/c.webm", "notes.md"):
@@ -64,7 +110,7 @@ def test_folder(tmp_path):
 def test_what_cannot_be_read_at_all(tmp_path):
     def refused(name, text, message):
         (tmp_path / name).write_bytes(text)
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises((ConfigError, FileError), match=message):
             read_manifest(tmp_path / name)
 
     refused("m.txt", b"", r"m\.txt must be a \.csv or \.jsonl file, or a folder")
@@ -72,8 +118,12 @@ def test_what_cannot_be_read_at_all(tmp_path):
     refused("m.csv", b"", r"no column video and caption; its columns are: none")
     refused("m.csv", b"video,caption\n", r"m\.csv has no rows")
     refused("m.csv", b'video,caption\na,"b\n', r"m\.csv:2: unexpected end of data")
-    refused("m.jsonl", b"\xff\xfe", r"cannot read manifest .*m\.jsonl: 'utf-8'")
-    with pytest.raises(ConfigError, match=r"cannot read manifest .*none\.csv: .*No such file"):
+    refused("m.csv", b"video,caption,caption\na,b,c\n", r"m\.csv has several columns caption")
+    refused("m.jsonl", b"{}\n\xff\xfe", r"m\.jsonl, line 2: byte 0xff is not UTF-8")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(FileError, match="a pipe or device, not a file"):
+        read_manifest(tmp_path / "pipe.csv")
+    with pytest.raises(FileError, match=r"cannot read .*none\.csv: .*No such file"):
         read_manifest(tmp_path / "none.csv")
     videos = tmp_path / "videos"
     videos.mkdir()

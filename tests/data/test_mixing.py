@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cogstyle.data import clips, world
+from cogstyle.data import clips
 from cogstyle.data.mixing import (
     MixConfig,
     check_mix,
@@ -17,6 +17,7 @@ from cogstyle.data.mixing import (
 )
 from cogstyle.data.shards import Shards
 from cogstyle.errors import ConfigError
+from cogstyle.shapes_world import world
 
 STEPS = 4000
 

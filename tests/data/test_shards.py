@@ -1,5 +1,6 @@
 """Token shards: exact, resumable, bound to their tokenizer; batches that show every row once an epoch."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,10 @@ import torch
 
 from cogstyle.bundle import Bundle
 from cogstyle.data import clips, shards
+from cogstyle.data.encode import encode_videos, make_index
+from cogstyle.data.manifest import read_manifest
 from cogstyle.errors import BundleError
+from tests.videos import write_clock
 
 
 def test_encode_and_load(debug_bundle, tmp_path, monkeypatch):
@@ -48,6 +52,23 @@ def test_batches_show_every_row_once_an_epoch():
     assert picks[:10].tolist() != picks[10:].tolist()
     assert shards.shuffled(10, 4, 3, seed=1).tolist() == picks[12:16].tolist()
     assert shards.shuffled(3, 8, 0, seed=1).size == 8  # a batch longer than the data
+
+
+def test_copies_of_a_video_are_one(debug_bundle, tmp_path):
+    """Under three names, in two lines, in another folder of shards: on one side, training or validation."""
+    for k in range(4):
+        write_clock(tmp_path / f"{k}.mp4", [i / 8 + 0.3 * k * (i > 8) for i in range(17)])
+    shutil.copy(tmp_path / "0.mp4", tmp_path / "copy.mp4")
+    lines = ["0.mp4", "0.mp4", "./0.mp4", "copy.mp4", str(tmp_path / "0.mp4"), "1.mp4", "2.mp4", "3.mp4"]
+    (tmp_path / "m.csv").write_text("\n".join(["video,caption", *(f"{name},a ring" for name in lines)]))
+    manifest = read_manifest(tmp_path / "m.csv")
+    index = make_index(manifest, Bundle(debug_bundle), "keyframes")
+    encode_videos(manifest, tmp_path / "s", index, bundle=debug_bundle, workers=0, quiet=True)
+    data = shards.load_videos([tmp_path / "s"], "keyframes", frames=5, size=32, tokenizer_sha256=index.tokenizer_sha256)
+    assert len(set(data.sources[:5])) == 1 and len(set(data.sources)) == 4
+    for count in range(1, 8):
+        ((trained, held),) = shards.hold_back([data], count)
+        assert not set(trained.sources) & set(held.sources) and len(trained) + len(held) == 8
 
 
 def test_held_back_rows_are_of_other_videos():

@@ -24,17 +24,18 @@ def broken():
     raise RuntimeError("no such weights")
 
 
-def test_one_worker_is_this_process():
+def test_no_worker_is_this_process():
     chunks = [[1, 2], [3]]
-    assert list(spread(partial(doubling, None), chunks, workers=1, lost=lambda item: [])) == [
+    assert list(spread(partial(doubling, None), chunks, workers=0, lost=lambda item: [])) == [
         ([1, 2], [2, 4]),
         ([3], [6]),
     ]
 
 
-def test_a_death_loses_one_item():
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_death_loses_one_item(workers):
     chunks = [[k, k + 1] for k in range(0, 20, 2)]
-    pairs = list(spread(partial(doubling, 7), chunks, workers=2, lost=lambda item: [f"lost {item}"]))
+    pairs = list(spread(partial(doubling, 7), chunks, workers=workers, lost=lambda item: [f"lost {item}"]))
     items = [item for chunk, _ in pairs for item in chunk]
     assert sorted(items) == list(range(20))
     results = {item: result for chunk, results in pairs for item, result in zip(chunk, results, strict=True)}

@@ -1,5 +1,7 @@
 """What an extractor is fed, and what is refused."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,24 @@ def test_resize_rules(resize, mean):
     clip[:, 0::4] = clip[:, 3::4] = 255
     ready = prepare(clip, ExtractorSettings(16, 8, resize=resize))
     assert ready.mean().item() == pytest.approx(mean, abs=0.03)
+
+
+@pytest.mark.parametrize("pick", ["first", "even"])
+def test_long_videos_are_never_held_as_a_whole(pick):
+    """600 frames of 720 lines are 1.6 GB; of each only what the extractor takes is kept."""
+
+    class Long:
+        def __iter__(self):
+            return (np.full((720, 1280, 3), number // 4, np.uint8) for number in range(600))
+
+    settings = ExtractorSettings(16, 8, high=255.0, pick=pick)
+    tracemalloc.start()
+    shown = prepare(Long(), settings)[0, :, 0, 0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    numbers = range(16) if pick == "first" else [round(599 * k / 15) for k in range(16)]
+    assert shown.tolist() == pytest.approx([number // 4 for number in numbers], abs=1e-3)
 
 
 @pytest.mark.parametrize("clip", [frames(15), frames().astype(np.float32), frames()[..., :2], frames()[0]])

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from cogstyle.errors import ConfigError
 from cogstyle.evaluation import fvd
 from cogstyle.evaluation.extractor import Extracted, Extractor
+from cogstyle.files import read_tensors, write_tensors
 from cogstyle.video import Video
 from tests.evaluation.networks import FEATURES, write_network
 from tests.reference import distances
@@ -70,6 +72,27 @@ def test_inception_score_equals_its_twin():
     assert fvd.inception_score(np.full((9, 4), 0.25))["mean"] == pytest.approx(1.0)
     assert fvd.inception_score(np.tile(np.eye(4), (3, 1)))["mean"] == pytest.approx(4.0)
     assert [fvd.inception_score(np.tile(np.eye(4), (n, 1)))["splits"] for n in (49, 50, 1000)] == [1, 2, 10]
+
+
+def test_inception_score_does_not_depend_on_the_order_of_folders():
+    """Of a perfect extractor on 10 classes of 100 videos, one class after the other; it was 1 without the shuffle."""
+    sorted_by_class = np.repeat(np.eye(10), 100, 0)
+    for shares in (sorted_by_class, sorted_by_class[::-1], np.tile(np.eye(10), (100, 1))):
+        assert fvd.inception_score(shares)["mean"] == pytest.approx(9.5, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "meta"),
+    [({"cov": np.zeros((2, 2))}, {}), ({"mean": None}, {}), ({}, {"source": "5"}), ({}, {"extractor": "{"})],
+)
+def test_damaged_statistics_are_refused(extractor, tmp_path, arrays, meta):
+    path = tmp_path / "real.safetensors"
+    fvd.save_statistics(path, stats_of(extractor, extractor(clips(0, 4))))
+    tensors, said = read_tensors(path)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items() if arrays.get(name, 0) is not None}
+    write_tensors(path, tensors | {k: torch.from_numpy(v) for k, v in arrays.items() if v is not None}, said | meta)
+    with pytest.raises(ConfigError, match="is damaged: its arrays or settings"):
+        fvd.load_statistics(path, extractor)
 
 
 def test_statistics_come_back_as_they_were(extractor, tmp_path):

@@ -14,9 +14,9 @@ from cogstyle.cli.main import build_parser
 from cogstyle.config import SamplingConfig
 from cogstyle.data.mixing import MixConfig
 from cogstyle.training.engine import EngineConfig
+from cogstyle.training.job import OptimConfig
 from cogstyle.training.loop import LoopConfig
 from cogstyle.training.recipe import DataConfig, Recipe
-from cogstyle.training.step import OptimConfig
 from tests.fuzz.ground import EVERY, OPEN, OTHERS, READERS, copy
 from tests.fuzz.values import ARGUMENTS, spoil_bytes, spoil_table, to_toml, wrong_value
 

@@ -13,7 +13,7 @@ import cogstyle
 from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import BundleError, ConfigError, LayoutError, SamplingError
-from cogstyle.sampling.parts import Part
+from cogstyle.sampling.partial_video import Part
 from cogstyle.video import Video
 
 

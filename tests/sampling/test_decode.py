@@ -8,12 +8,12 @@ from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
 from cogstyle.model.cache import KeyValues
-from cogstyle.model.linear import packs
+from cogstyle.model.packed import packs
 from cogstyle.sampling.decode import Stage, decode, finish, memory_bytes, sampler
+from cogstyle.sampling.decode_plan import plan_for
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
 from cogstyle.sampling.logits import guide
-from cogstyle.sampling.plan import plan_for
 from tests.model.test_transformer import some_text, some_tokens
 from tests.reference import naive_loop
 

@@ -6,7 +6,7 @@ import torch
 from cogstyle.config import SamplingConfig
 from cogstyle.layout import FrameLayout, Role, Window, interpolation_layout, keyframe_layout
 from cogstyle.sampling.decode import decode, finish, sampler
-from cogstyle.sampling.plan import Plan
+from cogstyle.sampling.decode_plan import Plan
 from cogstyle.sampling.schedule import quickest, sequential, wavefront
 from tests.model.test_transformer import some_text, some_tokens
 

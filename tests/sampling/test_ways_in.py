@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 import cogstyle
-from cogstyle.data import world
-from cogstyle.evaluation.reader import read_clip
-from cogstyle.model.linear import packs
+from cogstyle.model.packed import packs
+from cogstyle.shapes_world import world
+from cogstyle.shapes_world.reader import read_clip
 from cogstyle.video import Video
 
 SCENES = [

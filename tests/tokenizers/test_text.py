@@ -3,8 +3,8 @@
 import pytest
 
 from cogstyle.bundle import Bundle
-from cogstyle.data import world
 from cogstyle.errors import PromptError
+from cogstyle.shapes_world import world
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.words import Words
 

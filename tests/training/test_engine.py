@@ -8,11 +8,11 @@ import torch
 
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_tensors, write_tensors
-from cogstyle.training import plan
+from cogstyle.training import dry_run
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.export import export
+from cogstyle.training.job import OptimConfig, Share, seed_step
 from cogstyle.training.processes import World, join, which_device
-from cogstyle.training.step import OptimConfig, Share, seed_step
 from tests.training.tiny import OPTIM, VideoJob, fork_all, statuses
 
 CPU = torch.device("cpu")
@@ -130,7 +130,7 @@ def test_frozen_weights_cost_their_own_size_only(name, together):
     """No gradient, no float32 copy and no optimiser state of them; what trains costs what the plan says."""
     found, job, config = json.loads((together / f"{name}.json").read_text()), VideoJob(), CASES[name]
     sizes = [sum(p.numel() for p in module.parameters()) for module in (job.module, job.base)]
-    memory, host = plan.state_memory(*sizes, 2 * sizes[0], config, World(size=2), ema=True)
+    memory, host = dry_run.state_memory(*sizes, 2 * sizes[0], config, World(size=2), ema=True)
     memory |= host
     slack = 20_000  # pieces are padded, and ZeRO 3 keeps small ones whole; the frozen weights are 167,000 bytes
     assert found["held"][1] == 0
@@ -145,7 +145,7 @@ def test_what_trains_costs_more_than_what_is_frozen():
     found = []
     for whole in (False, True):
         job = VideoJob(whole)
-        made = plan.make_plan(job, OPTIM, EngineConfig(), World(), ema=False)
+        made = dry_run.make_plan(job, OPTIM, EngineConfig(), World(), ema=False)
         engine = start(EngineConfig(), job, OPTIM, World())
         go(engine, [0])
         assert optimiser_bytes(engine)[1] == pytest.approx(made.memory["optimiser"], abs=1000)
@@ -157,7 +157,7 @@ def test_what_trains_costs_more_than_what_is_frozen():
 
 def test_activation_checkpointing_keeps_less():
     kept = [
-        plan.make_plan(VideoJob(), OPTIM, EngineConfig(activation_checkpointing=again), World(), ema=False)
+        dry_run.make_plan(VideoJob(), OPTIM, EngineConfig(activation_checkpointing=again), World(), ema=False)
         for again in (False, True)
     ]
     assert kept[1].memory["activations"] < 0.5 * kept[0].memory["activations"]

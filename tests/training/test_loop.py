@@ -18,11 +18,11 @@ from cogstyle.training import loop as loop_module
 from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import SETTLED, Guard
+from cogstyle.training.job import OptimConfig
 from cogstyle.training.loop import LoopConfig, train_step
 from cogstyle.training.processes import World, join
 from cogstyle.training.recipe import load_recipe, make_job
 from cogstyle.training.run_folder import BEST
-from cogstyle.training.step import OptimConfig
 from cogstyle.training.transformer import TOKENIZERS
 from tests.conftest import TASKS, debug_recipe
 from tests.training.tiny import OPTIM, TinyJob, fork, fork_all, statuses

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from cogstyle.training.job import OptimConfig, make_optimizer
 from cogstyle.training.optim import MOMENTUM, UPDATE_RMS, Muon, orthogonal
-from cogstyle.training.step import OptimConfig, make_optimizer
 from tests.training.tiny import VideoJob
 
 

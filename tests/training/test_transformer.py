@@ -15,8 +15,8 @@ from cogstyle.errors import BundleError, ConfigError
 from cogstyle.files import read_tensors
 from cogstyle.interop.sat_bundle import import_sat
 from cogstyle.training import loop as loop_module
+from cogstyle.training.job import Share
 from cogstyle.training.recipe import load_recipe, make_job, train
-from cogstyle.training.step import Share
 from cogstyle.training.transformer import TOKENIZERS
 from tests.conftest import debug_recipe, disturb
 from tests.interop.sat_folder import write

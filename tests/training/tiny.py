@@ -15,8 +15,8 @@ from cogstyle.adapter import adapter_from_image
 from cogstyle.config import MODELS
 from cogstyle.errors import CogstyleError
 from cogstyle.layout import keyframe_layout
+from cogstyle.training.job import WHOLE, OptimConfig
 from cogstyle.training.loss import token_loss
-from cogstyle.training.step import WHOLE, OptimConfig
 from cogstyle.training.transformer import fresh_transformer
 
 OPTIM = OptimConfig(steps=8, batch=4, lr=1e-2, warmup=1, clip=0.5)

@@ -1,0 +1,132 @@
+"""What a decode loop reads at each step, computed once: which places, into which slots, and what they see.
+
+A plan belongs to a layout and a schedule; texts and weights come later, so no step copies anything to the device.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from cogstyle.layout import FrameLayout, Runs, Window, spatial_runs, temporal_runs
+from cogstyle.model.attention import hidden
+from cogstyle.model.cache import KeyValues
+from cogstyle.model.fast_path import Reading, StepChannel
+from cogstyle.sampling.schedule import Schedule, quickest
+
+
+@dataclass(frozen=True)
+class Order:
+    """A channel's side of a schedule: slot and start of the run of every place, in the order of filling."""
+
+    runs: Runs
+    slots: list[int]
+    starts: list[int]
+    slots_P: Tensor  # on the device
+    kept: dict[tuple[int, int], list[Reading]] = field(default_factory=dict)  # readings, by first and last place
+
+    @classmethod
+    def of(cls, runs: Runs, order_P: Tensor, device: torch.device) -> "Order":
+        slots_P = runs.slots_P[order_P]
+        return cls(runs, slots_P.tolist(), runs.starts_P[order_P].tolist(), slots_P.to(device))
+
+    def channel(self, memory: KeyValues, first: int, last: int, text_X1K: Tensor | None) -> StepChannel:
+        """The channel of the places `first` up to `last` in the order of filling.
+
+        Args:
+            text_X1K: bias of a run, [B * N, 1, longest run]: what the text needs, then zeros; None: nothing.
+        """
+        if (first, last) not in self.kept:
+            self.kept[first, last] = self._readings(first, last)
+        readings = self.kept[first, last]
+        if text_X1K is not None:
+            biases = [text_X1K[..., : reading.stop - reading.start] for reading in readings]
+            readings = [
+                replace(reading, bias=bias if reading.bias is None else bias + reading.bias)
+                for reading, bias in zip(readings, biases, strict=True)
+            ]
+        return StepChannel(memory, self.slots_P[first:last], readings)
+
+    def _readings(self, first: int, last: int) -> list[Reading]:
+        """Places of one run read together; each sees as far as its own slot."""
+        together: dict[int, list[int]] = {}
+        for place in range(first, last):
+            together.setdefault(self.starts[place], []).append(place)
+        readings, device = [], self.slots_P.device
+        for start, places in together.items():
+            stop, bias = max(self.slots[place] for place in places) + 1, None
+            side_by_side = places[-1] - places[0] == len(places) - 1
+            rows_P = torch.tensor(places, device=device) - first
+            if len(places) > 1:
+                own_P = self.slots_P[first:last][rows_P]
+                bias = hidden(torch.arange(start, stop, device=device) <= own_P[:, None])
+            rows = slice(places[0] - first, places[-1] - first + 1) if side_by_side else rows_P
+            readings.append(Reading(rows, start, stop, bias))
+        return readings
+
+
+class Plan:
+    """A schedule over a layout, ready to be followed.
+
+    Args:
+        windows: one a layer of the adapter; empty without an adapter.
+        ahead: the most steps that are tried at once.
+    """
+
+    def __init__(
+        self,
+        layout: FrameLayout,
+        schedule: Schedule,
+        windows: tuple[Window | None, ...],
+        *,
+        ahead: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
+        order_P, length, device = torch.cat(schedule.steps), layout.tokens, device or torch.device("cpu")
+        self.windows, self.ahead = windows, ahead
+        self.ends = [0, *torch.tensor([len(step) for step in schedule.steps]).cumsum(0).tolist()]
+        filled_S = torch.stack([(order_P[:end] // length).bincount(minlength=layout.frames) for end in self.ends])
+        whole_SF = filled_S[:, layout.known :] == length
+        self.finished = whole_SF.long().cumprod(1).sum(1).tolist()  # new frames that are done after so many steps
+        self.places_P = order_P.to(device)
+        self.before_P = (order_P - 1).clamp(min=0).to(device)  # the place whose token is the input
+        self.opens_P = (order_P % length == 0).to(device)  # first places of frames, which have none
+        self.alike_P = _alike(layout)[order_P].to(device)  # the place whose token is the first guess
+        self.positions_P = layout.image_positions()[order_P].to(device)
+        self.spatial = Order.of(spatial_runs(layout, schedule.lanes(ahead)), order_P, device)
+        self.temporal = {window: Order.of(temporal_runs(layout, window), order_P, device) for window in windows}
+
+    @property
+    def steps(self) -> int:
+        return len(self.ends) - 1
+
+    def runs(self, layers: int) -> tuple[list[Runs], list[Runs]]:
+        """Runs of each layer of the spatial and of the temporal memory."""
+        return [self.spatial.runs] * layers, [self.temporal[window].runs for window in self.windows]
+
+    @property
+    def longest(self) -> int:
+        """Slots of the longest run."""
+        orders = (self.spatial, *self.temporal.values())
+        return max(int((order.runs.slots_P - order.runs.starts_P).max()) + 1 for order in orders)
+
+
+def _alike(layout: FrameLayout) -> Tensor:
+    """For every place the same place of the frame before in time; in the very first frame the place above."""
+    raster_L = torch.arange(layout.tokens)
+    above_L = (raster_L - layout.grid[1]).clamp(min=0)
+    rows = []
+    for time in layout.times:
+        earlier = [other for other in layout.times if other < time]
+        rows.append(layout.times.index(max(earlier)) * layout.tokens + raster_L if earlier else above_L)
+    return torch.cat(rows)
+
+
+@lru_cache(maxsize=16)
+def plan_for(
+    layout: FrameLayout, windows: tuple[Window | None, ...], *, ahead: int = 1, device: torch.device | None = None
+) -> Plan:
+    """The plan of the quickest schedule that gives the same tokens as one place after the other."""
+    schedule = quickest(replace(layout, text=0), frozenset(windows))
+    return Plan(layout, schedule, windows, ahead=ahead, device=device)

@@ -1,0 +1,146 @@
+"""An evaluation from part to part: report.json grows as parts finish, and a stopped evaluation goes on where it was."""
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cogstyle.config import require
+from cogstyle.errors import ConfigError, FileError
+from cogstyle.files import one_writer, read_text, write_bytes
+from cogstyle.sampling.pipeline import Pipeline
+from cogstyle.shapes_report.markdown import to_markdown
+from cogstyle.shapes_report.sections import Bench, Part, Plan, parts_of
+from cogstyle.shapes_world import world
+
+JSON, MARKDOWN = "report.json", "report.md"
+
+
+def chosen_parts(plan: Plan, names: Sequence[str]) -> list[Part]:
+    """The parts of a plan with these names; all of them if there are no names.
+
+    Raises:
+        ConfigError: for a name that the plan does not have.
+    """
+    parts = parts_of(plan)
+    known = {part.name for part in parts}
+    unknown = [name for name in names if name not in known]
+    require(not unknown, f"no part {', '.join(unknown)}; this evaluation has {'; '.join(part.name for part in parts)}")
+    return [part for part in parts if not names or part.name in names]
+
+
+def start(pipe: Pipeline, plan: Plan, folder: Path) -> dict[str, Any]:
+    """The report in `folder` as far as it is, if it is one of the same weights and plan; a new one in a new folder.
+
+    Raises:
+        ConfigError: naming what differs, for a report of other weights or another plan, or a folder of something else.
+    """
+    made = {
+        "bundle": pipe.bundle.manifest["name"],
+        "files": pipe.bundle.hashes(),
+        "sampling": {stage: asdict(pipe.bundle.sampling(stage)) for stage in plan.options.stages},
+        **json.loads(json.dumps(asdict(plan))),
+    }
+    path = folder / JSON
+    if not path.exists():
+        others = [name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+        require(not others, f"{folder} holds other files ({', '.join(others[:3])}): give another --out")
+        return {"made": made, "parts": {}}
+    try:
+        report: dict[str, Any] = json.loads(read_text(path))
+        theirs = dict(report["made"])
+        if not isinstance(report["parts"], dict):
+            raise TypeError
+    except (KeyError, TypeError, RecursionError):
+        raise ConfigError(f"{path} is no report of cogstyle evaluate: give another --out") from None
+    except (FileError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}; remove it to start anew") from None
+    differing = [key for key in sorted({*theirs, *made}) if theirs.get(key) != made.get(key)]
+    short = [f"{key} ({theirs.get(key)}, now {made.get(key)})" for key in differing]
+    said = ", ".join(text if len(text) < 80 else key for text, key in zip(short, differing, strict=True))
+    require(not differing, f"{path} is a report of other {said}: give another --out, or remove the old one")
+    return report
+
+
+def evaluate(
+    pipe: Pipeline,
+    plan: Plan,
+    folder: Path,
+    *,
+    batch: int = 10,
+    names: Sequence[str] = (),
+    command: str = "",
+    done: Callable[[float], object] = lambda work: None,
+    begun: Callable[[str], object] = lambda name: None,
+) -> dict[str, Any]:
+    """Run the parts of a plan that `folder` does not have yet, and write report.json, report.md and pages of pictures.
+
+    Args:
+        batch: videos sampled side by side; changes no figure.
+        names: parts to run; default: all.
+        done: told about work that is finished, in whole clips.
+        begun: told the name of every part when it begins.
+    """
+    require(batch > 0, f"batch {batch} must be positive")
+    pipe.check(world.caption(plan.scenes(*plan.kinds()[0])[0][1]), plan.options)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
+    with one_writer(folder):
+        return _evaluate(Bench(pipe, plan, batch, done), folder, names=names, command=command, begun=begun)
+
+
+def _evaluate(
+    bench: Bench, folder: Path, *, names: Sequence[str], command: str, begun: Callable[[str], object]
+) -> dict[str, Any]:
+    pipe, plan, done = bench.pipe, bench.plan, bench.done
+    report = start(pipe, plan, folder)
+    for part in chosen_parts(plan, names):
+        begun(part.name)
+        if part.name in report["parts"]:
+            done(part.work)
+            continue
+        began = time.perf_counter()
+        figures, pages = part.run(bench)
+        for name, picture in pages.items():
+            write_bytes(folder / name, _png(picture))
+        report["parts"][part.name] = {
+            **figures,
+            "pages": sorted(pages),
+            "seconds": round(time.perf_counter() - began, 1),
+            "date": time.strftime("%Y-%m-%d"),
+            "command": command,
+            "machine": f"{pipe.device.type}, {torch.get_num_threads()} thread(s)",
+        }
+        _write(folder, plan, report)
+    return report
+
+
+def _png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    return file.getvalue()
+
+
+def _write(folder: Path, plan: Plan, report: dict[str, Any]) -> None:
+    """The report as it is now; parts stand in the order of the plan."""
+    order = [part.name for part in parts_of(plan) if part.name in report["parts"]]
+    report["parts"] = {name: report["parts"][name] for name in order}
+    write_bytes(folder / JSON, json.dumps(report, ensure_ascii=False, indent=1, default=_plain).encode())
+    write_bytes(folder / MARKDOWN, to_markdown(json.loads((folder / JSON).read_text("utf-8"))).encode())
+
+
+def _plain(value: object) -> object:
+    """What JSON does not know: numbers of numpy."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value)} in a report")
