@@ -91,9 +91,8 @@ def test_train_says_what_is_wrong_with_shards(encoded, world, debug_bundle, tmp_
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    assert f"no shards for image: {encoded} is for keyframes; write some with cogstyle encode --for image" in train(
-        "image", f'"{encoded}"'
-    )
+    said = train("interpolation", f'"{encoded}"')
+    assert f"no shards for interpolation: {encoded} is for keyframes; write some with cogstyle encode --for" in said
     assert "nothing holds no shards with an index.json; cogstyle encode writes them" in train("keyframes", '"nothing"')
     assert "shards has no effect on the task 'superres'" in train("superres", f'"{encoded}"')
     assert "[data] has rows and shards; set one of them" in train("keyframes", f'"{encoded}"\nrows = 5')
