@@ -116,7 +116,7 @@ def files_of(source: Path) -> list[Path]:
     else:
         require(source.exists(), f"footage {source} does not exist")
         manifest = read_manifest(source)
-        found = [manifest.folder / entry.video for entry in manifest.entries if entry.video and not entry.problem]
+        found = [manifest.folder / entry.video for entry in manifest.entries if entry.video]
         require(bool(found), f"footage {source} names no pictures and no videos")
     paths = sorted(set(found))
     videos = [path for path in paths if path.suffix.lower() in VIDEOS]
