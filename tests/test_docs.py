@@ -145,7 +145,7 @@ def test_commands_in_sentences(monkeypatch):
 
 def test_flags_in_sentences():
     """A flag that running text names is one of ours; the guide of SAT names SAT's too."""
-    sources = [path for folder in ("cogstyle/cli", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    sources = [path for folder in ("cogstyle/cli", "benchmarks", "train") for path in (ROOT / folder).rglob("*.py")]
     ours = set(re.findall(r'"(--[a-z][\w-]*)"', "".join(path.read_text("utf-8") for path in sources)))
     for page, span in INLINE:
         if page != "docs/sat.md" and (flag := re.match(r"--[a-z][\w-]*", span)):

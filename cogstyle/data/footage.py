@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cogstyle.config import require
-from cogstyle.data.manifest import PICTURES, VIDEOS, read_manifest
+from cogstyle.data.manifest import PICTURES, VIDEOS, is_hidden, read_manifest
 from cogstyle.errors import CogstyleError, ConfigError
 from cogstyle.files import fingerprint, one_writer, read_text, whole_file, write_bytes
 from cogstyle.pictures import read_picture
@@ -111,7 +111,7 @@ def files_of(source: Path) -> list[Path]:
     if source.is_dir():
         hidden = [path for path in source.rglob("*") if path.suffix.lower() in PICTURES + VIDEOS]
         parts = [(path, path.relative_to(source).parts) for path in hidden]
-        found = [p for p, names in parts if not any(n.startswith(".") or n == "__MACOSX" for n in names)]
+        found = [p for p, names in parts if not any(map(is_hidden, names))]
         require(bool(found), f"footage {source} holds no pictures and no videos ({', '.join(PICTURES + VIDEOS)})")
     else:
         require(source.exists(), f"footage {source} does not exist")
