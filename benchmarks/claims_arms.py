@@ -18,11 +18,12 @@ from torch import nn
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
-from cogstyle.data import clips, shards
+from cogstyle.data import shards
 from cogstyle.data.mixing import MixConfig
 from cogstyle.files import fingerprint
 from cogstyle.model.temporal import TemporalAdapter
-from cogstyle.shapes_world import world
+from cogstyle.rows import Row
+from cogstyle.shapes_world import rows, world
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import Guard
 from cogstyle.training.job import OptimConfig
@@ -87,24 +88,24 @@ DRAWING = {  # ways to draw keyframes, all at temperature 0.6
 }
 
 
-def window_row(seed: int, size: int, frames: int) -> clips.Row:
+def window_row(seed: int, size: int, frames: int) -> Row:
     """`frames` successive frames, anywhere in a whole clip that starts at one of the scene's keyframe rates."""
     scene, rng = world.draw_scene(seed), np.random.default_rng([seed, 7])
     rates = world.keyframe_rates(scene, frames)
     rate = rates[int(rng.integers(len(rates)))] * 2**LEVELS
     first = int(rng.integers((frames - 1) * (2**LEVELS - 1) + 1))
     times = [(first + k) / rate for k in range(frames)]
-    return clips.Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)
+    return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)
 
 
 def read_rows(bundle: Bundle, kind: str, data: Path, count: int, first_seed: int) -> shards.Shards:
     """`count` rows, encoded once and kept under `data`: "windows" or "image"."""
     size, frames = bundle.tokenizer_config.image_size, bundle.model_config.frames
     make: Any = (
-        partial(window_row, size=size, frames=frames) if kind == "windows" else partial(clips.image_row, size=size)
+        partial(window_row, size=size, frames=frames) if kind == "windows" else partial(rows.image_row, size=size)
     )
     digest = bundle.hashes()["tokenizer.safetensors"]
-    folder = data / f"claims-{kind}-{fingerprint(clips.RULES, first_seed, size, frames, LEVELS, digest)}"
+    folder = data / f"claims-{kind}-{fingerprint(rows.RULES, first_seed, size, frames, LEVELS, digest)}"
     options: dict[str, Any] = {"vqvae": bundle.vqvae(), "tokenizer_sha256": digest, "quiet": True}
     return shards.encode(lambda number: make(first_seed + number), count, folder, **options)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import cogstyle
-from cogstyle.data import clips
 from cogstyle.sampling.options import Options
+from cogstyle.shapes_world import rows
 
 PROMPTS = {
     "a red circle moves right": "efa7d6 3b1867 e17c9a 7debbe 551a10",
@@ -62,11 +62,11 @@ def test_samples_of_the_shipped_bundle_stay_the_same(parts, prompt):
 @pytest.mark.parametrize("kind", ROWS)
 def test_rows_of_seeds_stay_the_same(kind):
     draw = {
-        "image": lambda seed: clips.image_row(seed, 32),
-        "keyframes": lambda seed: clips.keyframe_row(seed, 32, 5),
-        "interpolation": lambda seed: clips.interpolation_row(seed, 32, 5),
-        "continuation": lambda seed: clips.continuation_row(seed, 32, 5),
-        "superres": lambda seed: clips.superres_row(seed, 32, 2),
+        "image": lambda seed: rows.image_row(seed, 32),
+        "keyframes": lambda seed: rows.keyframe_row(seed, 32, 5),
+        "interpolation": lambda seed: rows.interpolation_row(seed, 32, 5),
+        "continuation": lambda seed: rows.continuation_row(seed, 32, 5),
+        "superres": lambda seed: rows.superres_row(seed, 32, 2),
     }[kind]
     values: list[np.ndarray | str | float] = []
     for seed in range(SEEDS):

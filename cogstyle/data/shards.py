@@ -19,9 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cogstyle.config import from_dict
-from cogstyle.data.clips import Row
 from cogstyle.errors import BundleError, ConfigError
 from cogstyle.files import fingerprint, read_bytes, read_tensors, write_tensors
+from cogstyle.rows import Row
 from cogstyle.schema import Count, Picture, Small
 from cogstyle.tokenizers.image import ImageTokenizer
 

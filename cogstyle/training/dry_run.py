@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cogstyle.data import shards
-from cogstyle.data.clips import Row
+from cogstyle.rows import Row
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.job import Job, OptimConfig, make_optimizer

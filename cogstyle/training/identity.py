@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import MODELS, preset, require
-from cogstyle.data import clips, shards
+from cogstyle.data import shards
 from cogstyle.data.footage import files_of
 from cogstyle.errors import ConfigError
 from cogstyle.files import sha256
+from cogstyle.shapes_world import rows as scene_rows
 
 if TYPE_CHECKING:
     from cogstyle.training.recipe import DataConfig, Recipe
@@ -87,7 +88,7 @@ def _data(data: "DataConfig") -> dict[str, Any]:
         files = [[(path.name, path.stat().st_size) for path in files_of(source)] for source in data.sources]
         return {"footage": hashlib.sha256(repr(files).encode()).hexdigest()}
     if not data.shards:
-        return {"rules": clips.RULES}
+        return {"rules": scene_rows.RULES}
     indices = [repr(shards.read_index(folder)) for folder in data.folders]
     parts = [sha256(path) for folder in data.folders for path in sorted(folder.glob("part-*.safetensors"))]
     return {"shards": hashlib.sha256("".join(indices + parts).encode()).hexdigest()}

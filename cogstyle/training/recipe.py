@@ -21,12 +21,12 @@ from cogstyle.config import (
     preset,
     require,
 )
-from cogstyle.data.clips import Emphasis
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_bytes, read_toml, write_bytes
 from cogstyle.pictures import write_png
 from cogstyle.schema import Seed, Share, Weight
+from cogstyle.shapes_world.rows import Emphasis
 from cogstyle.shapes_world.world import ACTIONS
 from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board

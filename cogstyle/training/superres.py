@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from cogstyle.adapter import superres_from_image
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.config import SuperResConfig
-from cogstyle.data import clips, shards
+from cogstyle.data import shards
 from cogstyle.files import fingerprint
+from cogstyle.rows import Row
+from cogstyle.shapes_world import rows as scene_rows
 from cogstyle.shapes_world import world
 from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import token_loss
@@ -40,7 +42,7 @@ class SuperResolutionJob:
         batch: int,
         seed: int,
         caption_dropout: float,
-        emphasis: clips.Emphasis = clips.EVEN,
+        emphasis: scene_rows.Emphasis = scene_rows.EVEN,
         copy_output: bool = True,
         encode: shards.Encode | None = shards.encode,
         quiet: bool = False,
@@ -60,20 +62,20 @@ class SuperResolutionJob:
         self.base: nn.Module | None = self.transformer
         self.device = torch.device("cpu")
         self.text, self.vqvae = source.text(), source.vqvae()
-        make = partial(clips.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
+        make = partial(scene_rows.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
         digest = source.hashes()["tokenizer.safetensors"]
         if encode is None:
             return
         get = partial(self._rows, data=data, digest=digest, encode=encode, quiet=quiet)
         self.train, self.held_back = (
             get(partial(make, emphasis=which), count=count, first_seed=first)
-            for count, first, which in ((rows, 0, emphasis), (validation_rows, world.VALIDATION_SEED, clips.EVEN))
+            for count, first, which in ((rows, 0, emphasis), (validation_rows, world.VALIDATION_SEED, scene_rows.EVEN))
         )
         self.shown = [make(world.VALIDATION_SEED + number) for number in range(min(SHOWN, validation_rows))]
 
     def _rows(
         self,
-        make: partial[clips.Row],
+        make: partial[Row],
         *,
         data: Path,
         count: int,
@@ -82,7 +84,7 @@ class SuperResolutionJob:
         encode: shards.Encode,
         quiet: bool,
     ) -> shards.Shards:
-        folder = data / f"superres-{fingerprint(clips.RULES, first_seed, sorted(make.keywords.items()), digest)}"
+        folder = data / f"superres-{fingerprint(scene_rows.RULES, first_seed, sorted(make.keywords.items()), digest)}"
         return encode(
             lambda number: make(first_seed + number),
             count,

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from cogstyle.bundle import update_bundle
 from cogstyle.config import TokenizerConfig
-from cogstyle.data import clips
-from cogstyle.shapes_world import world
+from cogstyle.shapes_world import rows, world
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
 from cogstyle.training.job import WHOLE, Share, load_weights
 
@@ -90,7 +89,7 @@ class ShapesPictures:
 
     def clips(self, count: int) -> np.ndarray:
         seeds = range(world.VALIDATION_SEED, world.VALIDATION_SEED + count)
-        return np.stack([clips.keyframe_row(seed, self.size, CLIP).frames for seed in seeds])
+        return np.stack([rows.keyframe_row(seed, self.size, CLIP).frames for seed in seeds])
 
 
 def to_tensor(images_BHWC: np.ndarray) -> Tensor:

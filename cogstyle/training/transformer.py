@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, update_bundle
 from cogstyle.config import ModelConfig, require
-from cogstyle.data import clips, shards
+from cogstyle.data import shards
 from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
 from cogstyle.files import fingerprint
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.shapes_world import rows as scene_rows
 from cogstyle.shapes_world import world
 from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import token_loss
@@ -70,7 +71,7 @@ class TransformerJob:
         batch: int,
         seed: int,
         caption_dropout: float,
-        emphasis: clips.Emphasis = clips.EVEN,
+        emphasis: scene_rows.Emphasis = scene_rows.EVEN,
         copy_output: bool = True,
         base: str | None = None,
         train_all: bool = False,
@@ -120,7 +121,7 @@ class TransformerJob:
             self.rows = {
                 kind: (
                     get(kind, count=rows, first_seed=0, emphasis=emphasis),
-                    get(kind, count=validation_rows, first_seed=world.VALIDATION_SEED, emphasis=clips.EVEN),
+                    get(kind, count=validation_rows, first_seed=world.VALIDATION_SEED, emphasis=scene_rows.EVEN),
                 )
                 for kind in kinds
             }
@@ -165,19 +166,19 @@ class TransformerJob:
         data: Path,
         count: int,
         first_seed: int,
-        emphasis: clips.Emphasis,
+        emphasis: scene_rows.Emphasis,
         encode: shards.Encode,
         quiet: bool,
     ) -> shards.Shards:
         size, frames = self.vqvae.config.image_size, self.config.frames
         make = {
-            "image": partial(clips.image_row, size=size, emphasis=emphasis),
-            "keyframes": partial(clips.keyframe_row, size=size, frames=frames, emphasis=emphasis),
-            "continuation": partial(clips.continuation_row, size=size, frames=frames, emphasis=emphasis),
-            "interpolation": partial(clips.interpolation_row, size=size, frames=frames, emphasis=emphasis),
+            "image": partial(scene_rows.image_row, size=size, emphasis=emphasis),
+            "keyframes": partial(scene_rows.keyframe_row, size=size, frames=frames, emphasis=emphasis),
+            "continuation": partial(scene_rows.continuation_row, size=size, frames=frames, emphasis=emphasis),
+            "interpolation": partial(scene_rows.interpolation_row, size=size, frames=frames, emphasis=emphasis),
         }[kind]
         digest = source.hashes()["tokenizer.safetensors"]
-        folder = data / f"{kind}-{fingerprint(clips.RULES, first_seed, size, frames, emphasis, digest)}"
+        folder = data / f"{kind}-{fingerprint(scene_rows.RULES, first_seed, size, frames, emphasis, digest)}"
         return encode(
             lambda number: make(first_seed + number),
             count,

@@ -8,7 +8,7 @@ import pytest
 
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.cli.main import main
-from cogstyle.data import clips
+from cogstyle.shapes_world import rows
 from cogstyle.training import loop
 from cogstyle.training.recipe import load_recipe, make_job
 from tests.conftest import debug_recipe
@@ -52,13 +52,13 @@ def test_a_recipe_becomes_a_bundle(debug_bundle, tmp_path, capsys):
 def test_a_plan_needs_a_few_rows_only(debug_bundle, tmp_path, monkeypatch, capsys):
     """However many there are to encode; once they are encoded, the plan is made from them."""
     recipe, made = debug_recipe(tmp_path, "keyframes", bundle=debug_bundle), []
-    plain = clips.keyframe_row
+    plain = rows.keyframe_row
 
     def counted(seed, **options):
         made.append(seed)
         return plain(seed, **options)
 
-    monkeypatch.setattr(clips, "keyframe_row", counted)
+    monkeypatch.setattr(rows, "keyframe_row", counted)
     recipe.write_text(recipe.read_text().replace("rows = 24", "rows = 90_000"))
     command = ["train", str(recipe), "--runs", str(tmp_path / "runs"), "--dry-run"]
     assert main(command) == 0

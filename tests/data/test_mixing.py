@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from cogstyle.data import clips
 from cogstyle.data.mixing import (
     MixConfig,
     check_mix,
@@ -17,12 +16,12 @@ from cogstyle.data.mixing import (
 )
 from cogstyle.data.shards import Shards
 from cogstyle.errors import ConfigError
-from cogstyle.shapes_world import world
+from cogstyle.shapes_world import rows, world
 
 STEPS = 4000
 
 
-def rows(seconds):
+def shards_of(seconds):
     return Shards(torch.zeros(len(seconds), 5, 16), [""] * len(seconds), seconds)
 
 
@@ -63,7 +62,7 @@ def test_the_budget_is_kept_within_one_sample(config, tokens):
 
 
 def test_rows_of_a_group_follow_weights_rates_and_epochs(config):
-    data = rows([4.0, 2.0, 4.0, 1.0, 2.0, 4.0])
+    data = shards_of([4.0, 2.0, 4.0, 1.0, 2.0, 4.0])
     mix = MixConfig(tokens=240, tasks={"keyframes@1": 3, "keyframes@2": 1})
     (group,) = make_groups(mix, config)
     pools = [rows_at(data, task) for task in group.tasks]
@@ -83,7 +82,7 @@ def test_rows_of_a_group_follow_weights_rates_and_epochs(config):
 def test_continuation_rows_start_inside_the_action():
     starts = []
     for seed in range(40):
-        row, scene = clips.continuation_row(seed, 16, 5), world.draw_scene(seed)
+        row, scene = rows.continuation_row(seed, 16, 5), world.draw_scene(seed)
         rate = 4 / row.seconds
         moments = [k / rate for k in range(round(scene.duration * rate) + 5)]
         whole = world.render_clip(scene, moments, 16)
@@ -120,6 +119,6 @@ def test_wrong_mixes_are_refused(config, tasks, options, message):
 def test_rates_that_no_row_has(config):
     (task,) = make_tasks("keyframes@0.25", config)
     with pytest.raises(ConfigError, match=r"no rows of 0.25 frames a second; there are rows of 1, 2"):
-        rows_at(rows([4.0, 2.0]), task)
+        rows_at(shards_of([4.0, 2.0]), task)
     with pytest.raises(ConfigError, match="no effect on the task 'superres'"):
         check_mix(MixConfig(tokens=400, tasks={"keyframes": 1}), "superres", train_all=False)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from cogstyle.bundle import Bundle
-from cogstyle.data import clips, shards
+from cogstyle.data import shards
 from cogstyle.data.encode import encode_videos, make_index
 from cogstyle.data.manifest import read_manifest
 from cogstyle.errors import BundleError
+from cogstyle.shapes_world import rows
 from tests.videos import write_clock
 
 
@@ -22,13 +23,13 @@ def test_encode_and_load(debug_bundle, tmp_path, monkeypatch):
 
     def make(number):
         calls.append(number)
-        return clips.keyframe_row(number, 32, 5)
+        return rows.keyframe_row(number, 32, 5)
 
     encode = partial(shards.encode, make, folder=tmp_path, vqvae=vqvae, tokenizer_sha256="abc", quiet=True)
     encode(count=10)
     data = shards.load(tmp_path, 10, tokenizer_sha256="abc")
     assert len(data) == 10 and data.tokens.shape == (10, 5, 16)
-    row = clips.keyframe_row(7, 32, 5)
+    row = rows.keyframe_row(7, 32, 5)
     assert data.captions[7] == row.caption and data.seconds[7] == row.seconds
     frames = torch.from_numpy(row.frames).permute(0, 3, 1, 2)
     assert torch.equal(data.tokens[7], vqvae.encode(frames).to(torch.int32))

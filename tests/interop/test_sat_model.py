@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle, share_files, update_bundle
-from cogstyle.data import clips, shards
+from cogstyle.data import shards
 from cogstyle.errors import BundleError
 from cogstyle.interop.sat_bundle import export_sat, import_sat
 from cogstyle.layout import Role, interpolation_layout, keyframe_layout
+from cogstyle.shapes_world import rows
 from cogstyle.training.loss import token_loss
 from cogstyle.training.transformer import fresh_transformer
 from tests.conftest import disturb
@@ -216,7 +217,7 @@ def test_a_fine_tune_comes_back(role, ranks, bare, wide, beside, bundle, tmp_pat
         state = torch.load(file, weights_only=False)
         torch.save({"module": {k: v for k, v in state["module"].items() if not k.startswith("mixins.")}}, file)
     source, size = Bundle(bundle), wide.config.frames
-    make = {"keyframes": clips.keyframe_row, "interpolation": clips.interpolation_row}[role]
+    make = {"keyframes": rows.keyframe_row, "interpolation": rows.interpolation_row}[role]
     digest = source.hashes()["tokenizer.safetensors"]
     row = partial(make, size=source.vqvae().config.image_size, frames=size)
     shards.encode(row, 1, tmp_path / "data", vqvae=source.vqvae(), tokenizer_sha256=digest, quiet=True)

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cogstyle.data import clips
-from cogstyle.shapes_world import world
+from cogstyle.shapes_world import rows, world
 
 MANY = 400
 
@@ -116,13 +115,13 @@ def test_multi_frame_rate_rule():
 
 def test_rows_show_what_they_say():
     scene = world.draw_scene(12)
-    row = clips.keyframe_row(12, 64, 5)
+    row = rows.keyframe_row(12, 64, 5)
     rate = 4 / row.seconds
     assert rate in world.keyframe_rates(scene) and row.caption == world.caption(scene)
     assert np.array_equal(row.frames[3], world.render(scene, 3 / rate, 64))
-    spans = {clips.interpolation_row(seed, 32, 5).seconds for seed in range(200)}
+    spans = {rows.interpolation_row(seed, 32, 5).seconds for seed in range(200)}
     assert spans == {2.0, 1.0, 0.5, 0.25, 0.125, 0.0625}
     for seed in range(50):
-        fine = clips.interpolation_row(seed, 32, 5)
+        fine = rows.interpolation_row(seed, 32, 5)
         assert fine.frames.shape == (5, 32, 32, 3)
-    assert math.isclose(clips.image_row(3, 32).seconds, 0.0)
+    assert math.isclose(rows.image_row(3, 32).seconds, 0.0)

@@ -5,7 +5,7 @@ import shutil
 import torch
 
 from cogstyle.bundle import Bundle
-from cogstyle.data import clips
+from cogstyle.shapes_world import rows
 from cogstyle.training.recipe import load_recipe, make_job, train
 from tests.conftest import debug_recipe
 
@@ -24,7 +24,7 @@ def test_it_starts_as_the_frozen_attention(debug_bundle, tmp_path):
 
 def test_rows_hold_one_moment_at_both_sizes(debug_bundle, tmp_path):
     job = make_job(load_recipe(debug_recipe(tmp_path, "superres", bundle=debug_bundle)), runs=tmp_path, quiet=True)
-    row = clips.superres_row(5, 32, 3)
+    row = rows.superres_row(5, 32, 3)
     assert row.frames.shape == (1, 32, 32, 3) and row.fine.shape == (1, 96, 96, 3)
     shrunk = row.fine[0].reshape(32, 3, 32, 3, 3).mean((1, 3))
     assert abs(shrunk - row.frames[0]).mean() < 1.0
