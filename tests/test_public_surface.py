@@ -23,7 +23,7 @@ FLAGS = {
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--split-long",
+        "--to", "--for", "--bundle", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--split-long",
         "--entries-per-part", "--quiet",
     },
     "train": {
