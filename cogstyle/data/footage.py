@@ -123,6 +123,15 @@ def files_of(source: Path) -> list[Path]:
     return _thin([path for path in paths if path not in set(videos)], MOST_PICTURES) + _thin(videos, MOST_CLIPS)
 
 
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file, zeros for what is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 def _thin(paths: list[Path], most: int) -> list[Path]:
     return paths[:: -(-len(paths) // most)] if paths else []
 
@@ -135,10 +144,7 @@ class Squares:
     ) -> None:
         self.source, self.size = source, size
         paths = files_of(source)
-        try:
-            stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        except OSError as error:
-            raise ConfigError(f"footage {source}: cannot read {error.filename}: {error.strerror}") from None
+        stats = [(str(path), *stamp(path)) for path in paths]
         folder = cache / f"footage-{fingerprint('squares 1', size, ZOOM, stats)}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "index.json").exists():
