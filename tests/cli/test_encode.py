@@ -1,5 +1,6 @@
 """`cogstyle encode`, and training on what it wrote: two commands from videos to weights, and every way to be wrong."""
 
+import csv
 import os
 import shutil
 import signal
@@ -246,3 +247,30 @@ def test_tokenizers_alone_encode_and_give_the_same_tokens(world, encoded, debug_
     update_bundle(tmp_path / "only", {"tokenizer.safetensors": tensors}, tokenizer=whole.tokenizer_config)
     assert encode(world, tmp_path / "shards", tmp_path / "only") == 0
     assert load(tmp_path / "shards").tokens.equal(load(encoded).tokens)
+
+
+def test_further_captions_are_rows_of_the_same_tokens(world, encoded, debug_bundle, tmp_path, capsys):
+    folder = shutil.copytree(world.parent, tmp_path / "world")
+    with world.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file_name", "caption", "caption_zh"))
+        writer.writerows((line["video"], line["caption"], f"图{n}") for n, line in enumerate(lines))
+    assert encode(folder, tmp_path / "shards", debug_bundle) == 0
+    assert "videos from file_name, captions from caption and caption_zh" in capsys.readouterr().err
+    once, twice = load(encoded), load(tmp_path / "shards")
+    assert twice.captions[::2] == once.captions and twice.captions[1::2] == [f"图{n}" for n in range(len(lines))]
+    assert twice.tokens[::2].equal(once.tokens) and twice.tokens[1::2].equal(once.tokens)
+    training, held = zip(*hold_back([twice], 8), strict=True)
+    assert not set(training[0].sources) & set(held[0].sources)  # both texts of a video are held back, or neither
+
+
+def test_caption_for_all(world, debug_bundle, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for path in sorted(world.parent.glob("*.mp4"))[:3]:
+        shutil.copy(path, folder)
+    assert encode(folder, tmp_path / "shards", debug_bundle) == 2
+    assert encode(folder, tmp_path / "shards", debug_bundle, "--caption", "a shape") == 0
+    assert load(tmp_path / "shards").captions == ["a shape"] * 3
