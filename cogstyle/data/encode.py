@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.data.clips import KINDS, Clip, clips_of, stretches_of
 from cogstyle.data.folder import content_of, settle, stamp, writing
@@ -73,7 +73,7 @@ def make_index(
         extra_rates=extra_rates,
         frames=1 if kind == "image" else bundle.frames,
         size=bundle.tokenizer_config.image_size,
-        tokenizer_sha256=bundle.hashes()["tokenizer.safetensors"],
+        tokenizer_sha256=bundle.sha256(WeightFile.TOKENIZER),
         split_long=split_long,
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from cogstyle.bundle import Bundle, check_replaced, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, check_replaced, update_bundle
 from cogstyle.config import (
     FRAME_RATES,
     MODELS,
@@ -188,7 +188,7 @@ class Recipe:
         return found
 
 
-REPLACED = {"tokenizer": "tokenizer.safetensors", "image": "image.safetensors"}  # files that others stand on
+REPLACED = {"tokenizer": WeightFile.TOKENIZER, "image": WeightFile.IMAGE}  # files that others stand on
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -227,7 +227,7 @@ def train(
         check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.task == "text":
         model = train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)
-        update_bundle(Path(recipe.bundle), {"text.model": model}, prompts=Prompts())
+        update_bundle(Path(recipe.bundle), {WeightFile.TEXT: model}, prompts=Prompts())
         return f"text.model in {recipe.bundle}"
     assert recipe.optim is not None
     engine = recipe.engine if recipe.task in TASKS else replace(recipe.engine, precision="fp32")  # its job has its own
