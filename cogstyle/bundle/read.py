@@ -52,7 +52,7 @@ class Bundle:
     Args:
         name: a folder, or the name of a shipped bundle.
         dtype: of the transformer's weights once loaded; the image tokenizer is always float32.
-        packed: one of `PACKED` packs the transformer's matrices so for the CPU (`PackedLinear`).
+        packed: one of `DTYPES` packs the transformer's matrices so for the CPU (`PackedLinear`).
 
     Raises:
         BundleError: if there is no such bundle or its manifest is damaged.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
-from cogstyle.config import require
+from cogstyle.config import DTYPES, require
 from cogstyle.errors import CogstyleError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HELP = "text in, video out"
 EXAMPLE = 'cogstyle sample "a red circle moves right" --out circle.mp4'
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 LONGEST_JOIN = 20_000  # frames of the old video
 OPTIONS = ("frame_rate", "seed", "guidance", "temperature", "clusters", "top_k", "top_p", "levels", "level_rates")
 

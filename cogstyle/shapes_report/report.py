@@ -1,6 +1,5 @@
 """An evaluation from part to part: report.json grows as parts finish, and a stopped evaluation goes on where it was."""
 
-import io
 import json
 import os
 import time
@@ -11,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from cogstyle.config import require
 from cogstyle.errors import ConfigError, FileError
 from cogstyle.files import one_writer, read_text, write_bytes
+from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Pipeline
 from cogstyle.shapes_report.markdown import to_markdown
 from cogstyle.shapes_report.sections import Bench, Part, Plan, parts_of
@@ -112,7 +111,7 @@ def _evaluate(
         began = time.perf_counter()
         figures, pages = part.run(bench)
         for name, picture in pages.items():
-            write_bytes(folder / name, _png(picture))
+            write_png(folder / name, picture)
         report["parts"][part.name] = {
             **figures,
             "pages": sorted(pages),
@@ -123,12 +122,6 @@ def _evaluate(
         }
         _write(folder, plan, report)
     return report
-
-
-def _png(picture: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "png")
-    return file.getvalue()
 
 
 def _write(folder: Path, plan: Plan, report: dict[str, Any]) -> None:
