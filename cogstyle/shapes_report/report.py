@@ -17,26 +17,26 @@ from cogstyle.files import one_writer, read_text, write_bytes
 from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Pipeline
 from cogstyle.shapes_report.markdown import to_markdown
-from cogstyle.shapes_report.sections import Bench, Part, Plan, parts_of
+from cogstyle.shapes_report.sections import Bench, Evaluation, Section, sections_of
 from cogstyle.shapes_world import world
 
 JSON, MARKDOWN = "report.json", "report.md"
 
 
-def chosen_parts(plan: Plan, names: Sequence[str]) -> list[Part]:
+def chosen_sections(plan: Evaluation, names: Sequence[str]) -> list[Section]:
     """The parts of a plan with these names; all of them if there are no names.
 
     Raises:
         ConfigError: for a name that the plan does not have.
     """
-    parts = parts_of(plan)
+    parts = sections_of(plan)
     known = {part.name for part in parts}
     unknown = [name for name in names if name not in known]
     require(not unknown, f"no part {', '.join(unknown)}; this evaluation has {'; '.join(part.name for part in parts)}")
     return [part for part in parts if not names or part.name in names]
 
 
-def start(pipe: Pipeline, plan: Plan, folder: Path) -> dict[str, Any]:
+def start(pipe: Pipeline, plan: Evaluation, folder: Path) -> dict[str, Any]:
     """The report in `folder` as far as it is, if it is one of the same weights and plan; a new one in a new folder.
 
     Raises:
@@ -71,7 +71,7 @@ def start(pipe: Pipeline, plan: Plan, folder: Path) -> dict[str, Any]:
 
 def evaluate(
     pipe: Pipeline,
-    plan: Plan,
+    plan: Evaluation,
     folder: Path,
     *,
     batch: int = 10,
@@ -103,7 +103,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     pipe, plan, done = bench.pipe, bench.plan, bench.done
     report = start(pipe, plan, folder)
-    for part in chosen_parts(plan, names):
+    for part in chosen_sections(plan, names):
         begun(part.name)
         if part.name in report["parts"]:
             done(part.work)
@@ -124,9 +124,9 @@ def _evaluate(
     return report
 
 
-def _write(folder: Path, plan: Plan, report: dict[str, Any]) -> None:
+def _write(folder: Path, plan: Evaluation, report: dict[str, Any]) -> None:
     """The report as it is now; parts stand in the order of the plan."""
-    order = [part.name for part in parts_of(plan) if part.name in report["parts"]]
+    order = [part.name for part in sections_of(plan) if part.name in report["parts"]]
     report["parts"] = {name: report["parts"][name] for name in order}
     write_bytes(folder / JSON, json.dumps(report, ensure_ascii=False, indent=1, default=_plain).encode())
     write_bytes(folder / MARKDOWN, to_markdown(json.loads((folder / JSON).read_text("utf-8"))).encode())
