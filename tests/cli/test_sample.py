@@ -64,7 +64,7 @@ def test_first_frame_is_kept(run, debug_bundle):
         (["x", "--out", "v.avi"], "the suffix must be"),
         (["x", "--out", "v.mp4", "--levels", "4"], "levels 4 must be 0 to 3"),
         (["x", "--out", "v.mp4", "--first-frame", "no.png"], "cannot read image no.png"),
-        (["x", "--out", "v.mp4", "--temperature", "0"], "temperature 0.0 must be 0.0001 to 10000"),
+        (["x", "--out", "v.mp4", "--temperature", "0"], "temperature 0.0 must be 0.000001 to 10000"),
         (["x", "--out", "v.mp4", "--seed", "-1"], "seed -1 must be 0 or more"),
         (["x", "--out", "v.mp4", "--top-p", "0"], "top_p 0.0 must be above 0 and at most 1"),
         (["x", "--out", "v.mp4", "--top-p", "1.5"], "top_p 1.5 must be above 0 and at most 1"),

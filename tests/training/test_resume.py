@@ -16,7 +16,7 @@ from cogstyle.training import loop as loop_module
 from cogstyle.training.checkpoint import checkpoints, newest_checkpoint
 from cogstyle.training.processes import join
 from cogstyle.training.run_folder import BEST
-from tests.conftest import debug_recipe
+from tests.conftest import debug_recipe, replace_image_model
 from tests.training.test_loop import OFTEN, go
 from tests.training.tiny import TinyJob
 
@@ -90,11 +90,14 @@ def test_other_files_under_the_same_names_are_another_recipe(recipe, bundle, deb
         Bundle(debug_bundle).hashes()["keyframes.safetensors"],
     )
     assert "was done before" in cogstyle(capsys, *command)[1]
-    for name in ("keyframes", "image"):
-        weights = {key: value + 1.0 for key, value in Bundle(bundle).weights(name).items()}
-        update_bundle(bundle, {f"{name}.safetensors": weights})
+    weights = {key: value + 1.0 for key, value in Bundle(bundle).weights("keyframes").items()}
+    changes = {
+        "start": lambda: update_bundle(bundle, {"keyframes.safetensors": weights}),
+        "stands on.image.safetensors": lambda: replace_image_model(bundle),
+    }
+    for key, change in changes.items():
+        change()
         status, found = cogstyle(capsys, *command)
-        key = "start" if name == "keyframes" else "stands on.image.safetensors"
         assert status == 2 and re.search(rf"{re.escape(key)} was \w{{12}}\.\.\., is \w{{12}}\.\.\.", found), found
 
 

@@ -244,7 +244,8 @@ def test_training_goes_on_from_the_weights_of_a_bundle(task, debug_bundle, tmp_p
     path.write_text(f'start = "{debug_bundle}"\n' + path.read_text())
     job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
     trained = Bundle(debug_bundle).weights(task)
-    assert all(torch.equal(value, trained[name]) for name, value in job.module.state_dict().items())
+    taken = {name: value for name, value in job.module.state_dict().items() if name != "codebook.sums"}
+    assert all(torch.equal(value, trained[name]) for name, value in taken.items())
     assert all(parameter.requires_grad for parameter in job.trained())
     assert job.validate() != anew
     with pytest.raises(BundleError, match="another architecture"):
