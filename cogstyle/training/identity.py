@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import MODELS, preset, require
 from cogstyle.data import shards
 from cogstyle.data.footage import files_of, stamp
@@ -78,7 +78,7 @@ def fingerprint(recipe: "Recipe") -> dict[str, Any]:
     else:
         kept |= _stands_on(recipe)
     if recipe.start is not None:
-        kept["start"] = Bundle(recipe.start).hashes().get(f"{recipe.task}.safetensors")
+        kept["start"] = Bundle(recipe.start).hashes().get(WeightFile.of(recipe.task))
     return _flat(json.loads(json.dumps(kept)))
 
 
@@ -96,7 +96,7 @@ def _data(data: "DataConfig") -> dict[str, Any]:
 
 def _stands_on(recipe: "Recipe") -> dict[str, Any]:
     source, new = Bundle(recipe.base or recipe.bundle), recipe.task == "image"
-    names = ("tokenizer.safetensors", "text.model", *(() if new else ("image.safetensors",)))
+    names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
     return {
         "stands on": {name: source.hashes().get(name) for name in names},
         "model": asdict(preset(MODELS, recipe.preset) if new else source.model_config),
