@@ -262,7 +262,7 @@ def test_further_captions_are_rows_of_the_same_tokens(world, encoded, debug_bund
     once, twice = load(encoded), load(tmp_path / "shards")
     assert twice.captions[::2] == once.captions and twice.captions[1::2] == [f"图{n}" for n in range(len(lines))]
     assert twice.tokens[::2].equal(once.tokens) and twice.tokens[1::2].equal(once.tokens)
-    training, held = zip(*hold_back([twice], 8), strict=True)
+    training, held = zip(*split_validation([twice], 8), strict=True)
     assert not set(training[0].sources) & set(held[0].sources)  # both texts of a video are held back, or neither
 
 
