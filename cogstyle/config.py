@@ -14,6 +14,7 @@ from cogstyle.schema import require as require
 
 C = TypeVar("C")
 
+DTYPES = ("float32", "bfloat16", "float16", "int8")  # of the weights that sample
 FRAME_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # keyframes a second that a prompt can ask for
 LARGEST_MODEL = 10**14  # parameters: more than the memory of any cluster holds
 

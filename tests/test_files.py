@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import (
-    DTYPES,
+    SAFETENSORS,
     SCRATCH,
     expect_regular,
     fingerprint,
@@ -27,7 +27,7 @@ from cogstyle.files import (
 
 
 def test_tensors_of_every_kind_come_back(tmp_path):
-    tensors = {f"t.{kind}": torch.arange(5).to(kind) for kind in DTYPES}
+    tensors = {f"t.{kind}": torch.arange(5).to(kind) for kind in SAFETENSORS}
     tensors |= {"scalar": torch.tensor(2.5), "empty": torch.empty(0, 3), "turned": torch.randn(3, 4).T}
     told: list[int] = []
     write_tensors(tmp_path / "w.safetensors", tensors, {"note": "ä"}, progress=told.append)

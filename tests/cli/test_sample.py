@@ -10,6 +10,7 @@ from PIL import Image
 
 import cogstyle
 from cogstyle.cli.main import main
+from cogstyle.sampling import outputs
 from cogstyle.sampling.pipeline import Pipeline
 
 
@@ -212,15 +213,15 @@ def test_a_damaged_part_is_refused(run):
 
 def test_preview_grows(run, monkeypatch):
     sizes = []
-    plain = cogstyle.files.write_bytes
+    plain = outputs.write_png
 
-    def note(path, content):
-        plain(path, content)
+    def note(path, picture):
+        plain(path, picture)
         if str(path).endswith(".preview.png"):
             with Image.open(path) as image:
                 sizes.append(image.size[0] * image.size[1])
 
-    monkeypatch.setattr("cogstyle.files.write_bytes", note)
+    monkeypatch.setattr(outputs, "write_png", note)
     assert run("x", "--out", "v.webp", "--levels", "1", "--preview")[0] == 0
     assert len(sizes) == 6 and sizes == sorted(sizes) and sizes[0] < sizes[-1]
 

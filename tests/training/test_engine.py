@@ -6,13 +6,14 @@ import json
 import pytest
 import torch
 
+from cogstyle.devices import find_device
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_tensors, write_tensors
 from cogstyle.training import dry_run
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.export import export
 from cogstyle.training.job import OptimConfig, Share, seed_step
-from cogstyle.training.processes import World, join, which_device
+from cogstyle.training.processes import World, join
 from tests.training.tiny import OPTIM, VideoJob, fork_all, statuses
 
 CPU = torch.device("cpu")
@@ -195,8 +196,9 @@ def test_a_missing_deepspeed_is_named(monkeypatch):
 
 def test_a_missing_gpu_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(ConfigError, match="process 1 of this machine has no GPU: there are 0"):
-        which_device("cuda", 1)
+        find_device("cuda")
 
 
 def test_shares_are_parts_of_one_batch():
