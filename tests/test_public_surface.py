@@ -22,7 +22,7 @@ FLAGS = {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--bundle", "--adapter", "--sheet", "--tokens",
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
-    "encode": {
+    "encode": {"--adapter",
         "--to", "--for", "--bundle", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
         "--split-long", "--entries-per-part", "--quiet",
     },
@@ -31,9 +31,9 @@ FLAGS = {
     },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
-    "export": {"--to", "--role", "--step", "--best"},
+    "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
-    "evaluate": {
+    "evaluate": {"--bundle", "--adapter",
         "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",
         "--device", "--out", "--quiet",
     },
