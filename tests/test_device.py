@@ -54,7 +54,7 @@ def compare(task, engine, precision, debug_bundle, tmp_path):
         bundle = bundle_below(task, debug_bundle, tmp_path / device / "bundle")
         recipe = debug_recipe(tmp_path / device, task, steps=3, bundle=bundle)
         lines = f'[engine]\ndevice = "{device}"\n{engine}[loop]\n'
-        lines += 'prompts = ["a red circle"]\n' if task in ("image", "keyframes") else ""
+        lines += 'prompts = ["a red circle"]\n' if task in ("image", "keyframes") and precision == "fp32" else ""
         text = recipe.read_text().replace("[loop]\n", lines)
         with pretended_gpu() if device == "cuda" else nullcontext():
             for steps in (3, 4):  # the second goes on from the checkpoint of the first
