@@ -8,6 +8,8 @@ import pytest
 
 from cogstyle.config import MODELS
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

@@ -12,6 +12,8 @@ from cogstyle.training.recipe import train
 from tests.conftest import bundle_below, debug_recipe
 from tests.pretend import pretended_gpu
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_tensor_left_on_the_cpu_is_seen():
     with pretended_gpu():

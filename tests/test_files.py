@@ -69,6 +69,7 @@ def test_fingerprints_differ():
     assert fingerprint("a", 1) != fingerprint("a", 2)
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_path(tmp_path):
     """Each has a scratch file of its own: no write fails, and one of them stands whole."""
     code = (

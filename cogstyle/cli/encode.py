@@ -17,9 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "manifest",
         type=Path,
-        help="a .csv or .jsonl file with video, caption[, start, end, language], paths relative to it; "
-        "or a folder of videos, each with its caption in a .txt file beside it",
+        help="a .csv or .jsonl file with video (or file_name, file, path), caption (or text, prompt)[, caption_zh, "
+        "start, end, language], paths relative to it; or a folder with metadata.csv or .jsonl, with videos.txt and "
+        "prompts.txt, or with the caption of each video or picture in a .txt file beside it",
     )
+    parser.add_argument("--caption", default="", metavar="TEXT", help="caption of whatever has none")
     parser.add_argument("--to", type=Path, required=True, help="folder of the shards")
     parser.add_argument(
         "--for",
@@ -87,10 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
     parse_limit(arguments.max_bad, 0)
     check_folder(arguments.to)
     check_card(arguments.to)
-    manifest, bundle = read_manifest(arguments.manifest), open_bundle(bundles(arguments))
+    manifest = read_manifest(arguments.manifest, caption=arguments.caption)
+    bundle = open_bundle(bundles(arguments))
     vqvae = bundle.vqvae()  # what a bundle lacks is an error now, not in the workers
     if bundle.has_model:
         bundle.text()
+    if manifest.taken:
+        print(manifest.taken, file=sys.stderr)
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(

@@ -63,7 +63,7 @@ def make_index(
         ConfigError: for an unknown kind.
     """
     require(kind in KINDS, f"unknown task {kind!r} to encode for; known are {', '.join(KINDS)}")
-    entries = [(e.video, e.caption, e.start, e.end, e.language, e.problem) for e in manifest.entries]
+    entries = [(e.video, e.texts, e.start, e.end, e.problem) for e in manifest.entries]
     firsts = range(0, len(entries), entries_per_part)
     return Index(
         kind=kind,
@@ -89,17 +89,22 @@ class Encoder:
         self.text = source.text() if source.has_model else None  # its training comes later
 
     def __call__(self, numbered: Sequence[Numbered]) -> Encoded:
-        made: list[tuple[dict[str, Any], str, np.ndarray]] = []  # with frames in the place of tokens
+        made: list[tuple[Entry, dict[str, Any], np.ndarray]] = []
         refused: list[dict[str, Any]] = []
         for number, entry in numbered:
             try:
-                made += [(facts, entry.caption, frames) for facts, frames in self._clips(number, entry)]
+                made += [(entry, facts, frames) for facts, frames in self._clips(number, entry)]
             except CogstyleError as error:
                 refused.append(refusal(number, entry, str(error)))
             except Exception as error:  # one strange file must not end a long run
                 refused.append(refusal(number, entry, f"{type(error).__name__}: {error}"))
         tokens: Any = image_ids(self.vqvae, [frames for *_, frames in made]).numpy() if made else []
-        return Encoded([(facts, caption, ids) for (facts, caption, _), ids in zip(made, tokens, strict=True)], refused)
+        rows = [
+            (facts | {"language": language}, caption, ids)
+            for (entry, facts, _), ids in zip(made, tokens, strict=True)
+            for language, caption in entry.texts
+        ]
+        return Encoded(rows, refused)
 
     def _clips(self, number: int, entry: Entry) -> list[tuple[dict[str, Any], np.ndarray]]:
         if entry.problem:
@@ -130,7 +135,8 @@ class Encoder:
         if self.text is not None:
             for clip in clips:  # raises if the caption is too long
                 image = index.kind == "image"
-                _ = self.text.image_text(entry.caption) if image else self.text.video_text(entry.caption, clip.seconds)
+                for _, text in entry.texts:
+                    _ = self.text.image_text(text) if image else self.text.video_text(text, clip.seconds)
         return clips
 
 
@@ -167,7 +173,7 @@ class Encoding:
             shard: (i, n): this machine is the i-th of n, counted from 1, and writes every n-th part.
             workers: processes; 0: this one, which a decoder that crashes ends.
             retry: encode parts with refused entries again, and those whose lines of the manifest changed.
-            report: told as a line each refused entry, and each part that is encoded again.
+            report: called with a line for each refused entry, and each part that is encoded again.
 
         Returns:
             How many entries are this machine's, and which of them are refused, those of earlier runs included.

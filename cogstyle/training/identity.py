@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import MODELS, preset, require
 from cogstyle.data import shards
-from cogstyle.data.footage import files_of
+from cogstyle.data.footage import files_of, stamp
 from cogstyle.errors import ConfigError
 from cogstyle.files import sha256
 from cogstyle.shapes_world import rows as scene_rows
@@ -85,7 +85,7 @@ def fingerprint(recipe: "Recipe") -> dict[str, Any]:
 def _data(data: "DataConfig") -> dict[str, Any]:
     """Shards by what they hold, footage by the names and sizes of its files, scenes by the rules that draw them."""
     if data.footage:
-        files = [[(path.name, path.stat().st_size) for path in files_of(source)] for source in data.sources]
+        files = [[(path.name, stamp(path)[0]) for path in files_of(source)] for source in data.sources]
         return {"footage": hashlib.sha256(repr(files).encode()).hexdigest()}
     if not data.shards:
         return {"rules": scene_rows.RULES}

@@ -88,6 +88,7 @@ def test_nobody_reads_what_is_printed(run, monkeypatch):  # noqa: F811
     assert len(list(Path("d").glob("*.mp4"))) == 2
 
 
+@pytest.mark.slow
 def test_names_that_cannot_be_shown(debug_bundle, tmp_path):
     """An output that knows ASCII only is no reason to stop."""
     arguments = ["sample", "x", "--levels", "0", "--quiet", "--bundle", str(debug_bundle), "--out"]

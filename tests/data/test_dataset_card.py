@@ -12,6 +12,8 @@ from cogstyle.data.manifest import read_manifest
 from cogstyle.video import VideoReader
 from tests.videos import write_clock
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):

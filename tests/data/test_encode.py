@@ -246,6 +246,7 @@ with writing(Path(sys.argv[1]), range(int(sys.argv[2]), 9, 2)):
 """
 
 
+@pytest.mark.slow
 def test_a_part_has_one_writer(tmp_path):
     """Shares of a folder may be written side by side, but none twice; a killed writer holds nothing."""
     folder = tmp_path / "s"

@@ -108,7 +108,7 @@ def test_two_processes_train_as_one(name, alone, together):
     half = CASES[name].precision != "auto"
     close = {"rel": 0.0, "abs": HALF if half else EXACT}
     assert found["losses"] == pytest.approx(losses, **close)
-    assert found.get("resumed", losses[2:]) == pytest.approx(losses[2:], **close)
+    assert found.get("resumed") == (pytest.approx(losses[2:], **close) if name in RESUMED else None)
     assert found["validation"] == pytest.approx(validation, **close)
     assert tensors[0].keys() - {"engine.scale"} == state.keys()
     for key, value in state.items():
