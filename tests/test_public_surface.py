@@ -23,7 +23,7 @@ FLAGS = {
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
         "--split-long", "--entries-per-part", "--quiet",
     },
     "train": {
@@ -31,10 +31,10 @@ FLAGS = {
     },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
-    "export": {"--to", "--role", "--step", "--best"},
+    "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
-        "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",
+        "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",
         "--device", "--out", "--quiet",
     },
     "fvd": {
