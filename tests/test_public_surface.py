@@ -23,7 +23,8 @@ FLAGS = {
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad",
+        "--retry",
         "--split-long", "--entries-per-part", "--quiet",
     },
     "train": {
@@ -34,7 +35,8 @@ FLAGS = {
     "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
-        "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",
+        "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep",
+        "--parts", "--batch",
         "--device", "--out", "--quiet",
     },
     "fvd": {
