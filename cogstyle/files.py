@@ -247,7 +247,7 @@ def write_tensors(
     """Write a safetensors file, one tensor after the other: memory-mapped ones never meet in memory.
 
     Args:
-        progress: told the bytes of every tensor that is written.
+        progress: called with the bytes of every tensor that is written.
         final: as `whole_file` takes it.
     """
     header: dict[str, Any] = {"__metadata__": meta} if meta else {}

@@ -182,8 +182,8 @@ def update_bundle(
 
     Args:
         half: keep floating-point tensors as float16; otherwise as they are.
-        progress: told the bytes of every tensor that is written.
-        same_codes: a new image tokenizer codes as the old one did, so that the image model may go on with it.
+        progress: called with the bytes of every tensor that is written.
+        same_codes: a new image tokenizer codes as the old one did, so that the image model stays valid.
 
     Raises:
         FileError: if it cannot be written, or another process is writing it.

@@ -1,6 +1,6 @@
 """Sample captions of validation scenes, read the frames, and report what the videos show, part by part.
 
-A stopped evaluation goes on where it was: parts that the folder has of the same weights and settings are kept.
+A stopped evaluation resumes: sections that the folder has of the same weights and settings are kept.
 """
 
 import argparse

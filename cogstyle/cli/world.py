@@ -17,7 +17,7 @@ MOST, SMALLEST, LARGEST, FRAMES_A_SECOND = 1_000_000, 16, 2048, (0.25, 120.0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, required=True, help="how many videos")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to: a new one, or one to go on with")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to: a new one, or one to continue")
     parser.add_argument(
         "--first-seed", type=int, default=0, help="seed of the first scene; from 1000000 on: validation"
     )

@@ -173,7 +173,7 @@ class Encoding:
             shard: (i, n): this machine is the i-th of n, counted from 1, and writes every n-th part.
             workers: processes; 0: this one, which a decoder that crashes ends.
             retry: encode parts with refused entries again, and those whose lines of the manifest changed.
-            report: told as a line each refused entry, and each part that is encoded again.
+            report: called with a line for each refused entry, and each part that is encoded again.
 
         Returns:
             How many entries are this machine's, and which of them are refused, those of earlier runs included.

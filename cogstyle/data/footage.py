@@ -40,7 +40,7 @@ class Footage:
         size: pixels along the side of a frame.
         cache: folder for what is decoded.
         shares: how often each source is drawn from; default: all alike.
-        say: told which files were left out.
+        say: called with which files were left out.
 
     Raises:
         ConfigError: naming a source without pictures, or with none that can be read and is as large as a frame.

@@ -2,7 +2,7 @@
 
 Tasks whose sequences have one length, one mask and one loss span, that is one layout, form a group. A step
 trains one group, so its batch is padded nowhere but in the texts, and holds as many samples as the token budget
-allows. Every choice is a function of (seed, step) alone: all processes agree, and a resumed run goes on exactly.
+allows. Every choice is a function of (seed, step) alone: all processes agree, and a resumed run is exact.
 
 Source: alternating gradient descent as in VideoPoet (arXiv 2312.14125).
 """

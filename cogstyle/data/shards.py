@@ -1,6 +1,6 @@
 """Token shards: what training reads. Each part holds tokens, captions and seconds of some rows.
 
-Parts are written whole; a killed encoding goes on after the last part it finished. A folder of somebody's own
+Parts are written whole; a killed encoding resumes after the last part it finished. A folder of somebody's own
 videos has an index beside its parts, which says how they were made.
 """
 

@@ -159,7 +159,7 @@ def of_folder(folder: Path, extractor: Extractor, *, progress: Progress = lambda
     """Statistics of all videos of a folder.
 
     Args:
-        progress: passes clips on, told how many there are.
+        progress: passes clips through, given how many there are.
 
     Raises:
         MediaError: naming the video that cannot be read or is too short.

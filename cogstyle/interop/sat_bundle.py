@@ -85,7 +85,7 @@ def import_sat(
     Args:
         role: what the checkpoint must be; default: whatever it is.
         codes, pad, start_of_image, text_positions: icetk's ids and the release's positions unless given.
-        progress: told the bytes of every tensor that is written.
+        progress: called with the bytes of every tensor that is written.
 
     Raises:
         BundleError: if the checkpoint is damaged or of another role, or stands on another base than the
@@ -101,11 +101,11 @@ def import_sat(
     superres = SuperResConfig(coarse_offset=COARSE_OFFSET)
     if found == "superres":
         superres = replace(superres, factor=sat.factor(checkpoint), text_span=config.text_span)
-    base, beside = sat.split_weights(checkpoint.weights)
+    base, adapter = sat.split_weights(checkpoint.weights)
     with torch.device("meta"):
         check_weights(base, Transformer(config), f"{folder}, image model")
-    check_weights(beside, new_module(found, config, superres), f"{folder}, {found}")
-    files: dict[str, Any] = {WeightFile.of(found): beside}
+    check_weights(adapter, new_module(found, config, superres), f"{folder}, {found}")
+    files: dict[str, Any] = {WeightFile.of(found): adapter}
     tables: dict[str, Any] = {"sampling": {found: asdict(SAMPLING[found])}}
     if found == "superres":
         tables["superres"] = superres

@@ -18,7 +18,7 @@ from cogstyle.video import Video
 
 TUNING_SEED = 2_000_000
 Scenes = Sequence[tuple[int, world.Scene]]  # with the seed that a clip of it is sampled from
-Done = Callable[[float], object]  # told about work that is finished, in clips
+Done = Callable[[float], object]  # called with work that is finished, in clips
 
 
 @dataclass(frozen=True)

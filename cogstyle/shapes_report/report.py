@@ -1,4 +1,4 @@
-"""An evaluation from part to part: report.json grows as parts finish, and a stopped evaluation goes on where it was."""
+"""An evaluation, section by section: report.json grows as they finish, and a stopped evaluation resumes."""
 
 import json
 import os
@@ -85,8 +85,8 @@ def evaluate(
     Args:
         batch: videos sampled side by side; changes no figure.
         names: parts to run; default: all.
-        done: told about work that is finished, in whole clips.
-        begun: told the name of every part when it begins.
+        done: called with the work that is finished, in whole clips.
+        begun: called with the name of every section when it begins.
     """
     require(batch > 0, f"batch {batch} must be positive")
     pipe.check(world.caption(plan.scenes(*plan.kinds()[0])[0][1]), plan.options)
