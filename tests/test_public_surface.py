@@ -35,9 +35,8 @@ FLAGS = {
     "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
-        "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep",
-        "--parts", "--batch",
-        "--device", "--out", "--quiet",
+        "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
+        "--sweep", "--parts", "--batch", "--device", "--out", "--quiet",
     },
     "fvd": {
         "--real", "--fake", "--extractor", "--save-stats", "--any-balance", "--batch", "--device", "--out", "--quiet",
