@@ -96,7 +96,7 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
 
     from cogstyle.layout import interpolation_layout, keyframe_layout
     from cogstyle.model.superres import SuperResolution
-    from cogstyle.sampling.decode import memory_bytes
+    from cogstyle.sampling.cost import memory_bytes
     from cogstyle.sampling.options import LEVELS
     from cogstyle.sampling.upscale import frame_bytes
 

@@ -2,8 +2,8 @@
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import ModelConfig
-from cogstyle.layout import interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import memory_bytes
+from cogstyle.layout import FrameLayout, interpolation_layout, keyframe_layout, spatial_runs, temporal_runs
+from cogstyle.model.temporal import layer_windows
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import Part
@@ -49,3 +49,12 @@ def memory_of_one(bundle: Bundle, options: Options, start: Part | None = None) -
         need["interpolation"] = memory_bytes(config, layout, groups, size, window=config.window, lanes=LANES)
     guided = {name: 1 + (options.stage(bundle.sampling(name), name).guidance != 1.0) for name in need}
     return max((guided[name] * need[name] for name in need), default=1)
+
+
+def memory_bytes(
+    config: ModelConfig, layout: FrameLayout, rows: int, itemsize: int, *, window: int = 0, lanes: int = 1
+) -> int:
+    """Bytes of keys and values for `rows` sequences beside an adapter with these temporal windows (0: none)."""
+    spatial = config.layers * spatial_runs(layout, lanes).length
+    temporal = sum(temporal_runs(layout, kind).length for kind in layer_windows(config.layers, window))
+    return 2 * rows * (spatial + temporal) * config.width * itemsize

@@ -13,6 +13,7 @@ from cogstyle.layout import FrameLayout, Runs, Window, spatial_runs, temporal_ru
 from cogstyle.model.attention import hidden
 from cogstyle.model.cache import KeyValues
 from cogstyle.model.fast_path import Reading, StepChannel
+from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.schedule import Schedule, quickest
 
 
@@ -84,7 +85,7 @@ class Plan:
         device: torch.device | None = None,
     ) -> None:
         order_P, length, device = torch.cat(schedule.steps), layout.tokens, device or torch.device("cpu")
-        self.windows, self.ahead = windows, ahead
+        self.layout, self.windows, self.ahead = layout, windows, ahead
         self.ends = [0, *torch.tensor([len(step) for step in schedule.steps]).cumsum(0).tolist()]
         filled_S = torch.stack([(order_P[:end] // length).bincount(minlength=layout.frames) for end in self.ends])
         whole_SF = filled_S[:, layout.known :] == length
@@ -101,9 +102,12 @@ class Plan:
     def steps(self) -> int:
         return len(self.ends) - 1
 
-    def runs(self, layers: int) -> tuple[list[Runs], list[Runs]]:
-        """Runs of each layer of the spatial and of the temporal memory."""
-        return [self.spatial.runs] * layers, [self.temporal[window].runs for window in self.windows]
+    def memory(self, model: Transformer, rows: int) -> Memory:
+        """Empty keys and values of every layer for `rows` sequences."""
+        config = model.config
+        runs = [self.spatial.runs] * config.layers, [self.temporal[window].runs for window in self.windows]
+        size = (rows, config.heads, config.head_width)
+        return Memory(*(KeyValues(one, *size, like=model.embed.weight) for one in runs))
 
     @property
     def longest(self) -> int:

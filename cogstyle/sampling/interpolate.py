@@ -5,8 +5,8 @@ from torch import Tensor
 
 from cogstyle.errors import LayoutError
 from cogstyle.layout import interpolation_layout
-from cogstyle.sampling.decode import Stage
 from cogstyle.sampling.keyframes import INTERPOLATION_STAGE, Conditions
+from cogstyle.sampling.stage import Stage
 
 
 def refine(stage: Stage, coarse_BFL: Tensor, conditions: Conditions, *, frame_rate: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from cogstyle.config import require
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, keyframe_layout
-from cogstyle.sampling.decode import Stage
+from cogstyle.sampling.stage import Stage
 from cogstyle.tokenizers.text import TextTokenizer
 
 IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE, SUPERRES_STAGE = range(4)  # first number of every random stream

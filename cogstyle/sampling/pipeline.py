@@ -23,12 +23,14 @@ from cogstyle.errors import LayoutError
 from cogstyle.files import fingerprint
 from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
-from cogstyle.sampling.decode import Progress, Stage
+from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
 from cogstyle.sampling.models import Models
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import Part
+from cogstyle.sampling.released import ReleasedStage
+from cogstyle.sampling.stage import Stage
 from cogstyle.sampling.upscale import frames_of_a_pass, upscale
 from cogstyle.sampling.validate import untrained, validate, validate_upscale
 from cogstyle.version import commit, version
@@ -71,11 +73,11 @@ class Pipeline(Models):
         """What "image", "keyframes" or "interpolation" samples with."""
         adapter = None if name == "image" else self.adapter(name)
         config = options.stage(self.bundle.sampling(name), name)
-        released = options.compat == "released"
-        # the released loop counts one place too far: it draws the first frame's last token as a keyframe's
-        last = options.stage(self.bundle.sampling("keyframes"), "keyframes") if released and name == "image" else None
-        ahead = 1 if released else self.ahead
-        return Stage(self.image_model, adapter, config, self.labels, progress, released, last, ahead, name)
+        common = (self.image_model, adapter, config, self.labels, progress)
+        if options.compat != "released":
+            return Stage(*common, self.ahead, name)
+        keyframes = options.stage(self.bundle.sampling("keyframes"), "keyframes")
+        return ReleasedStage(*common, name=name, last=keyframes if name == "image" else None)
 
     # ---------------------------------------------------------------- one stage at a time
 

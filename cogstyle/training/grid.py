@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from cogstyle.config import SamplingConfig
-from cogstyle.sampling.decode import Stage, finish
+from cogstyle.sampling.decode import finish
 from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.sampling.stage import Stage
 from cogstyle.training.transformer import TransformerJob
 from cogstyle.video import Video
 
