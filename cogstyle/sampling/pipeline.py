@@ -192,26 +192,19 @@ class Pipeline(Models):
         seeds: Sequence[int],
         options: Options = Options(),
         *,
-        first_frame: str | Path | None = None,
-        follows: str | Path | None = None,
-        images: Sequence[str | Path] = (),
-        done: Part | None = None,
-        watch: Callable[[Part], None] = lambda part: None,
+        start: Part | None = None,
+        on_part: Callable[[Part], None] = lambda part: None,
         progress: Progress = lambda tokens: None,
     ) -> list[Video]:
         """A video for each prompt; the same prompt, seed and options give the same tokens in any batch.
 
         Args:
-            first_frame: an image to start from.
-            follows: a video file to go on from; its last keyframes are the first ones.
-            images: image files that are the keyframes, two or more: only refinement is left to do.
-            done: what `watch` was shown before the same call was stopped.
-            watch: shown every part of `stream`.
+            start: what is there already: first keyframes, or what `on_part` was shown before a stop.
+            on_part: shown every part of `stream`.
         """
-        whole = bool(images) or (done is not None and done.whole)
+        whole = start is not None and start.whole
         for prompt in prompts:
             self.check(prompt, options, whole=whole)
-        given = {"first_frame": first_frame, "follows": follows, "images": images or None}
         clock, seconds = time.perf_counter(), dict.fromkeys(("keyframes", "interpolation", "superres", "decode"), 0.0)
 
         def lap(name: str) -> None:
@@ -219,23 +212,17 @@ class Pipeline(Models):
             clock, before = time.perf_counter(), clock
             seconds[name] = round(seconds[name] + clock - before, 3)
 
-        start = done or self.start(options, len(prompts), first_frame=first_frame, follows=follows, images=images)
         part = start
         for part in self.stream(prompts, seeds, options, start=start, progress=progress):
             lap("interpolation" if part.level else "keyframes")
-            watch(part)
+            on_part(part)
         assert part is not None
         fine_BFL = part.tokens_BFL
         shown = self.upscale(fine_BFL, prompts, seeds, options, progress=progress) if options.upscale else fine_BFL
         lap("superres")
         pixels = [self.decode(tokens) for tokens in shown]
         lap("decode")
-        shared = {
-            **self.provenance(),
-            "batch": len(prompts),
-            "seconds": seconds,
-            "given": {name: str(value) for name, value in given.items() if value is not None},
-        }
+        shared = {**self.provenance(), "batch": len(prompts), "seconds": seconds, "given": {}}
         videos = []
         for frames, tokens, prompt, seed in zip(pixels, fine_BFL.cpu().numpy(), prompts, seeds, strict=True):
             info = self.identity(prompt, replace(options, seed=seed))
@@ -261,34 +248,6 @@ class Pipeline(Models):
             "dtype": self.dtype,
         }
 
-    def start(
-        self,
-        options: Options,
-        batch: int,
-        *,
-        first_frame: str | Path | None = None,
-        follows: str | Path | None = None,
-        images: Sequence[str | Path] = (),
-    ) -> Part | None:
-        """What files say about the first keyframes of a batch of videos; None: nothing.
-
-        Raises:
-            ConfigError: if they contradict each other.
-            MediaError: if one cannot be read.
-        """
-        given = {"first_frame": first_frame, "follows": follows, "images": images or None}
-        several = [name for name, value in given.items() if value is not None]
-        require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
-        require(not isinstance(images, str | Path), f"images must be a list of files, not {str(images)!r}")
-        require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
-        if not several:
-            return None
-        if follows is not None:
-            known_FL = self.encode_end(follows, self.rate(options))
-        else:
-            known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
-        return Part(known_FL[None].expand(batch, -1, -1), whole=bool(images))
-
     def keyframe_count(self, options: Options) -> int:
         """Keyframes of all windows."""
         return cost.keyframe_count(self.bundle.model_config, options)
@@ -306,10 +265,14 @@ class Pipeline(Models):
         return cost.steps(self.bundle.model_config, options, start)
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
-        """One prompt gives a Video, a list a list. Options are those of `Options`, and what `sample` can start from."""
-        given = {name: options.pop(name) for name in ("first_frame", "follows", "images") if name in options}
+        """One prompt gives a Video, a list a list. Options are those of `Options`, and what `start` reads."""
+        given = {name: options.pop(name) for name in ("first_frame", "continue_from", "images") if name in options}
         prompts, chosen = [prompt] if isinstance(prompt, str) else list(prompt), Options(seed=seed, **options)
-        videos = self.sample(prompts, [seed] * len(prompts), chosen, **given)
+        for one in prompts:  # before a file is read
+            self.check(one, chosen, whole=bool(given.get("images")))
+        videos = self.sample(prompts, [seed] * len(prompts), chosen, start=self.start(chosen, len(prompts), **given))
+        for video in videos:
+            video.info["given"].update({name: str(value) for name, value in given.items() if value})
         for note in dict.fromkeys(note for one in prompts for note in self.untrained(one, chosen)):
             warnings.warn(note, stacklevel=2)
         return videos[0] if isinstance(prompt, str) else videos
