@@ -18,7 +18,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.sampling.keyframes import TextConditions, first_frames, keyframes
 from cogstyle.sampling.logits import sampler
 from cogstyle.sampling.schedule import Schedule, sequential, wavefront
 from cogstyle.sampling.stage import Stage
@@ -67,8 +67,8 @@ def by_rate(losses_RF: np.ndarray, data: Shards) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class OwnRates(Conditions):
-    """Conditions of clips that each have a keyframe rate of their own; stages are told 1 a second."""
+class OwnRates(TextConditions):
+    """TextConditions of clips that each have a keyframe rate of their own; stages are told 1 a second."""
 
     rates: tuple[float, ...] = ()
 

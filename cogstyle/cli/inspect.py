@@ -112,7 +112,12 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
         "weights": sum(value.numel() * itemsize for weights in parts.values() for value in weights.values()),
         "keyframes: keys and values": memory_bytes(config, keyframe_layout(config, text), 2 * batch, itemsize),
         f"interpolation: {groups} groups at once": memory_bytes(
-            config, interpolation_layout(config, text), groups * 2 * batch, itemsize, window=config.window, lanes=2
+            config,
+            interpolation_layout(config, text),
+            groups * 2 * batch,
+            itemsize,
+            window=config.window,
+            frames_in_flight=2,
         ),
         **upscaling,
     }

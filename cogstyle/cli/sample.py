@@ -201,7 +201,7 @@ def make_videos(
     starts = [request.start for request in requests if request.start is not None]
     start = partial_video.together(starts) if starts else None
 
-    def on_part(part: partial_video.Part) -> None:
+    def on_part(part: partial_video.PartialVideo) -> None:
         for request, tokens_FL in zip(requests, part.tokens_BFL, strict=True):
             partial_video.write_part(request.part, tokens_FL, part, request.mark)
             if arguments.preview:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cogstyle.layout import FrameLayout
 from cogstyle.model.attention import text_bias
-from cogstyle.model.fast_path import Stack
+from cogstyle.model.fast_path import FastLayers
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.decode_plan import Plan
@@ -78,13 +78,13 @@ class Scorer:
         self.model, self.texts, self.plan, self.memory = model, texts, plan, memory
         valid_RS = texts.ids != model.config.pad
         self.room = text_room(valid_RS, texts.row_bias, model.config.heads, plan.longest)
-        self.layers, self.positions_PD = Stack(model, adapter), model.embed_positions(plan.positions_P, adapter)
+        self.layers, self.positions_PD = FastLayers(model, adapter), model.embed_positions(plan.positions_P, adapter)
 
     def score(self, tokens_BP: Tensor, first: int, last: int) -> Tensor:
         """Logits [B, P, V] of the places `first` up to `last` in the plan's order, guidance included."""
         model, plan, memory = self.model, self.plan, self.memory
-        inputs_BP = tokens_BP[:, plan.before_P[first:last]]
-        inputs_BP = inputs_BP.masked_fill(plan.opens_P[first:last], model.config.start_of_image)
+        inputs_BP = tokens_BP[:, plan.input_place_P[first:last]]
+        inputs_BP = inputs_BP.masked_fill(plan.starts_frame_P[first:last], model.config.start_of_image)
         x_RPD = model.embed(self.texts.rows(inputs_BP)) + self.positions_PD[first:last]
         channels = {}
         for window, order in plan.temporal.items():

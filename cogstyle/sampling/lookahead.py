@@ -27,7 +27,7 @@ class LookAhead:
         ends = plan.ends[step : step + tries + 1]
         if self.guessed < ends[-1] and plan.ahead > 1:
             new = slice(self.guessed, ends[-1])
-            tokens_BP[:, plan.places_P[new]] = tokens_BP[:, plan.alike_P[new]]
+            tokens_BP[:, plan.places_P[new]] = tokens_BP[:, plan.draft_place_P[new]]
             self.guessed = ends[-1]
         return ends
 

@@ -16,7 +16,7 @@ from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.partial_video import Part
+from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.upscale import BUDGET
 from cogstyle.sampling.validate import needed_files
 from cogstyle.tokenizers.image import ImageTokenizer
@@ -106,7 +106,7 @@ class Models:
         first_frame: str | Path | None = None,
         continue_from: str | Path | None = None,
         images: Sequence[str | Path] = (),
-    ) -> Part | None:
+    ) -> PartialVideo | None:
         """What files say about the first keyframes of a batch of videos; None: nothing.
 
         Raises:
@@ -124,7 +124,7 @@ class Models:
             known_FL = self.encode_end(continue_from, options.frame_rate or self.bundle.frame_rate)
         else:
             known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
-        return Part(known_FL[None].expand(batch, -1, -1), whole=bool(images))
+        return PartialVideo(known_FL[None].expand(batch, -1, -1), whole=bool(images))
 
     def decode(self, tokens_FL: Tensor) -> np.ndarray:
         """Tokens of one video -> uint8 frames [F, height, width, 3]."""

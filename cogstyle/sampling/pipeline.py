@@ -25,10 +25,10 @@ from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
 from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
+from cogstyle.sampling.keyframes import SUPERRES_STAGE, TextConditions, first_frames, keyframes
 from cogstyle.sampling.models import Models
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.partial_video import Part
+from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.released import ReleasedStage
 from cogstyle.sampling.stage import Stage
 from cogstyle.sampling.upscale import frames_of_a_pass, upscale
@@ -87,32 +87,34 @@ class Pipeline(Models):
         seeds: Sequence[int],
         options: Options = Options(),
         *,
-        start: Part | None = None,
+        start: PartialVideo | None = None,
         progress: Progress = lambda tokens: None,
-    ) -> Iterator[Part]:
+    ) -> Iterator[PartialVideo]:
         """Videos as they grow: the first frame, each further keyframe, each refinement level.
 
         Args:
             seeds: one a prompt.
             start: what is there already; going on from a part gives the same videos as not stopping.
         """
-        conditions = Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
+        conditions = TextConditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
         if start is not None:
             expect_tokens(start.tokens_BFL, len(prompts), self.bundle.model_config)
         rate, total, part = self.rate(options), self.keyframe_count(options), start
         if part is None:
-            part = Part(first_frames(self.stage("image", options, progress), conditions))
+            part = PartialVideo(first_frames(self.stage("image", options, progress), conditions))
             yield part
         if not part.whole:
             stage = self.stage("keyframes", options, progress)
             windows = options.windows
             for tokens_BFL in keyframes(stage, part.tokens_BFL, conditions, frame_rate=rate, windows=windows):
-                part = Part(tokens_BFL, whole=tokens_BFL.shape[1] == total)
+                part = PartialVideo(tokens_BFL, whole=tokens_BFL.shape[1] == total)
                 yield part
-        for level, told in enumerate(options.rates(rate), 1):
+        for level, level_rate in enumerate(options.rates(rate), 1):
             if level > part.level:
                 stage = self.stage("interpolation", options, progress)
-                part = Part(refine(stage, part.tokens_BFL, conditions, frame_rate=told), level, whole=True)
+                part = PartialVideo(
+                    refine(stage, part.tokens_BFL, conditions, frame_rate=level_rate), level, whole=True
+                )
                 yield part
 
     def keyframes(
@@ -131,7 +133,7 @@ class Pipeline(Models):
             first_BFL: tokens of known first keyframes [B, 1.., L]; default: the image model draws one.
         """
         options = replace(options, levels=0, level_rates=None)
-        start = None if first_BFL is None else Part(first_BFL)
+        start = None if first_BFL is None else PartialVideo(first_BFL)
         return [*self.stream(prompts, seeds, options, start=start, progress=progress)][-1].tokens_BFL
 
     def interpolate(
@@ -144,7 +146,7 @@ class Pipeline(Models):
         progress: Progress = lambda tokens: None,
     ) -> Tensor:
         """Tokens at the keyframe rate -> tokens after `options.levels` refinements, [B, (F - 1) 2^levels + 1, L]."""
-        start = Part(tokens_BFL, whole=True)
+        start = PartialVideo(tokens_BFL, whole=True)
         return [start, *self.stream(prompts, seeds, options, start=start, progress=progress)][-1].tokens_BFL
 
     def upscale(
@@ -192,8 +194,8 @@ class Pipeline(Models):
         seeds: Sequence[int],
         options: Options = Options(),
         *,
-        start: Part | None = None,
-        on_part: Callable[[Part], None] = lambda part: None,
+        start: PartialVideo | None = None,
+        on_part: Callable[[PartialVideo], None] = lambda part: None,
         progress: Progress = lambda tokens: None,
     ) -> list[Video]:
         """A video for each prompt; the same prompt, seed and options give the same tokens in any batch.
@@ -237,13 +239,13 @@ class Pipeline(Models):
     def identity(self, prompt: str, options: Options) -> dict[str, Any]:
         """All that a video depends on, but for files that it starts from: what its json says."""
         prompt, rate, frames = prompt.strip(), self.rate(options), self.bundle.model_config.frames
-        told = [self.text.video_text(prompt, (frames - 1) / one) for one in (rate, *options.rates(rate))]
+        texts = [self.text.video_text(prompt, (frames - 1) / one) for one in (rate, *options.rates(rate))]
         return {
             "prompt": prompt,
             "options": {**asdict(options), "frame_rate": rate},
             "fps": rate * 2**options.levels,
             "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in options.stages},
-            "text_ids": fingerprint(self.text.image_text(prompt), told),
+            "text_ids": fingerprint(self.text.image_text(prompt), texts),
             "files": self.bundle.hashes(),
             "dtype": self.dtype,
         }
@@ -252,11 +254,11 @@ class Pipeline(Models):
         """Keyframes of all windows."""
         return cost.keyframe_count(self.bundle.model_config, options)
 
-    def memory_of_one(self, options: Options, *, start: Part | None = None) -> int:
+    def memory_of_one(self, options: Options, *, start: PartialVideo | None = None) -> int:
         """Bytes of keys and values that one video takes at its largest stage; see `cost`."""
         return cost.memory_of_one(self.bundle, options, start)
 
-    def steps(self, options: Options, *, start: Part | None = None) -> int:
+    def steps(self, options: Options, *, start: PartialVideo | None = None) -> int:
         """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
 
         Args:

@@ -12,7 +12,7 @@ from cogstyle.sampling.cost import memory_bytes
 from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import plan_for
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
+from cogstyle.sampling.keyframes import OVERLAP, TextConditions, keyframes
 from cogstyle.sampling.logits import guide, sampler
 from cogstyle.sampling.stage import Stage
 from tests.model.test_transformer import some_text, some_tokens
@@ -73,7 +73,7 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
     first = some_tokens(config, 3, 1)
 
     def run(prompts, seeds, first):
-        conditions = Conditions(prompts, seeds, words)
+        conditions = TextConditions(prompts, seeds, words)
         key = finish(keyframes(stages["keyframes"], first, conditions, frame_rate=2.0))
         return refine(stages["interpolation"], key, conditions, frame_rate=4.0)
 
@@ -86,7 +86,10 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
 def test_refine_fills_every_gap_and_keeps_what_is_known(model, adapters, config, count):
-    conditions, stage = Conditions(["a"], [0], Words(config)), Stage(model, adapters["interpolation"], SamplingConfig())
+    conditions, stage = (
+        TextConditions(["a"], [0], Words(config)),
+        Stage(model, adapters["interpolation"], SamplingConfig()),
+    )
     coarse = some_tokens(config, 1, count)
     fine = refine(stage, coarse, conditions, frame_rate=4.0)
     assert fine.shape == (1, 2 * count - 1, config.tokens)
@@ -95,13 +98,16 @@ def test_refine_fills_every_gap_and_keeps_what_is_known(model, adapters, config,
 
 
 def test_one_frame_has_no_gap(model, adapters, config):
-    conditions, stage = Conditions(["a"], [0], Words(config)), Stage(model, adapters["interpolation"], SamplingConfig())
+    conditions, stage = (
+        TextConditions(["a"], [0], Words(config)),
+        Stage(model, adapters["interpolation"], SamplingConfig()),
+    )
     with pytest.raises(LayoutError, match="1 frame cannot be interpolated"):
         refine(stage, some_tokens(config, 1, 1), conditions, frame_rate=4.0)
 
 
 def test_a_longer_video_goes_on_from_its_last_frames(model, adapters, config):
-    conditions, stage = Conditions(["a"], [3], Words(config)), Stage(model, adapters["keyframes"], SamplingConfig())
+    conditions, stage = TextConditions(["a"], [3], Words(config)), Stage(model, adapters["keyframes"], SamplingConfig())
 
     def run(known, windows=1):
         return list(keyframes(stage, known, conditions, frame_rate=2.0, windows=windows))
@@ -168,5 +174,5 @@ def test_predicted_memory_is_what_is_allocated(model, adapters, config, kind):
     memory = plan.memory(model, 3)
     memories = [memory.spatial, memory.temporal]
     allocated = sum(b.numel() * b.element_size() for m in memories for b in (*m.keys, *m.values))
-    lanes = plan.spatial.runs.length // (layout.text + layout.tokens)
-    assert memory_bytes(config, layout, 3, 4, window=adapter.window, lanes=lanes) == allocated
+    frames_in_flight = plan.spatial.runs.length // (layout.text + layout.tokens)
+    assert memory_bytes(config, layout, 3, 4, window=adapter.window, frames_in_flight=frames_in_flight) == allocated

@@ -46,12 +46,12 @@ def test_frames_in_flight_fit_their_lanes():
     """No frame takes a lane of the spatial memory before the frame that had it is done."""
     layout = FrameLayout(0, (8, 8), tuple(range(7)), (Role.GENERATED,) * 7)
     schedule = wavefront(layout, [Window(4), Window(4, 2)])
-    lanes = schedule.lanes()
-    assert 1 < lanes < 7
+    frames_in_flight = schedule.frames_in_flight()
+    assert 1 < frames_in_flight < 7
     owner = {}
     for places in schedule.steps:
         for frame in sorted({place // 64 for place in places.tolist()}):
-            lane = frame % lanes
+            lane = frame % frames_in_flight
             assert owner.get(lane, frame) <= frame
             owner[lane] = frame
 
