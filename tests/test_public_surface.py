@@ -23,19 +23,19 @@ FLAGS = {
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--split-long",
-        "--entries-per-part", "--quiet",
+        "--to", "--for", "--bundle", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--split-long", "--entries-per-part", "--adapter", "--quiet",
     },
     "train": {
         "--runs", "--run", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet",
     },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
-    "export": {"--to", "--role", "--step", "--best"},
+    "export": {"--to", "--role", "--step", "--best", "--bundle", "--adapter"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale", "--sweep", "--parts", "--batch",
-        "--device", "--out", "--quiet",
+        "--device", "--out", "--bundle", "--adapter", "--quiet",
     },
     "fvd": {
         "--real", "--fake", "--extractor", "--save-stats", "--any-balance", "--batch", "--device", "--out", "--quiet",

@@ -18,6 +18,7 @@ from torch import Tensor
 from cogstyle.bundle.manifest import (
     FOUNDATIONS,
     IMAGE,
+    WeightFile,
     find_file,
     foundations,
     hashed_name,
@@ -72,7 +73,7 @@ def writing(folder: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
-def check_kin(source: Bundle, folder: Path, names: Sequence[str]) -> None:
+def check_shared_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
     """Raise BundleError if `folder` is a bundle that holds other files under these names than `source`."""
     if not holds_bundle(folder):
         return
@@ -92,7 +93,7 @@ def _check_replaced(folder: Path, manifest: dict[str, Any], changed: Sequence[st
     for name in changed:
         standing = [IMAGE] if name in marks and IMAGE in files else []
         if name == IMAGE and name in files:
-            standing = [f"{stage}.safetensors" for stage in ADAPTERS if f"{stage}.safetensors" in files]
+            standing = [WeightFile.of(stage) for stage in ADAPTERS if WeightFile.of(stage) in files]
         if standing := [other for other in standing if other not in written]:
             raise BundleError(
                 f"{', '.join(standing)} of {folder} stand on its {name}, which another would replace; name a new "
@@ -109,7 +110,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
         BundleError: if `folder` holds others, or cannot be written.
     """
     with writing(folder):
-        check_kin(source, folder, names)
+        check_shared_files(source, folder, names)
         if holds_bundle(folder):
             manifest = read_manifest(folder)
         else:

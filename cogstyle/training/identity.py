@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import MODELS, preset, require
 from cogstyle.data import shards
-from cogstyle.data.footage import files_of
+from cogstyle.data.footage import files_of, stamp
 from cogstyle.errors import ConfigError
 from cogstyle.files import sha256
 from cogstyle.shapes_world import rows as scene_rows
@@ -78,14 +78,14 @@ def fingerprint(recipe: "Recipe") -> dict[str, Any]:
     else:
         kept |= _stands_on(recipe)
     if recipe.start is not None:
-        kept["start"] = Bundle(recipe.start).hashes().get(f"{recipe.task}.safetensors")
+        kept["start"] = Bundle(recipe.start).hashes().get(WeightFile.of(recipe.task))
     return _flat(json.loads(json.dumps(kept)))
 
 
 def _data(data: "DataConfig") -> dict[str, Any]:
     """Shards by what they hold, footage by the names and sizes of its files, scenes by the rules that draw them."""
     if data.footage:
-        files = [[(path.name, path.stat().st_size) for path in files_of(source)] for source in data.sources]
+        files = [[(path.name, stamp(path)[0]) for path in files_of(source)] for source in data.sources]
         return {"footage": hashlib.sha256(repr(files).encode()).hexdigest()}
     if not data.shards:
         return {"rules": scene_rows.RULES}
@@ -96,7 +96,7 @@ def _data(data: "DataConfig") -> dict[str, Any]:
 
 def _stands_on(recipe: "Recipe") -> dict[str, Any]:
     source, new = Bundle(recipe.base or recipe.bundle), recipe.task == "image"
-    names = ("tokenizer.safetensors", "text.model", *(() if new else ("image.safetensors",)))
+    names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
     return {
         "stands on": {name: source.hashes().get(name) for name in names},
         "model": asdict(preset(MODELS, recipe.preset) if new else source.model_config),

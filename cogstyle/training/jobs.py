@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogstyle.bundle import Bundle, share_files, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, share_files, update_bundle
 from cogstyle.config import MODELS, preset
 from cogstyle.data import shards
 from cogstyle.data.footage import Footage
@@ -127,7 +127,7 @@ def _exported(folder: Path) -> dict[str, Any]:
 
 def note_export(recipe: "Recipe", folder: Path, path: Path) -> None:
     """Write down which recipe was trained to its end, and the sha256 of what was exported."""
-    names, hashes = (f"{recipe.task}.safetensors", "image.safetensors"), Bundle(recipe.bundle).hashes()
+    names, hashes = (WeightFile.of(recipe.task), WeightFile.IMAGE), Bundle(recipe.bundle).hashes()
     done = {
         "recipe": str(path),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -187,7 +187,7 @@ def _export_run(recipe: "Recipe", tensors: dict[str, Any], meta: Mapping[str, st
         job.seen = json.loads(meta["seen"])
     if recipe.task != "tokenizer" and Bundle(source).folder.resolve() != bundle.resolve():
         own = recipe.task == "image" or recipe.train == "all"
-        share_files(Bundle(source), bundle, TOKENIZER_FILES if own else (*TOKENIZER_FILES, "image.safetensors"))
+        share_files(Bundle(source), bundle, TOKENIZER_FILES if own else (*TOKENIZER_FILES, WeightFile.IMAGE))
     export(job, tensors)
     update_bundle(bundle, {}, **bundle_tables(recipe, json.loads(meta["seen"])))
 

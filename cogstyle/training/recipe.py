@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from cogstyle.bundle import Bundle, check_replaced, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, check_replaced, update_bundle
 from cogstyle.config import (
     FRAME_RATES,
     MODELS,
@@ -22,6 +22,7 @@ from cogstyle.config import (
     require,
 )
 from cogstyle.data.mixing import FAMILIES, MixConfig, check_mix
+from cogstyle.devices import find_device, launched
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_bytes, read_toml, write_bytes
 from cogstyle.pictures import write_png
@@ -38,7 +39,7 @@ from cogstyle.training.identity import Identity
 from cogstyle.training.job import Job, OptimConfig
 from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
 from cogstyle.training.loop import Grid, LoopConfig, run
-from cogstyle.training.processes import World, join, launched, which_device
+from cogstyle.training.processes import World, join
 from cogstyle.training.run_folder import claimed, make_folder, run_folder
 from cogstyle.training.text import train_text_model
 from cogstyle.training.transformer import TASKS as SEQUENCE_TASKS
@@ -188,7 +189,7 @@ class Recipe:
         return found
 
 
-REPLACED = {"tokenizer": "tokenizer.safetensors", "image": "image.safetensors"}  # files that others stand on
+REPLACED = {"tokenizer": WeightFile.TOKENIZER, "image": WeightFile.IMAGE}  # files that others stand on
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -227,7 +228,7 @@ def train(
         check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.task == "text":
         model = train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)
-        update_bundle(Path(recipe.bundle), {"text.model": model}, prompts=Prompts())
+        update_bundle(Path(recipe.bundle), {WeightFile.TEXT: model}, prompts=Prompts())
         return f"text.model in {recipe.bundle}"
     assert recipe.optim is not None
     engine = recipe.engine if recipe.task in TASKS else replace(recipe.engine, precision="fp32")  # its job has its own
@@ -270,11 +271,11 @@ def check(recipe: Recipe) -> None:
     Raises:
         ConfigError: naming what does not fit, or is not installed.
     """
-    processes, local = launched()
+    processes = launched().size
     alone = recipe.task in TASKS or processes == 1
     require(alone, f"the task {recipe.task!r} trains in one process; {processes} were started")
     if recipe.optim is not None and recipe.task in TASKS:
-        recipe.engine.check(recipe.optim, processes, which_device(recipe.engine.device, local))
+        recipe.engine.check(recipe.optim, processes, find_device(recipe.engine.device))
     if recipe.loop.tensorboard:
         Board.check()
 
@@ -300,7 +301,7 @@ def dry_run(path: Path, *, runs: Path = Path("runs"), name: str | None = None, p
     recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
     require(recipe.optim is not None, f"the task {recipe.task!r} has no steps to plan")
     assert recipe.optim is not None
-    device = which_device(recipe.engine.device, 0)
+    device = find_device(recipe.engine.device)
     recipe.engine.check(recipe.optim, processes, device)
     identify(recipe, folder)
     rows = FirstRows()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.adapter import superres_from_image
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, update_bundle
 from cogstyle.config import SuperResConfig
 from cogstyle.data import shards
 from cogstyle.files import fingerprint
@@ -63,7 +63,7 @@ class SuperResolutionJob:
         self.device = torch.device("cpu")
         self.text, self.vqvae = source.text(), source.vqvae()
         make = partial(scene_rows.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
-        digest = source.hashes()["tokenizer.safetensors"]
+        digest = source.sha256(WeightFile.TOKENIZER)
         if encode is None:
             return
         get = partial(self._rows, data=data, digest=digest, encode=encode, quiet=quiet)
@@ -160,4 +160,4 @@ class SuperResolutionJob:
         return np.concatenate([np.concatenate(list(row), 1) for row in (bicubic, self._best(6), truth)])
 
     def export(self) -> None:
-        update_bundle(self.bundle, {"superres.safetensors": self.module.state_dict()}, superres=self.sizes)
+        update_bundle(self.bundle, {WeightFile.SUPERRES: self.module.state_dict()}, superres=self.sizes)

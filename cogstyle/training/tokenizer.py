@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cogstyle.bundle import update_bundle
+from cogstyle.bundle import WeightFile, update_bundle
 from cogstyle.config import TokenizerConfig
 from cogstyle.shapes_world import rows, world
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
@@ -232,10 +232,10 @@ class TokenizerJob:
         return torch.cat(rows, 1).permute(1, 2, 0).numpy()
 
     def export(self) -> None:
-        files = {"tokenizer.safetensors": self.model.state_dict()}
+        files: dict[str, Any] = {WeightFile.TOKENIZER: self.model.state_dict()}
         if not self.decoder_only:
             labels = cluster_codes(self.model.codebook.vectors.cpu(), self.config.clusters)
-            files["clusters.safetensors"] = {"labels": labels}
+            files[WeightFile.CLUSTERS] = {"labels": labels}
         update_bundle(self.bundle, files, same_codes=self.decoder_only, tokenizer=self.config)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, update_bundle
+from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, WeightFile, check_shared_files, share_files, update_bundle
 from cogstyle.config import ModelConfig, require
 from cogstyle.data import shards
 from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
@@ -24,7 +24,7 @@ from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import token_loss
 
 TASKS = ("image", "keyframes", "interpolation")
-TOKENIZERS = ("tokenizer.safetensors", "clusters.safetensors", "text.model")
+TOKENIZERS = (WeightFile.TOKENIZER, WeightFile.CLUSTERS, WeightFile.TEXT)
 
 
 def fresh_transformer(config: ModelConfig) -> Transformer:
@@ -115,7 +115,7 @@ class TransformerJob:
             return
         if folders:
             own = [self._own_rows(kind, source, folders) for kind in kinds]
-            self.rows = dict(zip(kinds, shards.hold_back(own, validation_rows), strict=True))
+            self.rows = dict(zip(kinds, shards.split_validation(own, validation_rows), strict=True))
         else:
             get = partial(self._rows, source=source, data=data, encode=encode, quiet=quiet)
             self.rows = {
@@ -144,14 +144,14 @@ class TransformerJob:
 
     def _taken(self) -> tuple[str, ...]:
         """Files that the bundle has in common with the one that the task stands on."""
-        return TOKENIZERS if self.train_all else (*TOKENIZERS, "image.safetensors")
+        return TOKENIZERS if self.train_all else (*TOKENIZERS, WeightFile.IMAGE)
 
     def _check_target(self) -> None:
         """Refuse a bundle that the new weights would not fit, before anything is computed."""
         if self.source.folder.resolve() != self.bundle.resolve():
-            check_kin(self.source, self.bundle, self._taken())
+            check_shared_files(self.source, self.bundle, self._taken())
         if self.task != "image" and self.train_all and (self.bundle / MANIFEST).is_file():
-            others = [name for name in ADAPTERS if name != self.task and Bundle(self.bundle).has(f"{name}.safetensors")]
+            others = [name for name in ADAPTERS if name != self.task and Bundle(self.bundle).has(WeightFile.of(name))]
             require(
                 not others,
                 f'train = "all" changes the image model, and in {self.bundle} {", ".join(others)} stand on it; '
@@ -177,7 +177,7 @@ class TransformerJob:
             "continuation": partial(scene_rows.continuation_row, size=size, frames=frames, emphasis=emphasis),
             "interpolation": partial(scene_rows.interpolation_row, size=size, frames=frames, emphasis=emphasis),
         }[kind]
-        digest = source.hashes()["tokenizer.safetensors"]
+        digest = source.sha256(WeightFile.TOKENIZER)
         folder = data / f"{kind}-{fingerprint(scene_rows.RULES, first_seed, size, frames, emphasis, digest)}"
         return encode(
             lambda number: make(first_seed + number),
@@ -194,7 +194,7 @@ class TransformerJob:
             kind,
             frames=1 if kind == "image" else self.config.frames,
             size=self.vqvae.config.image_size,
-            tokenizer_sha256=source.hashes()["tokenizer.safetensors"],
+            tokenizer_sha256=source.sha256(WeightFile.TOKENIZER),
         )
         for caption, seconds in zip(data.captions, data.seconds, strict=True):  # one that is too long is an error now
             _ = self.text.image_text(caption) if kind == "image" else self.text.video_text(caption, seconds)
@@ -337,12 +337,12 @@ class TransformerJob:
         weight[unseen] *= weight[seen].norm(dim=1).mean() / lengths
 
     def export(self) -> None:
-        image = {"image.safetensors": self.transformer.state_dict()}
+        image: dict[str, Any] = {WeightFile.IMAGE: self.transformer.state_dict()}
         if self.adapter is None:
             self._lengthen_unseen()
             update_bundle(self.bundle, image, model=self.config)
             return
         if self.source.folder.resolve() != self.bundle.resolve():
             share_files(self.source, self.bundle, self._taken())
-        adapter = {f"{self.task}.safetensors": self.adapter.state_dict()}
+        adapter: dict[str, Any] = {WeightFile.of(self.task): self.adapter.state_dict()}
         update_bundle(self.bundle, {**image, **adapter} if self.train_all else adapter)  # an adapter names its base

@@ -27,7 +27,8 @@ def test_shipped_recipes_load(path):
 def test_shipped_recipes_divide_by_eight_and_leave_the_shipped_weights_alone(path):
     recipe = load_recipe(path)
     assert recipe.bundle.startswith("bundles/") and "pretrained" not in f"{recipe.base} {recipe.start}"
-    assert recipe.optim is None or recipe.optim.batch % 8 == 0
+    alone = recipe.task in ("text", "tokenizer")  # they train in one process
+    assert alone or recipe.optim.batch % 8 == 0
     if recipe.mix is not None:
         samples = [group.samples for group in make_groups(recipe.mix, MODELS["shapes"])]
         assert all(count % 8 == 0 for count in samples)
