@@ -40,7 +40,7 @@ from cogstyle.data.shards import Shards
 from cogstyle.files import read_tensors, whole_file, write_tensors
 from cogstyle.layout import image_layout
 from cogstyle.model.temporal import TemporalAdapter
-from cogstyle.sampling.decode import Stage
+from cogstyle.sampling.stage import Stage
 from cogstyle.shapes_report.protocol import TUNING_SEED, draw_scenes, slow_movers
 from cogstyle.shapes_world import world
 from cogstyle.training.transformer import TransformerJob

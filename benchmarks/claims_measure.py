@@ -15,11 +15,13 @@ from cogstyle.data.shards import Shards
 from cogstyle.layout import FrameLayout, interpolation_layout, keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Stage, decode, finish, sampler
+from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.sampling.keyframes import TextConditions, first_frames, keyframes
+from cogstyle.sampling.logits import sampler
 from cogstyle.sampling.schedule import Schedule, sequential, wavefront
+from cogstyle.sampling.stage import Stage
 from cogstyle.shapes_report.protocol import Clip, Scenes, judged, lowest_rate, mean_step, true_mean_step
 from cogstyle.shapes_report.temporal import distance_from_motion, still_flicker
 from cogstyle.shapes_world import world
@@ -65,8 +67,8 @@ def by_rate(losses_RF: np.ndarray, data: Shards) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class OwnRates(Conditions):
-    """Conditions of clips that each have a keyframe rate of their own; stages are told 1 a second."""
+class OwnRates(TextConditions):
+    """TextConditions of clips that each have a keyframe rate of their own; stages are told 1 a second."""
 
     rates: tuple[float, ...] = ()
 
@@ -208,9 +210,7 @@ def level_seconds(judge: Judge, stage: Stage) -> dict[str, float]:
         plan = Plan(layout, schedule, tuple(stage.adapter.windows))
         for _ in range(2):  # the first one fills the plan's own tables
             began = time.process_time()
-            tokens_BFL = finish(
-                decode(stage.model, texts[0], given_BFL, layout, pick, adapter=stage.adapter, plan=plan)
-            )
+            tokens_BFL = finish(decode(stage.model, Texts(texts[0]), given_BFL, plan, pick, adapter=stage.adapter))
             found[name] = time.process_time() - began
         drawn.append(tokens_BFL)
     assert all(torch.equal(tokens_BFL, drawn[0]) for tokens_BFL in drawn), "schedules differ"

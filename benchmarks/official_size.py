@@ -22,8 +22,9 @@ from cogstyle.interop.sat_checkpoint import describe, sat_name
 from cogstyle.layout import image_layout, keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import decode, finish, sampler
+from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan
+from cogstyle.sampling.logits import sampler
 from cogstyle.sampling.schedule import Schedule, sequential
 
 
@@ -86,7 +87,7 @@ def draw(bundle: Bundle, count: int) -> tuple[Tensor, float]:
         pick = sampler(SamplingConfig(top_k=50), [(0,)], layout, None)
         steps = Schedule(sequential(layout).steps[:count], layout.tokens)
         plan = Plan(layout, steps, () if beside is None else tuple(beside.windows))
-        out = finish(decode(model, texts, tokens[:, : layout.frames], layout, pick, adapter=beside, plan=plan))
+        out = finish(decode(model, Texts(texts), tokens[:, : layout.frames], plan, pick, adapter=beside))
         found.append(out.flatten(1)[:, steps.steps[0] : steps.steps[-1] + 1])
     return torch.cat(found, 1), (time.perf_counter() - began) / (2 * count)
 

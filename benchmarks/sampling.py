@@ -26,8 +26,9 @@ from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, key
 from cogstyle.model.packed import PackedLinear, pack, packs
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import decode, finish, sampler
+from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan, plan_for
+from cogstyle.sampling.logits import sampler
 from cogstyle.sampling.schedule import Schedule, sequential
 from tests.reference import naive_loop
 
@@ -115,9 +116,9 @@ def step_ms(models: Models, layout: FrameLayout, *, guided: bool, batch: int, st
 
     guides = torch.cat([torch.full((batch, TEXT - GUIDE), config.pad), ids(config, batch, GUIDE)], 1)
     tokens = torch.randint(config.codes, (batch, layout.frames, layout.tokens), generator=torch.manual_seed(2))
-    given = {"guides_BS": guides, "guidance": 3.0} if guided else {}
+    texts = Texts(ids(config, batch, TEXT), guides, 3.0 if guided else 1.0)
     plan = Plan(layout, schedule, tuple(adapter.windows))
-    finish(decode(model, ids(config, batch, TEXT), tokens, layout, pick, adapter=adapter, plan=plan, **given))
+    finish(decode(model, texts, tokens, plan, pick, adapter=adapter))
     return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 
@@ -154,9 +155,9 @@ def clip_seconds(models: Models, ahead: int) -> dict[str, float]:
     def fill(tokens: Tensor, layout: FrameLayout, adapter: TemporalAdapter | None, guidance: float) -> Tensor:
         rows, windows = len(tokens), () if adapter is None else tuple(adapter.windows)
         pick = sampler(OPTIONS, [(layout.frames, n) for n in range(rows)], layout, None)
-        given = {"guides_BS": guide_text.expand(rows, -1), "guidance": guidance}
+        texts = Texts(text.expand(rows, -1), guide_text.expand(rows, -1), guidance)
         plan = plan_for(layout, windows, ahead=ahead)
-        return finish(decode(model, text.expand(rows, -1), tokens, layout, pick, adapter=adapter, plan=plan, **given))
+        return finish(decode(model, texts, tokens, plan, pick, adapter=adapter))
 
     began = clock()
     first = fill(torch.zeros(1, 1, config.tokens, dtype=torch.long), image_layout(config, TEXT), None, 1.0)

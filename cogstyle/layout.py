@@ -156,13 +156,13 @@ class Runs:
     length: int  # slots in all
 
 
-def spatial_runs(layout: FrameLayout, lanes: int) -> Runs:
-    """One run a lane; a frame takes lane `frame % lanes` from the frame that was there before."""
+def spatial_runs(layout: FrameLayout, frames_in_flight: int) -> Runs:
+    """One run a frame in flight; a frame takes run `frame % frames_in_flight` from the frame that was there before."""
     length = layout.text + layout.tokens
     frames_F, raster_L = torch.arange(layout.frames), torch.arange(layout.tokens)
-    starts_P = (frames_F % lanes * length).repeat_interleave(layout.tokens)
+    starts_P = (frames_F % frames_in_flight * length).repeat_interleave(layout.tokens)
     slots_P = starts_P + layout.text + raster_L.repeat(layout.frames)
-    return Runs(slots_P, starts_P, tuple(range(0, lanes * length, length)), lanes * length)
+    return Runs(slots_P, starts_P, tuple(range(0, frames_in_flight * length, length)), frames_in_flight * length)
 
 
 def temporal_runs(layout: FrameLayout, window: Window | None = None) -> Runs:

@@ -26,9 +26,10 @@ from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, key
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import decode, finish, misplaced, sampler
+from cogstyle.sampling import released
+from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan
-from cogstyle.sampling.logits import best_clusters, cluster_weights, inside_cluster, sample
+from cogstyle.sampling.logits import best_clusters, cluster_weights, inside_cluster, sample, sampler
 from cogstyle.sampling.schedule import Schedule, sequential
 from cogstyle.tokenizers.hierarchical import RATES
 from cogstyle.tokenizers.text import TextTokenizer
@@ -134,9 +135,6 @@ def check_sampling(folder: Path, name: str) -> Iterator[Finding]:
     text, bias = forced[:, :span], float(golden["log_text_attention_weights"])
     guided = "guider_seq" in golden
     guide_texts = guides(golden, span, model.config.pad) if guided else None
-    late = None
-    if guide_texts is not None and name.endswith("reference_bug"):
-        late = misplaced(tokens[:, : layout.known], text, guide_texts, pad=model.config.pad)
     steps, kept = len(golden["ar_predicted_index"]), []
 
     def follow(logits_BPV: Tensor, places_P: Tensor) -> Tensor:
@@ -145,14 +143,13 @@ def check_sampling(folder: Path, name: str) -> Iterator[Finding]:
 
     finish(
         decode(
-            *(model, text, tokens, layout, follow),
+            model,
+            Texts(text, guide_texts, float(golden["guidance_alpha"]) if guided else 1.0, bias),
+            tokens,
+            plan(layout, None if bare else adapter, steps),
+            follow,
             adapter=None if bare else adapter,
-            guides_BS=guide_texts,
-            guidance=float(golden["guidance_alpha"]) if guided else 1.0,
-            text_bias=bias,
-            plan=plan(layout, None if bare else adapter, steps),
-            released=True,
-            guide_known_BFL=late,
+            prefill=released.prefill_late if name.endswith("reference_bug") else released.prefill,
         )
     )
     kind, stride = "ar_guided" if guided else "ar_logits", int(golden.get("ar_cols_step_stride", 1))
@@ -163,7 +160,7 @@ def check_sampling(folder: Path, name: str) -> Iterator[Finding]:
     if bare:
         return
     known = tokens[:, : layout.known]
-    h = model(text, known, layout.first(layout.known), adapter, spatial_bias=bias, released=True)
+    h = released.forward(model, text, known, layout.first(layout.known), adapter, bias=bias)
     places = golden["prefill_positions"].long()
     ours = model.logits(h[:, places[places >= span] - span])[..., golden["columns"].long()]
     yield difference("logits of the prefill", ours, golden["prefill_logits_cols"][:, places >= span], LOGITS)
@@ -192,16 +189,21 @@ def check_greedy(folder: Path, name: str) -> Iterator[Finding]:
         guided = "guider_seq" in given
         drawn = whole.shape[1] - layout.known * layout.tokens
         seeds = [(0, row) for row in range(len(text))]
-        pick = sampler(first if bare else keyframes, seeds, layout, labels, last=keyframes if bare else None)
+        pick = sampler(keyframes, seeds, layout, labels)
+        if bare:
+            pick = released.last_place(sampler(first, seeds, layout, labels), pick, layout)
+        texts = Texts(
+            text,
+            guides(given, span, model.config.pad)[:rows] if guided else None,
+            float(given["guidance_alpha"]) if guided else 1.0,
+            float(given["log_text_attention_weights"]),
+        )
+        tokens = sequence.unflatten(1, (layout.frames, -1))
         out = finish(
             decode(
-                *(model, text, sequence.unflatten(1, (layout.frames, -1)), layout, pick),
+                *(model, texts, tokens, plan(layout, None if bare else adapter, drawn), pick),
                 adapter=None if bare else adapter,
-                guides_BS=guides(given, span, model.config.pad)[:rows] if guided else None,
-                guidance=float(given["guidance_alpha"]) if guided else 1.0,
-                text_bias=float(given["log_text_attention_weights"]),
-                plan=plan(layout, None if bare else adapter, drawn),
-                released=True,
+                prefill=released.prefill,
             )
         )
         return unequal(f"tokens of {result}", out.flatten(1)[:, : whole.shape[1]], whole)

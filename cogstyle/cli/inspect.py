@@ -96,7 +96,7 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
 
     from cogstyle.layout import interpolation_layout, keyframe_layout
     from cogstyle.model.superres import SuperResolution
-    from cogstyle.sampling.decode import memory_bytes
+    from cogstyle.sampling.cost import memory_bytes
     from cogstyle.sampling.options import LEVELS
     from cogstyle.sampling.upscale import frame_bytes
 
@@ -112,7 +112,12 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
         "weights": sum(value.numel() * itemsize for weights in parts.values() for value in weights.values()),
         "keyframes: keys and values": memory_bytes(config, keyframe_layout(config, text), 2 * batch, itemsize),
         f"interpolation: {groups} groups at once": memory_bytes(
-            config, interpolation_layout(config, text), groups * 2 * batch, itemsize, window=config.window, lanes=2
+            config,
+            interpolation_layout(config, text),
+            groups * 2 * batch,
+            itemsize,
+            window=config.window,
+            frames_in_flight=2,
         ),
         **upscaling,
     }

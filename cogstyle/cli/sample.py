@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-frame", type=Path, default=none, help="image to start from")
     parser.add_argument(
         "--continue",
-        dest="follows",
+        dest="continue_from",
         type=Path,
         default=none,
         metavar="VIDEO",
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     given, memory = vars(arguments), arguments.memory
     require(memory is None or (memory > 0 and math.isfinite(memory)), f"memory {memory} must be positive")
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
-    require(not arguments.join or "follows" in given, "--join joins the new frames to the video of --continue")
+    require(not arguments.join or "continue_from" in given, "--join joins the new frames to the video of --continue")
     require(not (arguments.join and arguments.tokens), "--tokens holds the tokens of new frames only; leave out --join")
     line = {"prompt": given.get("prompt")}
     request = None if "prompts" in given else make_request(line, check_output(arguments.out), given)
@@ -143,7 +143,10 @@ def make_request(line: dict[str, Any], out: Path, given: dict[str, Any]) -> "Req
 
     values = {name: value for name, value in (given | line).items() if name in OPTIONS}
     options = Options(**values, compat=given.get("compat"), windows=given["windows"], upscale=given["upscale"])
-    files = {"first_frame": line.get("first_frame", given.get("first_frame")), "follows": given.get("follows")}
+    files = {
+        "first_frame": line.get("first_frame", given.get("first_frame")),
+        "continue_from": given.get("continue_from"),
+    }
     return Request(line["prompt"], out, options, {name: path for name, path in files.items() if path is not None})
 
 
@@ -197,7 +200,7 @@ def make_videos(
     starts = [request.start for request in requests if request.start is not None]
     start = partial_video.together(starts) if starts else None
 
-    def watch(part: partial_video.Part) -> None:
+    def on_part(part: partial_video.PartialVideo) -> None:
         for request, tokens_FL in zip(requests, part.tokens_BFL, strict=True):
             partial_video.write_part(request.part, tokens_FL, part, request.mark)
             if arguments.preview:
@@ -206,7 +209,7 @@ def make_videos(
     name = first.out.name if count == 1 else f"{count} videos"
     with tqdm(total=pipe.steps(first.options, start=start), unit="token", disable=arguments.quiet, desc=name) as bar:
         prompts, seeds = [request.prompt for request in requests], [request.options.seed for request in requests]
-        videos = pipe.sample(prompts, seeds, first.options, done=start, watch=watch, progress=bar.update)
+        videos = pipe.sample(prompts, seeds, first.options, start=start, on_part=on_part, progress=bar.update)
     failed: dict[Path, CogstyleError] = {}
     for request, video in zip(requests, videos, strict=True):
         try:
@@ -231,7 +234,9 @@ def finished(video: "Video", request: "Request", arguments: argparse.Namespace) 
     if not vars(arguments).get("join"):
         return Video(video.frames, video.fps, info, video.tokens)
     repeated = (request.known - 1) * 2**request.options.levels + 1
-    old = read_last_frames(request.given["follows"], LONGEST_JOIN, frame_rate=video.fps, size=video.frames.shape[1])
+    old = read_last_frames(
+        request.given["continue_from"], LONGEST_JOIN, frame_rate=video.fps, size=video.frames.shape[1]
+    )
     return Video(np.concatenate([old, video.frames[repeated:]]), video.fps, {**info, "joined": len(old)})
 
 

@@ -1,6 +1,7 @@
 """A few new places through all layers: what `Transformer.run` computes, in as few operations as it takes.
 
-With a handful of rows, calling an operation costs as much as computing it. So a step goes past the modules: `Stack`
+With a handful of rows, calling an operation costs as much as computing it. So a step goes past the modules:
+`FastLayers`
 looks up their weights once a decoding, and keys and values stay in the shape that products want, X = batch * heads.
 """
 
@@ -18,7 +19,7 @@ from cogstyle.model.transformer import Block, Transformer
 
 
 @dataclass(frozen=True)
-class Reading:
+class KeyRange:
     """Some of the new places (`rows`), which all read the slots from `start` to `stop`."""
 
     rows: slice | Tensor
@@ -33,7 +34,7 @@ class StepChannel:
 
     memory: KeyValues
     slots_P: Tensor  # where the new keys and values go
-    readings: list[Reading]
+    ranges: list[KeyRange]
 
     def __call__(self, layer: int, qkv_BPE: Tensor) -> Tensor:
         """Queries, keys and values side by side (E = 3 D) -> context [B, P, D]."""
@@ -44,18 +45,18 @@ class StepChannel:
         q_XPH, k_XPH, v_XPH = split.reshape(3, batch * heads, places, size).unbind()
         keys_XHK.index_copy_(2, self.slots_P, k_XPH.transpose(1, 2))
         values_XKH.index_copy_(1, self.slots_P, v_XPH)
-        if len(self.readings) == 1:
-            context_XPH = _read(q_XPH, keys_XHK, values_XKH, self.readings[0])
+        if len(self.ranges) == 1:
+            context_XPH = _read(q_XPH, keys_XHK, values_XKH, self.ranges[0])
         else:
             context_XPH = torch.empty_like(q_XPH)
-            for reading in self.readings:
-                context_XPH[:, reading.rows] = _read(q_XPH[:, reading.rows], keys_XHK, values_XKH, reading)
+            for keys in self.ranges:
+                context_XPH[:, keys.rows] = _read(q_XPH[:, keys.rows], keys_XHK, values_XKH, keys)
         return context_XPH.view(batch, heads, places, size).transpose(1, 2).reshape(batch, places, width // 3)
 
 
-def _read(q_XQH: Tensor, keys_XHK: Tensor, values_XKH: Tensor, reading: Reading) -> Tensor:
-    count, scale, bias = reading.stop - reading.start, q_XQH.shape[-1] ** -0.5, reading.bias
-    keys_XHK, values_XKH = keys_XHK.narrow(2, reading.start, count), values_XKH.narrow(1, reading.start, count)
+def _read(q_XQH: Tensor, keys_XHK: Tensor, values_XKH: Tensor, keys: KeyRange) -> Tensor:
+    count, scale, bias = keys.stop - keys.start, q_XQH.shape[-1] ** -0.5, keys.bias
+    keys_XHK, values_XKH = keys_XHK.narrow(2, keys.start, count), values_XKH.narrow(1, keys.start, count)
     if bias is None:
         scores_XQK = torch.baddbmm(q_XQH[0, 0, 0], q_XQH, keys_XHK, beta=0, alpha=scale)
     else:
@@ -63,7 +64,7 @@ def _read(q_XQH: Tensor, keys_XHK: Tensor, values_XKH: Tensor, reading: Reading)
     return torch.bmm(scores_XQK.softmax(-1), values_XKH)
 
 
-class Stack:
+class FastLayers:
     """The layers of a model and of the adapter beside it, as they stand now, for steps."""
 
     def __init__(self, model: Transformer, adapter: TemporalAdapter | None) -> None:

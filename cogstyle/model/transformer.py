@@ -6,7 +6,7 @@ that prepared the channels. Without an adapter it is the image model, exactly.
 Source: CogView2 / CogVideo (arXiv 2204.14217, 2205.15868): sandwich LayerNorm, tied output embedding.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +145,6 @@ class Transformer(nn.Module):
         spatial_bias: float = 0.0,
         temporal_bias: float = 0.0,
         pb_relax: bool = False,
-        released: bool = False,
     ) -> Tensor:
         """Hidden states [B, F * L, D] of the image places; the state of a place predicts its own token.
 
@@ -157,8 +156,6 @@ class Transformer(nn.Module):
             memory: filled with keys and values for later steps.
             spatial_bias, temporal_bias: added to the scores of text keys.
             pb_relax: compute the temporal channel in the order that half precision survives.
-            released: as the released sampler does, let shifted windows see across the wrapped border, and take
-                an id of -1 for a place that was never written: its embedding is zero.
 
         Raises:
             LayoutError: if tensors and layout disagree, or several frames come without an adapter.
@@ -168,10 +165,7 @@ class Transformer(nn.Module):
         self.check_positions(layout, adapter)
         valid_BS = text_BS != self.config.pad
         positions_P = layout.image_positions().to(text_BS.device)
-        inputs_BP = self.shift(tokens_BFL)
-        image_BPD = self.embed_image(inputs_BP.clamp(min=0) if released else inputs_BP, positions_P, adapter)
-        if released:
-            image_BPD = image_BPD - self.embed.weight[0] * (inputs_BP < 0)[..., None]
+        image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter)
         x_BTD = torch.cat([self.embed_text(text_BS), image_BPD], 1)
         spatial = spatial_blocks(layout, valid_BS, bias=spatial_bias, memory=None if memory is None else memory.spatial)
         temporal: dict[Window | None, Channel] = {}
@@ -179,7 +173,7 @@ class Transformer(nn.Module):
             temporal[window] = temporal_blocks(
                 layout,
                 valid_BS,
-                window=replace(window, wraps=True) if window is not None and released else window,
+                window=window,
                 bias=temporal_bias,
                 memory=None if memory is None else memory.temporal,
                 pb_relax=pb_relax,

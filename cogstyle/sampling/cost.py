@@ -2,23 +2,23 @@
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import ModelConfig
-from cogstyle.layout import interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import memory_bytes
+from cogstyle.layout import FrameLayout, interpolation_layout, keyframe_layout, spatial_runs, temporal_runs
+from cogstyle.model.temporal import layer_windows
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.partial_video import Part
+from cogstyle.sampling.partial_video import PartialVideo
 
-LANES = 3  # frames being filled at one time, with steps tried ahead
+FRAMES_IN_FLIGHT = 3  # frames being filled at one time, with steps tried ahead
 
 
-def keyframe_count(config: ModelConfig, options: Options, start: Part | None = None) -> int:
+def keyframe_count(config: ModelConfig, options: Options, start: PartialVideo | None = None) -> int:
     """Keyframes of all windows, or as many as `start` says there are."""
     if start is not None and start.whole:
         return (start.tokens_BFL.shape[1] - 1) // 2**start.level + 1
     return config.frames + (options.windows - 1) * (config.frames - OVERLAP)
 
 
-def steps(config: ModelConfig, options: Options, start: Part | None = None) -> int:
+def steps(config: ModelConfig, options: Options, start: PartialVideo | None = None) -> int:
     """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
 
     Args:
@@ -37,15 +37,28 @@ def _new_frames(gaps: int, group: int) -> int:
     return group * (gaps >= group) + gaps % group
 
 
-def memory_of_one(bundle: Bundle, options: Options, start: Part | None = None) -> int:
+def memory_of_one(bundle: Bundle, options: Options, start: PartialVideo | None = None) -> int:
     """Bytes of keys and values that one video takes at its largest stage; a batch takes as many times that."""
     config, size = bundle.model_config, bundle.dtype.itemsize
     text, need = config.text_span, {}
     if start is None or not start.whole:
-        need["keyframes"] = memory_bytes(config, keyframe_layout(config, text), 1, size, lanes=LANES)
+        need["keyframes"] = memory_bytes(
+            config, keyframe_layout(config, text), 1, size, frames_in_flight=FRAMES_IN_FLIGHT
+        )
     if options.levels:
         gaps = (keyframe_count(config, options, start) - 1) * 2 ** (options.levels - 1)
         layout, groups = interpolation_layout(config, text), -(-gaps // (config.frames // 2))
-        need["interpolation"] = memory_bytes(config, layout, groups, size, window=config.window, lanes=LANES)
+        need["interpolation"] = memory_bytes(
+            config, layout, groups, size, window=config.window, frames_in_flight=FRAMES_IN_FLIGHT
+        )
     guided = {name: 1 + (options.stage(bundle.sampling(name), name).guidance != 1.0) for name in need}
     return max((guided[name] * need[name] for name in need), default=1)
+
+
+def memory_bytes(
+    config: ModelConfig, layout: FrameLayout, rows: int, itemsize: int, *, window: int = 0, frames_in_flight: int = 1
+) -> int:
+    """Bytes of keys and values for `rows` sequences beside an adapter with these temporal windows (0: none)."""
+    spatial = config.layers * spatial_runs(layout, frames_in_flight).length
+    temporal = sum(temporal_runs(layout, kind).length for kind in layer_windows(config.layers, window))
+    return 2 * rows * (spatial + temporal) * config.width * itemsize

@@ -12,22 +12,23 @@ from torch import Tensor
 from cogstyle.layout import FrameLayout, Runs, Window, spatial_runs, temporal_runs
 from cogstyle.model.attention import hidden
 from cogstyle.model.cache import KeyValues
-from cogstyle.model.fast_path import Reading, StepChannel
+from cogstyle.model.fast_path import KeyRange, StepChannel
+from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.schedule import Schedule, quickest
 
 
 @dataclass(frozen=True)
-class Order:
+class ChannelPlan:
     """A channel's side of a schedule: slot and start of the run of every place, in the order of filling."""
 
     runs: Runs
     slots: list[int]
     starts: list[int]
     slots_P: Tensor  # on the device
-    kept: dict[tuple[int, int], list[Reading]] = field(default_factory=dict)  # readings, by first and last place
+    kept: dict[tuple[int, int], list[KeyRange]] = field(default_factory=dict)  # ranges, by first and last place
 
     @classmethod
-    def of(cls, runs: Runs, order_P: Tensor, device: torch.device) -> "Order":
+    def of(cls, runs: Runs, order_P: Tensor, device: torch.device) -> "ChannelPlan":
         slots_P = runs.slots_P[order_P]
         return cls(runs, slots_P.tolist(), runs.starts_P[order_P].tolist(), slots_P.to(device))
 
@@ -38,22 +39,22 @@ class Order:
             text_X1K: bias of a run, [B * N, 1, longest run]: what the text needs, then zeros; None: nothing.
         """
         if (first, last) not in self.kept:
-            self.kept[first, last] = self._readings(first, last)
-        readings = self.kept[first, last]
+            self.kept[first, last] = self._ranges(first, last)
+        ranges = self.kept[first, last]
         if text_X1K is not None:
-            biases = [text_X1K[..., : reading.stop - reading.start] for reading in readings]
-            readings = [
-                replace(reading, bias=bias if reading.bias is None else bias + reading.bias)
-                for reading, bias in zip(readings, biases, strict=True)
+            biases = [text_X1K[..., : keys.stop - keys.start] for keys in ranges]
+            ranges = [
+                replace(keys, bias=bias if keys.bias is None else bias + keys.bias)
+                for keys, bias in zip(ranges, biases, strict=True)
             ]
-        return StepChannel(memory, self.slots_P[first:last], readings)
+        return StepChannel(memory, self.slots_P[first:last], ranges)
 
-    def _readings(self, first: int, last: int) -> list[Reading]:
+    def _ranges(self, first: int, last: int) -> list[KeyRange]:
         """Places of one run read together; each sees as far as its own slot."""
         together: dict[int, list[int]] = {}
         for place in range(first, last):
             together.setdefault(self.starts[place], []).append(place)
-        readings, device = [], self.slots_P.device
+        ranges, device = [], self.slots_P.device
         for start, places in together.items():
             stop, bias = max(self.slots[place] for place in places) + 1, None
             side_by_side = places[-1] - places[0] == len(places) - 1
@@ -62,8 +63,8 @@ class Order:
                 own_P = self.slots_P[first:last][rows_P]
                 bias = hidden(torch.arange(start, stop, device=device) <= own_P[:, None])
             rows = slice(places[0] - first, places[-1] - first + 1) if side_by_side else rows_P
-            readings.append(Reading(rows, start, stop, bias))
-        return readings
+            ranges.append(KeyRange(rows, start, stop, bias))
+        return ranges
 
 
 class Plan:
@@ -84,26 +85,29 @@ class Plan:
         device: torch.device | None = None,
     ) -> None:
         order_P, length, device = torch.cat(schedule.steps), layout.tokens, device or torch.device("cpu")
-        self.windows, self.ahead = windows, ahead
+        self.layout, self.windows, self.ahead = layout, windows, ahead
         self.ends = [0, *torch.tensor([len(step) for step in schedule.steps]).cumsum(0).tolist()]
         filled_S = torch.stack([(order_P[:end] // length).bincount(minlength=layout.frames) for end in self.ends])
         whole_SF = filled_S[:, layout.known :] == length
         self.finished = whole_SF.long().cumprod(1).sum(1).tolist()  # new frames that are done after so many steps
         self.places_P = order_P.to(device)
-        self.before_P = (order_P - 1).clamp(min=0).to(device)  # the place whose token is the input
-        self.opens_P = (order_P % length == 0).to(device)  # first places of frames, which have none
-        self.alike_P = _alike(layout)[order_P].to(device)  # the place whose token is the first guess
+        self.input_place_P = (order_P - 1).clamp(min=0).to(device)  # the place whose token is the input
+        self.starts_frame_P = (order_P % length == 0).to(device)  # first places of frames, which have none
+        self.draft_place_P = _draft_places(layout)[order_P].to(device)  # the place whose token is the first guess
         self.positions_P = layout.image_positions()[order_P].to(device)
-        self.spatial = Order.of(spatial_runs(layout, schedule.lanes(ahead)), order_P, device)
-        self.temporal = {window: Order.of(temporal_runs(layout, window), order_P, device) for window in windows}
+        self.spatial = ChannelPlan.of(spatial_runs(layout, schedule.frames_in_flight(ahead)), order_P, device)
+        self.temporal = {window: ChannelPlan.of(temporal_runs(layout, window), order_P, device) for window in windows}
 
     @property
     def steps(self) -> int:
         return len(self.ends) - 1
 
-    def runs(self, layers: int) -> tuple[list[Runs], list[Runs]]:
-        """Runs of each layer of the spatial and of the temporal memory."""
-        return [self.spatial.runs] * layers, [self.temporal[window].runs for window in self.windows]
+    def memory(self, model: Transformer, rows: int) -> Memory:
+        """Empty keys and values of every layer for `rows` sequences."""
+        config = model.config
+        runs = [self.spatial.runs] * config.layers, [self.temporal[window].runs for window in self.windows]
+        size = (rows, config.heads, config.head_width)
+        return Memory(*(KeyValues(one, *size, like=model.embed.weight) for one in runs))
 
     @property
     def longest(self) -> int:
@@ -112,7 +116,7 @@ class Plan:
         return max(int((order.runs.slots_P - order.runs.starts_P).max()) + 1 for order in orders)
 
 
-def _alike(layout: FrameLayout) -> Tensor:
+def _draft_places(layout: FrameLayout) -> Tensor:
     """For every place the same place of the frame before in time; in the very first frame the place above."""
     raster_L = torch.arange(layout.tokens)
     above_L = (raster_L - layout.grid[1]).clamp(min=0)

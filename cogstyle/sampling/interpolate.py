@@ -5,11 +5,11 @@ from torch import Tensor
 
 from cogstyle.errors import LayoutError
 from cogstyle.layout import interpolation_layout
-from cogstyle.sampling.decode import Stage
-from cogstyle.sampling.keyframes import INTERPOLATION_STAGE, Conditions
+from cogstyle.sampling.keyframes import INTERPOLATION_STAGE, TextConditions
+from cogstyle.sampling.stage import Stage
 
 
-def refine(stage: Stage, coarse_BFL: Tensor, conditions: Conditions, *, frame_rate: float) -> Tensor:
+def refine(stage: Stage, coarse_BFL: Tensor, conditions: TextConditions, *, frame_rate: float) -> Tensor:
     """One level: [B, K, L] -> [B, 2 K - 1, L], the known frames kept and one new frame in every gap.
 
     Args:
@@ -32,7 +32,9 @@ def refine(stage: Stage, coarse_BFL: Tensor, conditions: Conditions, *, frame_ra
     return fine_BFL
 
 
-def _fill(stage: Stage, known_BFL: Tensor, conditions: Conditions, gaps: int, first: int, frame_rate: float) -> Tensor:
+def _fill(
+    stage: Stage, known_BFL: Tensor, conditions: TextConditions, gaps: int, first: int, frame_rate: float
+) -> Tensor:
     """The new frames of every gap, [B, K - 1, L]; groups of `gaps` gaps are filled side by side."""
     config, batch = stage.model.config, len(known_BFL)
     known = known_BFL.unfold(1, gaps + 1, gaps).transpose(2, 3)  # [B, groups, gaps + 1, L]

@@ -9,7 +9,7 @@ from torch import Tensor
 from cogstyle.config import require
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, keyframe_layout
-from cogstyle.sampling.decode import Stage
+from cogstyle.sampling.stage import Stage
 from cogstyle.tokenizers.text import TextTokenizer
 
 IMAGE_STAGE, KEYFRAME_STAGE, INTERPOLATION_STAGE, SUPERRES_STAGE = range(4)  # first number of every random stream
@@ -18,7 +18,7 @@ OVERLAP = 3  # keyframes that a window of a longer video takes over: enough to s
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TextConditions:
     """What every stage needs of a batch: prompts and seeds (one a sample), the text tokenizer, the device."""
 
     prompts: list[str]
@@ -41,7 +41,7 @@ class Conditions:
         return both[: len(rows)], both[len(rows) :]
 
 
-def first_frames(stage: Stage, conditions: Conditions) -> Tensor:
+def first_frames(stage: Stage, conditions: TextConditions) -> Tensor:
     """Tokens [B, 1, L] of a first frame for each prompt, by the image model alone."""
     texts = conditions.texts(None)
     layout = image_layout(stage.model.config, texts[0].shape[1])
@@ -50,7 +50,7 @@ def first_frames(stage: Stage, conditions: Conditions) -> Tensor:
 
 
 def keyframes(
-    stage: Stage, known_BFL: Tensor, conditions: Conditions, *, frame_rate: float, windows: int = 1
+    stage: Stage, known_BFL: Tensor, conditions: TextConditions, *, frame_rate: float, windows: int = 1
 ) -> Iterator[Tensor]:
     """Known first keyframes [B, 1.., L] -> all keyframes at `frame_rate` frames a second, yielded frame by frame.
 

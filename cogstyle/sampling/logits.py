@@ -4,11 +4,15 @@ A draw inverts the cumulative distribution at uniforms that belong to (sample, p
 batch nor the order in which places are filled can change a token.
 """
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from cogstyle.config import SamplingConfig, require
 from cogstyle.errors import SamplingError
+from cogstyle.layout import FrameLayout
 
 
 def guide(condition_BPV: Tensor, guide_BPV: Tensor, scale: float) -> Tensor:
@@ -109,3 +113,31 @@ def sample(logits_BV: Tensor, uniforms_B2: Tensor, config: SamplingConfig, label
     if config.top_p < 1.0:
         logits_BV = top_p(logits_BV, config.top_p)
     return draw(logits_BV.softmax(-1), uniforms_B2[:, 1])
+
+
+Pick = Callable[[Tensor, Tensor], Tensor]  # logits [B, P, V] at image places [P] -> tokens [B, P]
+
+
+def sampler(
+    config: SamplingConfig,
+    seeds: Sequence[tuple[int, ...]],
+    layout: FrameLayout,
+    labels_V: Tensor | None,
+    *,
+    device: torch.device | None = None,
+) -> Pick:
+    """Draw as `config` says; every place of every sample owns its random numbers.
+
+    Args:
+        seeds: names the random stream of each sample.
+        labels_V: cluster of every image id, needed for cluster sampling.
+    """
+    places = layout.frames * layout.tokens
+    uniforms = np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds])
+    uniforms_BP2 = torch.from_numpy(uniforms).to(device)
+
+    def pick(logits_BPV: Tensor, places_P: Tensor) -> Tensor:
+        uniforms_R2 = uniforms_BP2[:, places_P].flatten(0, 1)
+        return sample(logits_BPV.flatten(0, 1), uniforms_R2, config, labels_V).view(logits_BPV.shape[:2])
+
+    return pick

@@ -1,5 +1,6 @@
 """The weights of a bundle, read when they are first needed; and pixels to tokens and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 
 from cogstyle.bundle import Bundle
+from cogstyle.config import require
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
+from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.upscale import BUDGET
 from cogstyle.sampling.validate import needed_files
 from cogstyle.tokenizers.image import ImageTokenizer
@@ -94,6 +97,34 @@ class Models:
         """The last keyframes of a video file, as many as a window goes on from, as tokens [1.., L]."""
         size = self.bundle.tokenizer_config.image_size
         return self.encode(read_last_frames(Path(path), OVERLAP, frame_rate=frame_rate, size=size))
+
+    def start(
+        self,
+        options: Options,
+        batch: int,
+        *,
+        first_frame: str | Path | None = None,
+        continue_from: str | Path | None = None,
+        images: Sequence[str | Path] = (),
+    ) -> PartialVideo | None:
+        """What files say about the first keyframes of a batch of videos; None: nothing.
+
+        Raises:
+            ConfigError: if they contradict each other.
+            MediaError: if one cannot be read.
+        """
+        given = {"first_frame": first_frame, "continue_from": continue_from, "images": images or None}
+        several = [name for name, value in given.items() if value is not None]
+        require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
+        require(not isinstance(images, str | Path), f"images must be a list of files, not {str(images)!r}")
+        require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
+        if not several:
+            return None
+        if continue_from is not None:
+            known_FL = self.encode_end(continue_from, options.frame_rate or self.bundle.frame_rate)
+        else:
+            known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
+        return PartialVideo(known_FL[None].expand(batch, -1, -1), whole=bool(images))
 
     def decode(self, tokens_FL: Tensor) -> np.ndarray:
         """Tokens of one video -> uint8 frames [F, height, width, 3]."""

@@ -12,7 +12,7 @@ from cogstyle.files import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialVideo:
     """What there is of a batch of videos: tokens [B, F, L] in the order of time, after `level` refinements.
 
     Without `whole` it is the first keyframes, and more are to come.
@@ -23,7 +23,7 @@ class Part:
     whole: bool = False
 
 
-def write_part(path: Path, tokens_FL: Tensor, part: Part, mark: str) -> None:
+def write_part(path: Path, tokens_FL: Tensor, part: PartialVideo, mark: str) -> None:
     """Write one video of a part, whole or not at all.
 
     Raises:
@@ -37,7 +37,7 @@ def write_part(path: Path, tokens_FL: Tensor, part: Part, mark: str) -> None:
     write_tensors(path, {"tokens": tokens_FL.to(torch.int32).cpu()}, meta)
 
 
-def read_part(path: Path, mark: str) -> Part:
+def read_part(path: Path, mark: str) -> PartialVideo:
     """Read what write_part wrote, as a part of one video.
 
     Raises:
@@ -45,7 +45,7 @@ def read_part(path: Path, mark: str) -> Part:
     """
     tensors, meta = read_tensors(path)
     try:
-        part = Part(tensors["tokens"].long()[None], int(meta["level"]), whole=bool(int(meta["whole"])))
+        part = PartialVideo(tensors["tokens"].long()[None], int(meta["level"]), whole=bool(int(meta["whole"])))
     except (KeyError, ValueError):
         raise BundleError(f"{path} is no part of a video") from None
     if meta.get("mark") != mark:
@@ -53,6 +53,6 @@ def read_part(path: Path, mark: str) -> Part:
     return part
 
 
-def together(parts: Sequence[Part]) -> Part:
+def together(parts: Sequence[PartialVideo]) -> PartialVideo:
     """Parts of several videos, equally far, as one."""
-    return Part(torch.cat([part.tokens_BFL for part in parts]), parts[0].level, whole=parts[0].whole)
+    return PartialVideo(torch.cat([part.tokens_BFL for part in parts]), parts[0].level, whole=parts[0].whole)

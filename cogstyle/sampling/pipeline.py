@@ -23,12 +23,14 @@ from cogstyle.errors import LayoutError
 from cogstyle.files import fingerprint
 from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
-from cogstyle.sampling.decode import Progress, Stage
+from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import SUPERRES_STAGE, Conditions, first_frames, keyframes
+from cogstyle.sampling.keyframes import SUPERRES_STAGE, TextConditions, first_frames, keyframes
 from cogstyle.sampling.models import Models
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.partial_video import Part
+from cogstyle.sampling.partial_video import PartialVideo
+from cogstyle.sampling.released import ReleasedStage
+from cogstyle.sampling.stage import Stage
 from cogstyle.sampling.upscale import frames_of_a_pass, upscale
 from cogstyle.sampling.validate import untrained, validate, validate_upscale
 from cogstyle.version import commit, version
@@ -69,11 +71,11 @@ class Pipeline(Models):
         """What "image", "keyframes" or "interpolation" samples with."""
         adapter = None if name == "image" else self.adapter(name)
         config = options.stage(self.bundle.sampling(name), name)
-        released = options.compat == "released"
-        # the released loop counts one place too far: it draws the first frame's last token as a keyframe's
-        last = options.stage(self.bundle.sampling("keyframes"), "keyframes") if released and name == "image" else None
-        ahead = 1 if released else self.ahead
-        return Stage(self.image_model, adapter, config, self.labels, progress, released, last, ahead, name)
+        common = (self.image_model, adapter, config, self.labels, progress)
+        if options.compat != "released":
+            return Stage(*common, self.ahead, name)
+        keyframes = options.stage(self.bundle.sampling("keyframes"), "keyframes")
+        return ReleasedStage(*common, name=name, last=keyframes if name == "image" else None)
 
     # ---------------------------------------------------------------- one stage at a time
 
@@ -83,32 +85,34 @@ class Pipeline(Models):
         seeds: Sequence[int],
         options: Options = Options(),
         *,
-        start: Part | None = None,
+        start: PartialVideo | None = None,
         progress: Progress = lambda tokens: None,
-    ) -> Iterator[Part]:
+    ) -> Iterator[PartialVideo]:
         """Videos as they grow: the first frame, each further keyframe, each refinement level.
 
         Args:
             seeds: one a prompt.
             start: what is there already; going on from a part gives the same videos as not stopping.
         """
-        conditions = Conditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
+        conditions = TextConditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
         if start is not None:
             expect_tokens(start.tokens_BFL, len(prompts), self.bundle.model_config)
         rate, total, part = self.rate(options), self.keyframe_count(options), start
         if part is None:
-            part = Part(first_frames(self.stage("image", options, progress), conditions))
+            part = PartialVideo(first_frames(self.stage("image", options, progress), conditions))
             yield part
         if not part.whole:
             stage = self.stage("keyframes", options, progress)
             windows = options.windows
             for tokens_BFL in keyframes(stage, part.tokens_BFL, conditions, frame_rate=rate, windows=windows):
-                part = Part(tokens_BFL, whole=tokens_BFL.shape[1] == total)
+                part = PartialVideo(tokens_BFL, whole=tokens_BFL.shape[1] == total)
                 yield part
-        for level, told in enumerate(options.rates(rate), 1):
+        for level, level_rate in enumerate(options.rates(rate), 1):
             if level > part.level:
                 stage = self.stage("interpolation", options, progress)
-                part = Part(refine(stage, part.tokens_BFL, conditions, frame_rate=told), level, whole=True)
+                part = PartialVideo(
+                    refine(stage, part.tokens_BFL, conditions, frame_rate=level_rate), level, whole=True
+                )
                 yield part
 
     def keyframes(
@@ -127,7 +131,7 @@ class Pipeline(Models):
             first_BFL: tokens of known first keyframes [B, 1.., L]; default: the image model draws one.
         """
         options = replace(options, levels=0, level_rates=None)
-        start = None if first_BFL is None else Part(first_BFL)
+        start = None if first_BFL is None else PartialVideo(first_BFL)
         return [*self.stream(prompts, seeds, options, start=start, progress=progress)][-1].tokens_BFL
 
     def interpolate(
@@ -140,7 +144,7 @@ class Pipeline(Models):
         progress: Progress = lambda tokens: None,
     ) -> Tensor:
         """Tokens at the keyframe rate -> tokens after `options.levels` refinements, [B, (F - 1) 2^levels + 1, L]."""
-        start = Part(tokens_BFL, whole=True)
+        start = PartialVideo(tokens_BFL, whole=True)
         return [start, *self.stream(prompts, seeds, options, start=start, progress=progress)][-1].tokens_BFL
 
     def upscale(
@@ -188,26 +192,19 @@ class Pipeline(Models):
         seeds: Sequence[int],
         options: Options = Options(),
         *,
-        first_frame: str | Path | None = None,
-        follows: str | Path | None = None,
-        images: Sequence[str | Path] = (),
-        done: Part | None = None,
-        watch: Callable[[Part], None] = lambda part: None,
+        start: PartialVideo | None = None,
+        on_part: Callable[[PartialVideo], None] = lambda part: None,
         progress: Progress = lambda tokens: None,
     ) -> list[Video]:
         """A video for each prompt; the same prompt, seed and options give the same tokens in any batch.
 
         Args:
-            first_frame: an image to start from.
-            follows: a video file to go on from; its last keyframes are the first ones.
-            images: image files that are the keyframes, two or more: only refinement is left to do.
-            done: what `watch` was shown before the same call was stopped.
-            watch: shown every part of `stream`.
+            start: what is there already: first keyframes, or what `on_part` was shown before a stop.
+            on_part: shown every part of `stream`.
         """
-        whole = bool(images) or (done is not None and done.whole)
+        whole = start is not None and start.whole
         for prompt in prompts:
             self.check(prompt, options, whole=whole)
-        given = {"first_frame": first_frame, "follows": follows, "images": images or None}
         clock, seconds = time.perf_counter(), dict.fromkeys(("keyframes", "interpolation", "superres", "decode"), 0.0)
 
         def lap(name: str) -> None:
@@ -215,23 +212,17 @@ class Pipeline(Models):
             clock, before = time.perf_counter(), clock
             seconds[name] = round(seconds[name] + clock - before, 3)
 
-        start = done or self.start(options, len(prompts), first_frame=first_frame, follows=follows, images=images)
         part = start
         for part in self.stream(prompts, seeds, options, start=start, progress=progress):
             lap("interpolation" if part.level else "keyframes")
-            watch(part)
+            on_part(part)
         assert part is not None
         fine_BFL = part.tokens_BFL
         shown = self.upscale(fine_BFL, prompts, seeds, options, progress=progress) if options.upscale else fine_BFL
         lap("superres")
         pixels = [self.decode(tokens) for tokens in shown]
         lap("decode")
-        shared = {
-            **self.provenance(),
-            "batch": len(prompts),
-            "seconds": seconds,
-            "given": {name: str(value) for name, value in given.items() if value is not None},
-        }
+        shared = {**self.provenance(), "batch": len(prompts), "seconds": seconds, "given": {}}
         videos = []
         for frames, tokens, prompt, seed in zip(pixels, fine_BFL.cpu().numpy(), prompts, seeds, strict=True):
             info = self.identity(prompt, replace(options, seed=seed))
@@ -246,54 +237,26 @@ class Pipeline(Models):
     def identity(self, prompt: str, options: Options) -> dict[str, Any]:
         """All that a video depends on, but for files that it starts from: what its json says."""
         prompt, rate, frames = prompt.strip(), self.rate(options), self.bundle.model_config.frames
-        told = [self.text.video_text(prompt, (frames - 1) / one) for one in (rate, *options.rates(rate))]
+        texts = [self.text.video_text(prompt, (frames - 1) / one) for one in (rate, *options.rates(rate))]
         return {
             "prompt": prompt,
             "options": {**asdict(options), "frame_rate": rate},
             "fps": rate * 2**options.levels,
             "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in options.stages},
-            "text_ids": fingerprint(self.text.image_text(prompt), told),
+            "text_ids": fingerprint(self.text.image_text(prompt), texts),
             "files": self.bundle.hashes(),
             "dtype": self.dtype,
         }
-
-    def start(
-        self,
-        options: Options,
-        batch: int,
-        *,
-        first_frame: str | Path | None = None,
-        follows: str | Path | None = None,
-        images: Sequence[str | Path] = (),
-    ) -> Part | None:
-        """What files say about the first keyframes of a batch of videos; None: nothing.
-
-        Raises:
-            ConfigError: if they contradict each other.
-            MediaError: if one cannot be read.
-        """
-        given = {"first_frame": first_frame, "follows": follows, "images": images or None}
-        several = [name for name, value in given.items() if value is not None]
-        require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
-        require(not isinstance(images, str | Path), f"images must be a list of files, not {str(images)!r}")
-        require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
-        if not several:
-            return None
-        if follows is not None:
-            known_FL = self.encode_end(follows, self.rate(options))
-        else:
-            known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
-        return Part(known_FL[None].expand(batch, -1, -1), whole=bool(images))
 
     def keyframe_count(self, options: Options) -> int:
         """Keyframes of all windows."""
         return cost.keyframe_count(self.bundle.model_config, options)
 
-    def memory_of_one(self, options: Options, *, start: Part | None = None) -> int:
+    def memory_of_one(self, options: Options, *, start: PartialVideo | None = None) -> int:
         """Bytes of keys and values that one video takes at its largest stage; see `cost`."""
         return cost.memory_of_one(self.bundle, options, start)
 
-    def steps(self, options: Options, *, start: Part | None = None) -> int:
+    def steps(self, options: Options, *, start: PartialVideo | None = None) -> int:
         """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
 
         Args:
@@ -302,10 +265,14 @@ class Pipeline(Models):
         return cost.steps(self.bundle.model_config, options, start)
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
-        """One prompt gives a Video, a list a list. Options are those of `Options`, and what `sample` can start from."""
-        given = {name: options.pop(name) for name in ("first_frame", "follows", "images") if name in options}
+        """One prompt gives a Video, a list a list. Options are those of `Options`, and what `start` reads."""
+        given = {name: options.pop(name) for name in ("first_frame", "continue_from", "images") if name in options}
         prompts, chosen = [prompt] if isinstance(prompt, str) else list(prompt), Options(seed=seed, **options)
-        videos = self.sample(prompts, [seed] * len(prompts), chosen, **given)
+        for one in prompts:  # before a file is read
+            self.check(one, chosen, whole=bool(given.get("images")))
+        videos = self.sample(prompts, [seed] * len(prompts), chosen, start=self.start(chosen, len(prompts), **given))
+        for video in videos:
+            video.info["given"].update({name: str(value) for name, value in given.items() if value})
         for note in dict.fromkeys(note for one in prompts for note in self.untrained(one, chosen)):
             warnings.warn(note, stacklevel=2)
         return videos[0] if isinstance(prompt, str) else videos

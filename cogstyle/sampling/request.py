@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cogstyle.files import fingerprint, sha256
 from cogstyle.pictures import naming
 from cogstyle.sampling.options import Options
-from cogstyle.sampling.partial_video import Part, read_part
+from cogstyle.sampling.partial_video import PartialVideo, read_part
 
 if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline
@@ -25,9 +25,9 @@ class Request:
     prompt: str
     out: Path
     options: Options
-    given: Mapping[str, Any] = field(default_factory=dict)  # files it starts from, by the names of Pipeline.sample
+    given: Mapping[str, Any] = field(default_factory=dict)  # files it starts from, by the names of `Models.start`
     identity: Mapping[str, Any] = field(default_factory=dict)  # all that the video depends on, as in its json
-    start: Part | None = None  # what is given of it, or a stopped run left
+    start: PartialVideo | None = None  # what is given of it, or a stopped run left
     known: int = 0  # keyframes that are given
 
     @property
@@ -56,7 +56,7 @@ def identify(pipe: "Pipeline", request: Request) -> Request:
     pipe.check(request.prompt, request.options, whole=request.whole)
     contents = {}
     for name, value in request.given.items():
-        with naming("video" if name == "follows" else "image", value):
+        with naming("video" if name == "continue_from" else "image", value):
             contents[name] = content_hash(value)
     identity = {**pipe.identity(request.prompt, request.options), "given_sha256": contents}
     return replace(request, identity=json.loads(json.dumps(identity)))  # as the json gives it back

@@ -17,7 +17,7 @@ class Schedule:
     steps: list[Tensor]
     tokens: int  # places of a frame
 
-    def lanes(self, ahead: int = 1) -> int:
+    def frames_in_flight(self, ahead: int = 1) -> int:
         """How many frames are being filled at one time, if `ahead` steps are tried at once."""
         step_P = torch.cat([torch.full((len(places),), number) for number, places in enumerate(self.steps)])
         step_P = step_P[torch.cat(self.steps).argsort()]

@@ -40,8 +40,8 @@ def validate(bundle: Bundle, text: TextTokenizer, prompt: str, options: Options,
     prompt, rate = prompt.strip(), options.frame_rate or bundle.frame_rate
     if not whole:
         text.image_text(prompt)
-    for told in (*([] if whole else [rate]), *options.rates(rate)):
-        text.video_text(prompt, (bundle.model_config.frames - 1) / told)
+    for level_rate in (*([] if whole else [rate]), *options.rates(rate)):
+        text.video_text(prompt, (bundle.model_config.frames - 1) / level_rate)
     for stage in ("image", *stages):
         check_clusters(bundle, stage, options)
 
@@ -78,8 +78,8 @@ def untrained(bundle: Bundle, prompt: str, options: Options, *, whole: bool = Fa
             "(`cogstyle inspect` lists its words)"
         )
     rate = options.frame_rate or bundle.frame_rate
-    told = {"keyframes": [] if whole else [rate], "interpolation": options.rates(rate)}
-    for stage, rates in told.items():
+    asked = {"keyframes": [] if whole else [rate], "interpolation": options.rates(rate)}
+    for stage, rates in asked.items():
         known = bundle.trained_rates(stage)
         if known and (other := [rate for rate in rates if rate not in known]):
             notes.append(

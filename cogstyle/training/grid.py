@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from cogstyle.config import SamplingConfig
-from cogstyle.sampling.decode import Stage, finish
-from cogstyle.sampling.keyframes import Conditions, first_frames, keyframes
+from cogstyle.sampling.decode import finish
+from cogstyle.sampling.keyframes import TextConditions, first_frames, keyframes
+from cogstyle.sampling.stage import Stage
 from cogstyle.training.transformer import TransformerJob
 from cogstyle.video import Video
 
@@ -22,7 +23,7 @@ def prompt_grid(
         frame_rate: keyframes a second.
         image, video: how to draw the first frame, and those after it.
     """
-    conditions = Conditions(list(prompts), list(range(len(prompts))), job.text, job.device)
+    conditions = TextConditions(list(prompts), list(range(len(prompts))), job.text, job.device)
     tokens_BFL = first_frames(Stage(job.transformer, None, image), conditions)
     if job.adapter is not None:
         stage = Stage(job.transformer, job.adapter, video)

@@ -46,9 +46,9 @@ def test_longer_videos(images, debug_bundle, tmp_path, capsys):
     assert json.loads((tmp_path / "first.mp4.json").read_text())["frames"] == 2 * (5 + 2 + 2) - 1
     assert main(["sample", "a red circle", "--out", str(more), "--continue", first, *given]) == 0
     info = json.loads((tmp_path / "more.json").read_text())
-    assert info["frames"] == 9 and info["given"] == {"follows": first}
+    assert info["frames"] == 9 and info["given"] == {"continue_from": first}
     both = ["--continue", first, "--first-frame", images[0]]
     assert main(["sample", "a red circle", "--out", str(tmp_path / "x.mp4"), *both, *given]) == 2
-    assert "first_frame and follows exclude each other" in capsys.readouterr().err
+    assert "first_frame and continue_from exclude each other" in capsys.readouterr().err
     assert main(["sample", "a red circle", "--out", str(tmp_path / "x.mp4"), "--windows", "0", *given]) == 2
     assert "windows 0 must be 1 to 100" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import cogstyle
 from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import BundleError, ConfigError, LayoutError, SamplingError
-from cogstyle.sampling.partial_video import Part
+from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.video import Video
 
 
@@ -26,7 +26,7 @@ WAYS = {
     "a prompt": ({}, {}),
     "windows": ({"windows": 3}, {}),
     "an image": ({}, {"first_frame": "0.png"}),
-    "a video": ({}, {"follows": "v.mp4"}),
+    "a video": ({}, {"continue_from": "v.mp4"}),
     "two images": ({}, {"images": ["0.png", "1.png"]}),
     "four images": ({}, {"images": [f"{k}.png" for k in range(4)]}),
     "five images": ({"upscale": True}, {"images": [f"{k}.png" for k in range(5)]}),
@@ -44,19 +44,21 @@ def test_predicted_steps_are_those_told(pipe, tmp_path, monkeypatch, way, levels
     extra, given = WAYS[way]
     options, told = cogstyle.Options(levels=levels, frame_rate=2.0, **extra), []
     start = pipe.start(options, 1, **given)
-    video = pipe.sample(["x"], [0], options, done=start, progress=told.append)[0]
+    video = pipe.sample(["x"], [0], options, start=start, progress=told.append)[0]
     assert sum(told) == pipe.steps(options, start=start)
     assert pipe.memory_of_one(options, start=start) > 0
     if levels and "images" not in way:
-        part = Part(torch.from_numpy(video.tokens)[None, :: 2**levels], whole=True)  # stopped after the keyframes
+        part = PartialVideo(
+            torch.from_numpy(video.tokens)[None, :: 2**levels], whole=True
+        )  # stopped after the keyframes
         told.clear()
-        pipe.sample(["x"], [0], options, done=part, progress=told.append)
+        pipe.sample(["x"], [0], options, start=part, progress=told.append)
         assert sum(told) == pipe.steps(options, start=part)
 
 
 def test_more_images_take_more_memory(pipe):
     options = cogstyle.Options(levels=1)
-    few, many = (Part(torch.zeros(1, count, 16, dtype=torch.long), whole=True) for count in (2, 41))
+    few, many = (PartialVideo(torch.zeros(1, count, 16, dtype=torch.long), whole=True) for count in (2, 41))
     assert pipe.memory_of_one(options, start=many) == 20 * pipe.memory_of_one(options, start=few)
 
 
@@ -91,8 +93,8 @@ def test_what_a_bundle_lacks_is_said_before_anything_is_drawn(debug_bundle, tmp_
 
 def test_images_need_no_keyframe_adapter(debug_bundle, tmp_path):
     pipe = cogstyle.load(without(debug_bundle, tmp_path, "keyframes.safetensors"))
-    part = Part(torch.zeros(1, 2, 16, dtype=torch.long), whole=True)
-    assert pipe.sample(["x"], [0], cogstyle.Options(levels=1), done=part)[0].frames.shape[0] == 3
+    part = PartialVideo(torch.zeros(1, 2, 16, dtype=torch.long), whole=True)
+    assert pipe.sample(["x"], [0], cogstyle.Options(levels=1), start=part)[0].frames.shape[0] == 3
 
 
 @pytest.mark.parametrize("stage", ["image", "keyframes", "interpolation", "superres"])

@@ -7,13 +7,14 @@ from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import LayoutError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.model.cache import KeyValues
 from cogstyle.model.packed import packs
-from cogstyle.sampling.decode import Stage, decode, finish, memory_bytes, sampler
+from cogstyle.sampling.cost import memory_bytes
+from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import plan_for
 from cogstyle.sampling.interpolate import refine
-from cogstyle.sampling.keyframes import OVERLAP, Conditions, keyframes
-from cogstyle.sampling.logits import guide
+from cogstyle.sampling.keyframes import OVERLAP, TextConditions, keyframes
+from cogstyle.sampling.logits import guide, sampler
+from cogstyle.sampling.stage import Stage
 from tests.model.test_transformer import some_text, some_tokens
 from tests.reference import naive_loop
 
@@ -27,7 +28,8 @@ def test_steps_equal_full_forward(model, adapters, config, kind, guidance):
     layout, adapter = LAYOUTS[kind](config, 6), adapters.get(kind)
     tokens = some_tokens(config, 2, layout.frames)
     pick = sampler(SamplingConfig(temperature=0.7), [(7,), (8,)], layout, None)
-    drawn = finish(decode(model, texts, tokens, layout, pick, adapter=adapter, guides_BS=guides, guidance=guidance))
+    plan = plan_for(layout, () if adapter is None else tuple(adapter.windows))
+    drawn = finish(decode(model, Texts(texts, guides, guidance), tokens, plan, pick, adapter=adapter))
     logits = model.logits(model(texts, drawn, layout, adapter))
     if guidance != 1.0:
         logits = guide(logits, model.logits(model(guides, drawn, layout, adapter)), guidance)
@@ -42,7 +44,8 @@ def test_text_bias_reaches_every_step(model, adapters, config):
     """The bias of prefill and steps together equals a full forward with the bias in both channels."""
     texts, layout = some_text(config, [5]), keyframe_layout(config, 5)
     tokens, pick = some_tokens(config, 1, 5), sampler(SamplingConfig(), [(1,)], layout, None)
-    drawn = finish(decode(model, texts, tokens, layout, pick, adapter=adapters["keyframes"], text_bias=1.4))
+    plan = plan_for(layout, tuple(adapters["keyframes"].windows))
+    drawn = finish(decode(model, Texts(texts, bias=1.4), tokens, plan, pick, adapter=adapters["keyframes"]))
     h = model(texts, drawn, layout, adapters["keyframes"], spatial_bias=1.4, temporal_bias=1.4)
     places = torch.arange(config.tokens, 5 * config.tokens)
     assert torch.equal(drawn.flatten(1)[:, places], pick(model.logits(h)[:, places], places))
@@ -70,7 +73,7 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
     first = some_tokens(config, 3, 1)
 
     def run(prompts, seeds, first):
-        conditions = Conditions(prompts, seeds, words)
+        conditions = TextConditions(prompts, seeds, words)
         key = finish(keyframes(stages["keyframes"], first, conditions, frame_rate=2.0))
         return refine(stages["interpolation"], key, conditions, frame_rate=4.0)
 
@@ -83,7 +86,10 @@ def test_a_sample_does_not_depend_on_its_batch(model, adapters, config):
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
 def test_refine_fills_every_gap_and_keeps_what_is_known(model, adapters, config, count):
-    conditions, stage = Conditions(["a"], [0], Words(config)), Stage(model, adapters["interpolation"], SamplingConfig())
+    conditions, stage = (
+        TextConditions(["a"], [0], Words(config)),
+        Stage(model, adapters["interpolation"], SamplingConfig()),
+    )
     coarse = some_tokens(config, 1, count)
     fine = refine(stage, coarse, conditions, frame_rate=4.0)
     assert fine.shape == (1, 2 * count - 1, config.tokens)
@@ -92,13 +98,16 @@ def test_refine_fills_every_gap_and_keeps_what_is_known(model, adapters, config,
 
 
 def test_one_frame_has_no_gap(model, adapters, config):
-    conditions, stage = Conditions(["a"], [0], Words(config)), Stage(model, adapters["interpolation"], SamplingConfig())
+    conditions, stage = (
+        TextConditions(["a"], [0], Words(config)),
+        Stage(model, adapters["interpolation"], SamplingConfig()),
+    )
     with pytest.raises(LayoutError, match="1 frame cannot be interpolated"):
         refine(stage, some_tokens(config, 1, 1), conditions, frame_rate=4.0)
 
 
 def test_a_longer_video_goes_on_from_its_last_frames(model, adapters, config):
-    conditions, stage = Conditions(["a"], [3], Words(config)), Stage(model, adapters["keyframes"], SamplingConfig())
+    conditions, stage = TextConditions(["a"], [3], Words(config)), Stage(model, adapters["keyframes"], SamplingConfig())
 
     def run(known, windows=1):
         return list(keyframes(stage, known, conditions, frame_rate=2.0, windows=windows))
@@ -128,8 +137,8 @@ def test_the_naive_loop_draws_the_same(model, adapters, config, kind, guidance):
     expected = naive_loop.decode(model, texts, tokens[0], layout, pick, adapter=adapter, guidance=guidance)
     windows = () if adapter is None else tuple(adapter.windows)
     plan = plan_for(layout, windows, ahead=4)
-    given = {"guides_BS": torch.tensor([[config.pad] * 2 + guide_text]), "guidance": guidance, "plan": plan}
-    drawn = finish(decode(model, torch.tensor([text]), tokens, layout, pick, adapter=adapter, **given))
+    both = Texts(torch.tensor([text]), torch.tensor([[config.pad] * 2 + guide_text]), guidance)
+    drawn = finish(decode(model, both, tokens, plan, pick, adapter=adapter))
     assert torch.equal(drawn[0], expected)
 
 
@@ -155,8 +164,7 @@ def test_shipped_weights_draw_what_the_naive_loop_draws(kind, dtype):
     model, adapter = bundle.image_model(), bundle.adapter(kind) if kind != "image" else None
     prompt, guide_text = text.pad(ids).split(1)
     plan = plan_for(layout, () if adapter is None else tuple(adapter.windows), ahead=16)
-    given = {"guides_BS": guide_text, "guidance": options.guidance, "plan": plan}
-    drawn = finish(decode(model, prompt, tokens, layout, pick, adapter=adapter, **given))
+    drawn = finish(decode(model, Texts(prompt, guide_text, options.guidance), tokens, plan, pick, adapter=adapter))
     assert torch.equal(drawn[0], expected)
 
 
@@ -164,10 +172,8 @@ def test_shipped_weights_draw_what_the_naive_loop_draws(kind, dtype):
 def test_predicted_memory_is_what_is_allocated(model, adapters, config, kind):
     layout, adapter = LAYOUTS[kind](config, 6), adapters[kind]
     plan = plan_for(layout, tuple(adapter.windows), ahead=4)
-    memories = [
-        KeyValues(runs, 3, config.heads, config.head_width, like=model.embed.weight)
-        for runs in plan.runs(config.layers)
-    ]
+    memory = plan.memory(model, 3)
+    memories = [memory.spatial, memory.temporal]
     allocated = sum(b.numel() * b.element_size() for m in memories for b in (*m.keys, *m.values))
-    lanes = plan.spatial.runs.length // (layout.text + layout.tokens)
-    assert memory_bytes(config, layout, 3, 4, window=adapter.window, lanes=lanes) == allocated
+    frames_in_flight = plan.spatial.runs.length // (layout.text + layout.tokens)
+    assert memory_bytes(config, layout, 3, 4, window=adapter.window, frames_in_flight=frames_in_flight) == allocated

@@ -14,8 +14,10 @@ from cogstyle.layout import (
     spatial_runs,
     temporal_runs,
 )
-from cogstyle.sampling.decode import decode, finish, guessed_right, sampler
+from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan, plan_for
+from cogstyle.sampling.logits import sampler
+from cogstyle.sampling.lookahead import guessed_right
 from cogstyle.sampling.schedule import sequential
 from tests.model.test_transformer import some_text, some_tokens
 
@@ -67,44 +69,44 @@ def test_a_step_counts_if_every_draw_before_it_was_guessed(same, ends, right):
 @pytest.mark.parametrize("ahead", [2, 5, 16])
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_looking_ahead_draws_the_same_tokens(model, adapters, config, kind, ahead):
-    texts, guides = some_text(config, [3, 6]), some_text(config, [2, 2], span=6)
+    texts = Texts(some_text(config, [3, 6]), some_text(config, [2, 2], span=6), 2.0)
     layout, adapter = LAYOUTS[kind](config, 6), adapters.get(kind)
     windows = () if adapter is None else tuple(adapter.windows)
     tokens, drawn_places = some_tokens(config, 2, layout.frames), []
     plan = Plan(layout, sequential(layout), windows)
-    given = {"adapter": adapter, "guides_BS": guides, "guidance": 2.0}
     # few likely tokens, so that some guesses hold and some do not
     pick = sampler(SamplingConfig(temperature=0.3, top_k=3), [(7,), (8,)], layout, None)
-    expected = finish(decode(model, texts, tokens, layout, pick, **given, plan=plan))
+    expected = finish(decode(model, texts, tokens, plan, pick, adapter=adapter))
 
     def counting(logits, places):
         drawn_places.append(len(places))
         return pick(logits, places)
 
     plan = plan_for(layout, windows, ahead=ahead)
-    assert torch.equal(finish(decode(model, texts, tokens, layout, counting, **given, plan=plan)), expected)
+    assert torch.equal(finish(decode(model, texts, tokens, plan, counting, adapter=adapter)), expected)
     assert max(drawn_places) > 1
 
 
 def test_good_guesses_save_steps(model, adapters, config):
     """A greedy video that repeats itself is guessed: frames like the one before take few steps."""
     layout = keyframe_layout(config, 4)
-    texts, tokens, steps = some_text(config, [4]), some_tokens(config, 1, 5), []
+    texts, tokens, steps = Texts(some_text(config, [4])), some_tokens(config, 1, 5), []
 
     def still(logits, places):
         steps.append(len(places))
         return tokens[:, 0, places % layout.tokens]
 
     plan = plan_for(layout, tuple(adapters["keyframes"].windows), ahead=8)
-    video = finish(decode(model, texts, tokens, layout, still, adapter=adapters["keyframes"], plan=plan))
+    video = finish(decode(model, texts, tokens, plan, still, adapter=adapters["keyframes"]))
     assert torch.equal(video, tokens[:, :1].expand(-1, 5, -1))
     assert len(steps) == 1 + -(-(4 * layout.tokens - 4) // 8)  # 4 at first, then 8 at once
 
 
 def test_frames_come_as_they_are_finished(model, adapters, config):
     layout = keyframe_layout(config, 4)
-    texts, tokens = some_text(config, [4]), some_tokens(config, 1, 5)
+    texts, tokens = Texts(some_text(config, [4])), some_tokens(config, 1, 5)
     pick = sampler(SamplingConfig(), [(7,)], layout, None)
-    seen = list(decode(model, texts, tokens, layout, pick, adapter=adapters["keyframes"]))
+    plan = plan_for(layout, tuple(adapters["keyframes"].windows))
+    seen = list(decode(model, texts, tokens, plan, pick, adapter=adapters["keyframes"]))
     assert [part.shape[1] for part in seen] == [2, 3, 4, 5]
     assert all(torch.equal(part, seen[-1][:, : part.shape[1]]) for part in seen)

@@ -1,7 +1,5 @@
 """`compat="released"`: each quirk of the released sampler on a small model, and only when it is asked for."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -9,14 +7,18 @@ import cogstyle
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import ConfigError
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import Stage, decode, finish, misplaced, sampler
+from cogstyle.sampling import released
+from cogstyle.sampling.decode import Texts, decode, finish, prefill
+from cogstyle.sampling.decode_plan import plan_for
+from cogstyle.sampling.logits import sampler
+from cogstyle.sampling.stage import Stage
 
 
 def test_known_frames_come_late_behind_a_shorter_guide(config):
     pad, tokens = config.pad, torch.arange(2 * 2 * 16).view(2, 2, 16)
     texts = torch.tensor([[pad, 40, 41, 42], [40, 41, 42, 43]])
     guides = torch.tensor([[pad, pad, pad, 40], [40, 41, 42, 43]])
-    moved = misplaced(tokens, texts, guides, pad=pad)
+    moved = released.misplaced(tokens, texts, guides, pad=pad)
     assert moved[0].flatten().tolist() == [-1, -1, *tokens[0].flatten()[:-2].tolist()]
     assert torch.equal(moved[1], tokens[1])
 
@@ -30,8 +32,8 @@ def test_an_unwritten_place_is_a_zero_vector(model):
     seen = []
     hook = model.layers[0].norm1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        model(text, tokens, layout, released=True)
-        model(text, missing, layout, released=True)
+        released.forward(model, text, tokens, layout)
+        released.forward(model, text, missing, layout)
     hook.remove()
     whole, holed = seen
     first = model.config.text_positions
@@ -50,22 +52,27 @@ def test_quirks_change_guided_sampling(model, adapters, role):
     tokens = torch.randint(0, config.codes, (1, config.frames, config.tokens))
     stage = Stage(model, adapters[role], SamplingConfig(guidance=3.0))
     plain = stage.fill(tokens, layout, (texts, guides), [(0,)])
-    released = replace(stage, released=True).fill(tokens, layout, (texts, guides), [(0,)])
-    assert not torch.equal(plain, released)
-    assert torch.equal(plain[:, : layout.known], released[:, : layout.known])
-    known = tokens[:, : layout.known]
-    given = {"guides_BS": guides, "guidance": 3.0, "adapter": adapters[role]}
+    theirs = released.ReleasedStage(model, adapters[role], stage.config).fill(tokens, layout, (texts, guides), [(0,)])
+    assert not torch.equal(plain, theirs)
+    assert torch.equal(plain[:, : layout.known], theirs[:, : layout.known])
+    plan = plan_for(layout, tuple(adapters[role].windows))
+    given = model, Texts(texts, guides, 3.0), tokens, plan
     pick = sampler(stage.config, [(0,)], layout, None)
-    assert torch.equal(finish(decode(model, texts, tokens, layout, pick, **given)), plain)
-    late = misplaced(known, texts, guides, pad=pad)
-    by_hand = finish(decode(model, texts, tokens, layout, pick, **given, released=True, guide_known_BFL=late))
-    assert torch.equal(by_hand, released)
+    drawn = {
+        way: finish(decode(*given, pick, adapter=adapters[role], prefill=way))
+        for way in (prefill, released.prefill, released.prefill_late)
+    }
+    assert torch.equal(drawn[prefill], plain)
+    assert torch.equal(drawn[released.prefill_late], theirs)
+    assert not torch.equal(drawn[released.prefill], theirs)
 
 
 def test_the_last_place_can_be_drawn_otherwise(model):
     layout = image_layout(model.config, 1)
     logits, places = torch.randn(1, 1, model.config.codes), torch.tensor([layout.tokens - 1])
-    pick = sampler(SamplingConfig(temperature=100.0), [(5,)], layout, None, last=SamplingConfig(top_k=1))
+    configs = SamplingConfig(temperature=100.0), SamplingConfig(top_k=1)
+    hot, greedy = (sampler(config, [(5,)], layout, None) for config in configs)
+    pick = released.last_place(hot, greedy, layout)
     assert pick(logits, places).item() == logits.argmax().item()
     drawn = [pick(logits, torch.tensor([place])).item() for place in range(layout.tokens - 1)]
     assert len(set(drawn)) > 3

@@ -5,8 +5,9 @@ import torch
 
 from cogstyle.config import SamplingConfig
 from cogstyle.layout import FrameLayout, Role, Window, interpolation_layout, keyframe_layout
-from cogstyle.sampling.decode import decode, finish, sampler
+from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan
+from cogstyle.sampling.logits import sampler
 from cogstyle.sampling.schedule import quickest, sequential, wavefront
 from tests.model.test_transformer import some_text, some_tokens
 
@@ -45,32 +46,28 @@ def test_frames_in_flight_fit_their_lanes():
     """No frame takes a lane of the spatial memory before the frame that had it is done."""
     layout = FrameLayout(0, (8, 8), tuple(range(7)), (Role.GENERATED,) * 7)
     schedule = wavefront(layout, [Window(4), Window(4, 2)])
-    lanes = schedule.lanes()
-    assert 1 < lanes < 7
+    frames_in_flight = schedule.frames_in_flight()
+    assert 1 < frames_in_flight < 7
     owner = {}
     for places in schedule.steps:
         for frame in sorted({place // 64 for place in places.tolist()}):
-            lane = frame % lanes
+            lane = frame % frames_in_flight
             assert owner.get(lane, frame) <= frame
             owner[lane] = frame
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_the_order_cannot_change_the_tokens(model, adapters, config, guidance):
-    texts, guides = some_text(config, [3, 5]), some_text(config, [2, 2], span=5)
+    texts = Texts(some_text(config, [3, 5]), some_text(config, [2, 2], span=5), guidance)
     layout = interpolation_layout(config, 5)
     tokens = some_tokens(config, 2, layout.frames)
     pick = sampler(SamplingConfig(), [(1,), (2,)], layout, None)
-    given = {"adapter": adapters["interpolation"], "guides_BS": guides, "guidance": guidance}
+    given = {"adapter": adapters["interpolation"]}
     windows = tuple(adapters["interpolation"].windows)
-    one_by_one = finish(
-        decode(model, texts, tokens, layout, pick, **given, plan=Plan(layout, sequential(layout), windows))
-    )
+    one_by_one = finish(decode(model, texts, tokens, Plan(layout, sequential(layout), windows), pick, **given))
     schedule = quickest(layout, frozenset(windows))
     assert len(schedule.steps) < len(sequential(layout).steps)
-    assert torch.equal(
-        finish(decode(model, texts, tokens, layout, pick, **given, plan=Plan(layout, schedule, windows))), one_by_one
-    )
+    assert torch.equal(finish(decode(model, texts, tokens, Plan(layout, schedule, windows), pick, **given)), one_by_one)
 
 
 def test_full_attention_goes_one_by_one(config):

@@ -44,7 +44,9 @@ def test_a_video_goes_on(pipe, tmp_path):
         truth = world.render_clip(scene, [k / RATE for k in range(5)], 64)
         Video(truth[:3], RATE).save(tmp_path / "begin.mp4")
         options = cogstyle.Options(frame_rate=RATE, levels=0)
-        video = pipe.sample([world.caption(scene)], [0], options, follows=tmp_path / "begin.mp4")[0]
+        video = pipe.sample(
+            [world.caption(scene)], [0], options, start=pipe.start(options, 1, continue_from=tmp_path / "begin.mp4")
+        )[0]
         assert video.frames.shape == truth.shape
         near += apart(video.frames, truth, [3, 4]) < 0.08
     assert near >= len(SCENES) - 1
@@ -58,7 +60,7 @@ def test_images_are_filled_between(pipe, tmp_path):
         for path, frame in zip(paths, truth[::2], strict=True):
             Image.fromarray(frame).save(path)
         options = cogstyle.Options(frame_rate=RATE, levels=1)
-        video = pipe.sample([world.caption(scene)], [0], options, images=paths)[0]
+        video = pipe.sample([world.caption(scene)], [0], options, start=pipe.start(options, 1, images=paths))[0]
         assert video.frames.shape == truth.shape and video.fps == 2 * RATE
         near += apart(video.frames, truth, [1, 3]) < 0.07
     assert near >= len(SCENES) - 1
