@@ -28,7 +28,7 @@ from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import Guard
 from cogstyle.training.job import OptimConfig
 from cogstyle.training.loop import train_step
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 from cogstyle.training.transformer import TransformerJob, fresh_transformer
 
 LEVELS = 3  # refinements from keyframes to a whole clip: 5 -> 33 frames
@@ -161,7 +161,7 @@ def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, watch: Wa
     steps = arm.length * recipe.steps
     optim = OptimConfig(steps, optimizer="muon", lr=recipe.lr, warmup=max(1, steps // 10) if steps > 1 else 0)
     engine, guard, seconds = (
-        start(EngineConfig(device="cpu", precision=recipe.precision), job, optim, World()),
+        start(EngineConfig(device="cpu", precision=recipe.precision), job, optim, Processes()),
         Guard(0.0, 1),
         0.0,
     )

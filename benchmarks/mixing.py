@@ -17,7 +17,7 @@ from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import Guard
 from cogstyle.training.job import OptimConfig
 from cogstyle.training.loop import train_step
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 from cogstyle.training.transformer import TransformerJob
 
 ARMS = {"keyframes": {"keyframes": 1.0}, "keyframes and continuation": {"keyframes": 1.0, "continuation": 1.0}}
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, tasks in ARMS.items():
         job, began = make(tasks, arguments), time.process_time()
         optim = OptimConfig(arguments.steps, optimizer="muon", lr=2e-3, warmup=max(1, arguments.steps // 10))
-        engine, guard, logs[name] = start(EngineConfig(device="cpu"), job, optim, World()), Guard(0.0, 1), []
+        engine, guard, logs[name] = start(EngineConfig(device="cpu"), job, optim, Processes()), Guard(0.0, 1), []
         for step in range(arguments.steps):
             logs[name].append(train_step(engine, optim, guard, seed=arguments.seed, step=step)[0])
         seconds = (time.process_time() - began) / arguments.steps

@@ -6,7 +6,7 @@ Weights are safetensors. A bundle is replaced file by file beside the old ones, 
 
 from cogstyle.bundle.manifest import MANIFEST
 from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle, open_bundle
-from cogstyle.bundle.write import check_kin, check_replaced, share_files, update_bundle, writing
+from cogstyle.bundle.write import check_replaced, check_shared_files, share_files, update_bundle, writing
 
 __all__ = [
     "ADAPTERS",
@@ -14,8 +14,8 @@ __all__ = [
     "SHELVES",
     "STAGES",
     "Bundle",
-    "check_kin",
     "check_replaced",
+    "check_shared_files",
     "holds_bundle",
     "open_bundle",
     "share_files",

@@ -72,7 +72,7 @@ def writing(folder: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
-def check_kin(source: Bundle, folder: Path, names: Sequence[str]) -> None:
+def check_shared_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
     """Raise BundleError if `folder` is a bundle that holds other files under these names than `source`."""
     if not holds_bundle(folder):
         return
@@ -109,7 +109,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
         BundleError: if `folder` holds others, or cannot be written.
     """
     with writing(folder):
-        check_kin(source, folder, names)
+        check_shared_files(source, folder, names)
         if holds_bundle(folder):
             manifest = read_manifest(folder)
         else:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cogstyle.bundle import Bundle
 from cogstyle.config import require
 from cogstyle.data.clips import KINDS, Clip, clips_of, stretches_of
-from cogstyle.data.folder import content_of, settle, stamp, writing
+from cogstyle.data.folder import content_of, ensure_index, stamp, writing
 from cogstyle.data.manifest import Entry, Manifest
 from cogstyle.data.shards import (
     INDEX_KEY,
@@ -168,7 +168,7 @@ def encode_videos(
     """
     mine = range(shard[0] - 1, index.parts, shard[1])
     with writing(folder, mine):
-        settle(folder, index, retry=retry)
+        ensure_index(folder, index, retry=retry)
         refused: list[dict[str, Any]] = []
         todo: dict[int, list[str]] = {}  # parts, and the stamps of their videos
         for part in mine:

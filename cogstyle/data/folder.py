@@ -58,7 +58,7 @@ def check_folder(folder: Path) -> None:
     require(not others, f"{folder} holds other files ({', '.join(others[:3])}): encode to a folder of its own")
 
 
-def settle(folder: Path, index: Index, *, retry: bool = False) -> None:
+def ensure_index(folder: Path, index: Index, *, retry: bool = False) -> None:
     """Write the index, or check that the one in the folder is the same.
 
     Args:

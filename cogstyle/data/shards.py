@@ -233,7 +233,7 @@ def _join(parts: list[tuple[dict[str, Tensor], dict[str, str]]], where: str, cou
     return Shards(torch.cat(tokens)[:count], captions[:count], seconds[:count], together, sources[:count] or None)
 
 
-def hold_back(data: Sequence[Shards], count: int) -> list[tuple[Shards, Shards]]:
+def split_validation(data: Sequence[Shards], count: int) -> list[tuple[Shards, Shards]]:
     """Split each into rows to train on and about `count` rows, a tenth at most, of videos that none of them trains on.
 
     A video is known by its content: under a second name, or in another folder, it is on the same side.

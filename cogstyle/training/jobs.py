@@ -53,7 +53,7 @@ def make_job(
     """
     job = _new_job(recipe, {"data": runs / "data", "quiet": quiet, "encode": encode}, into)
     if recipe.start is not None and encode is not None:
-        job.go_on_from(Bundle(recipe.start).weights(recipe.task))
+        job.load_initial_weights(Bundle(recipe.start).weights(recipe.task))
     return job
 
 

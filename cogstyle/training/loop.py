@@ -30,7 +30,7 @@ from cogstyle.training.export import choose, export
 from cogstyle.training.guard import Guard
 from cogstyle.training.identity import Identity
 from cogstyle.training.job import Job, OptimConfig, seed_step
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 from cogstyle.training.run_folder import Run
 from cogstyle.video import Video
 
@@ -65,7 +65,7 @@ def run(
     seed: int,
     folder: Path,
     engine: EngineConfig | None = None,
-    world: World | None = None,
+    processes: Processes | None = None,
     identity: Identity | None = None,
     grid: Grid | None = None,
     keep_best: bool = True,
@@ -85,15 +85,15 @@ def run(
         FileError: if it cannot be written.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the step is saved.
     """
-    world = world or World()
+    processes = processes or Processes()
     guard = Guard(loop.spike, loop.skips)
-    this = Run(folder, guard, world, identity=identity or Identity(), keep_best=keep_best, quiet=quiet)
+    this = Run(folder, guard, processes, identity=identity or Identity(), keep_best=keep_best, quiet=quiet)
     trained = 4 * sum(parameter.numel() for parameter in job.trained())
     coming = max(1, loop.keep + 1 - len(checkpoints(folder)))
     expect_room(folder, trained * (coming * (4 if loop.ema else 3) + keep_best * (2 if loop.ema else 1)))
-    going = start(engine or EngineConfig(), job, optim, world, ema=loop.ema)
+    going = start(engine or EngineConfig(), job, optim, processes, ema=loop.ema)
     first = this.resume(going, steps=optim.steps, tensorboard=loop.tensorboard)
-    silent = quiet or not world.first
+    silent = quiet or not processes.first
     bar = tqdm(range(first, optim.steps), initial=first, total=optim.steps, disable=silent, mininterval=2)
     saved = time.monotonic()
     with stop_signals() as stopped:
@@ -106,17 +106,17 @@ def run(
                 this.pending.append(figures)
             row: dict[str, float] = {}
             if this.pending and (done % loop.log_every == 0 or last):
-                row = mean_row(this.pending, world.device)
+                row = mean_row(this.pending, processes.device)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
                 this.pending.clear()
             if done % loop.sample_every == 0 or last:
                 row |= validate(this, going, job, done, grid)
             if row:
                 this.log(step, row)
-            if world.first and (done % loop.sample_every == 0 or last):
+            if processes.first and (done % loop.sample_every == 0 or last):
                 write_png(folder / "curves.png", draw_curves(this.rows))
-            stop, due = world.any(
-                bool(stopped), world.first and time.monotonic() - saved > 60 * loop.checkpoint_minutes
+            stop, due = processes.any(
+                bool(stopped), processes.first and time.monotonic() - saved > 60 * loop.checkpoint_minutes
             )
             if last or stop or due:
                 this.save(going, done, keep=loop.keep)
@@ -126,10 +126,10 @@ def run(
     if this.board is not None:
         this.board.close()
     tensors, said = going.state(), ""
-    if world.first:
+    if processes.first:
         tensors, said = choose(folder, tensors, optim.steps, keep_best=keep_best)
         export(job, tensors)
-    world.wait()
+    processes.wait()
     return said
 
 

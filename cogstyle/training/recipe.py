@@ -31,14 +31,14 @@ from cogstyle.shapes_world.world import ACTIONS
 from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints
-from cogstyle.training.dry_run import FirstRows, Plan, make_plan
+from cogstyle.training.dry_run import DryRun, FirstRows, estimate
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.identity import Identity
 from cogstyle.training.job import Job, OptimConfig
 from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
 from cogstyle.training.loop import Grid, LoopConfig, run
-from cogstyle.training.processes import World, join, launched, which_device
+from cogstyle.training.processes import Processes, join, launched, which_device
 from cogstyle.training.run_folder import claimed, make_folder, run_folder
 from cogstyle.training.text import train_text_model
 from cogstyle.training.transformer import TASKS as SEQUENCE_TASKS
@@ -232,27 +232,27 @@ def train(
     assert recipe.optim is not None
     engine = recipe.engine if recipe.task in TASKS else replace(recipe.engine, precision="fp32")  # its job has its own
     with (
-        join(recipe.engine.device, group=recipe.engine.zero > 0) as world,
-        nullcontext() if encode_only else claimed(folder, world),
+        join(recipe.engine.device, group=recipe.engine.zero > 0) as processes,
+        nullcontext() if encode_only else claimed(folder, processes),
     ):
-        look = world.first and not encode_only
-        identity, said = world.gather(_look(recipe, folder, continue_run) if look else (Identity(), ""))[0]
+        look = processes.first and not encode_only
+        identity, said = processes.gather(_look(recipe, folder, continue_run) if look else (Identity(), ""))[0]
         if said:
             return said
-        if not world.first:
-            world.wait()  # for the first one, which encodes the data
-        job = make_job(recipe, runs=runs, quiet=quiet or not world.first)
-        if world.first:
-            world.wait()
+        if not processes.first:
+            processes.wait()  # for the first one, which encodes the data
+        job = make_job(recipe, runs=runs, quiet=quiet or not processes.first)
+        if processes.first:
+            processes.wait()
         if encode_only:
             return f"the data of {path} in {runs / 'data'}"
         identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
-        if world.first:
+        if processes.first:
             write_bytes(folder / RECIPE, read_bytes(path))
         options: dict[str, Any] = {"engine": engine, "identity": identity, "grid": grid(recipe, job)}
-        options |= {"keep_best": recipe.export == "best", "world": world, "quiet": quiet}
+        options |= {"keep_best": recipe.export == "best", "processes": processes, "quiet": quiet}
         said = run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=folder, **options)
-        if world.first:
+        if processes.first:
             update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe, identity.seen))
             note_export(recipe, folder, path)
     return f"{folder}: {recipe.optim.steps} steps; exported {said} to {recipe.bundle}"
@@ -290,7 +290,9 @@ def grid(recipe: Recipe, job: Job) -> Grid | None:
     return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)
 
 
-def dry_run(path: Path, *, runs: Path = Path("runs"), name: str | None = None, processes: int = 1) -> tuple[Plan, Path]:
+def dry_run(
+    path: Path, *, runs: Path = Path("runs"), name: str | None = None, processes: int = 1
+) -> tuple[DryRun, Path]:
     """The plan of a recipe and a picture of its first batch; trains nothing, and encodes a few rows at most.
 
     Args:
@@ -308,5 +310,5 @@ def dry_run(path: Path, *, runs: Path = Path("runs"), name: str | None = None, p
     picture = folder / "first-batch.png"
     make_folder(folder)
     write_png(picture, job.preview())
-    plan = make_plan(job, recipe.optim, recipe.engine, World(size=processes, device=device), ema=recipe.loop.ema > 0)
+    plan = estimate(job, recipe.optim, recipe.engine, Processes(size=processes, device=device), ema=recipe.loop.ema > 0)
     return replace(plan, rows=rows.missing, encoding_seconds=rows.seconds), picture

@@ -94,7 +94,7 @@ class SuperResolutionJob:
             quiet=quiet,
         )
 
-    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+    def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task."""
         load_weights(self.upscaler, tensors)
 

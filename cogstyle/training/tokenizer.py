@@ -135,7 +135,7 @@ class TokenizerJob:
         self.held_back_BCHW = to_tensor(self.pictures.draw(np.random.default_rng(seed), HELD_BACK, held_back=True))
         self.clips_CFHW3 = self.pictures.clips(CLIPS)
 
-    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+    def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from the weights of a trained tokenizer, its codebook with them."""
         load_weights(self.model, tensors)
         codebook, self.has_codes = self.model.codebook, True

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_kin, share_files, update_bundle
+from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_shared_files, share_files, update_bundle
 from cogstyle.config import ModelConfig, require
 from cogstyle.data import shards
 from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
@@ -115,7 +115,7 @@ class TransformerJob:
             return
         if folders:
             own = [self._own_rows(kind, source, folders) for kind in kinds]
-            self.rows = dict(zip(kinds, shards.hold_back(own, validation_rows), strict=True))
+            self.rows = dict(zip(kinds, shards.split_validation(own, validation_rows), strict=True))
         else:
             get = partial(self._rows, source=source, data=data, encode=encode, quiet=quiet)
             self.rows = {
@@ -149,7 +149,7 @@ class TransformerJob:
     def _check_target(self) -> None:
         """Refuse a bundle that the new weights would not fit, before anything is computed."""
         if self.source.folder.resolve() != self.bundle.resolve():
-            check_kin(self.source, self.bundle, self._taken())
+            check_shared_files(self.source, self.bundle, self._taken())
         if self.task != "image" and self.train_all and (self.bundle / MANIFEST).is_file():
             others = [name for name in ADAPTERS if name != self.task and Bundle(self.bundle).has(f"{name}.safetensors")]
             require(
@@ -200,7 +200,7 @@ class TransformerJob:
             _ = self.text.image_text(caption) if kind == "image" else self.text.video_text(caption, seconds)
         return data
 
-    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+    def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task."""
         load_weights(self.transformer if self.adapter is None else self.adapter, tensors)
 

@@ -14,7 +14,7 @@ from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.cli.encode import parse_limit, parse_shard
 from cogstyle.cli.main import main
 from cogstyle.data import encode as encode_module
-from cogstyle.data.shards import hold_back, load_videos, read_index
+from cogstyle.data.shards import load_videos, read_index, split_validation
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_tensors
 from tests.conftest import debug_recipe
@@ -66,7 +66,7 @@ def test_own_videos_train_a_bundle(encoded, world, debug_bundle, tmp_path, capsy
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"keyframes.safetensors"}
     assert not (tmp_path / "runs" / "data").exists()  # no scene of the shapes world was made
-    ((trained, held_back),) = hold_back([data], 256)
+    ((trained, held_back),) = split_validation([data], 256)
     assert (len(trained), len(held_back)) == (11, 1) and not set(trained.sources) & set(held_back.sources)
 
 

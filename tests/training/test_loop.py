@@ -20,7 +20,7 @@ from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import SETTLED, Guard
 from cogstyle.training.job import OptimConfig
 from cogstyle.training.loop import LoopConfig, train_step
-from cogstyle.training.processes import World, join
+from cogstyle.training.processes import Processes, join
 from cogstyle.training.recipe import load_recipe, make_job
 from cogstyle.training.run_folder import BEST
 from cogstyle.training.transformer import TOKENIZERS
@@ -41,11 +41,11 @@ def newest(folder):
     return read_tensors(checkpoints(folder)[-1])
 
 
-def go(folder, job=None, *, steps=8, loop=OFTEN, world=None, **options):
+def go(folder, job=None, *, steps=8, loop=OFTEN, processes=None, **options):
     """A run of the tiny job."""
     job = job or TinyJob()
     optim = replace(OPTIM, steps=steps)
-    loop_module.run(job, optim, loop, seed=0, folder=folder, quiet=True, world=world, **options)
+    loop_module.run(job, optim, loop, seed=0, folder=folder, quiet=True, processes=processes, **options)
     return job
 
 
@@ -90,7 +90,7 @@ def test_the_loss_falls_and_the_base_stays(task, debug_bundle, tmp_path):
     job = make_job(recipe, runs=tmp_path, quiet=True)
     before = {k: v.clone() for k, v in job.transformer.state_dict().items()}
     optim = OptimConfig(steps=60, batch=8, lr=1e-2, warmup=2)
-    engine, guard = start(EngineConfig(), job, optim, World()), Guard(0.0, 1)
+    engine, guard = start(EngineConfig(), job, optim, Processes()), Guard(0.0, 1)
     losses = [train_step(engine, optim, guard, seed=0, step=step)[0]["loss"] for step in range(60)]
     assert sum(losses[-5:]) < sum(losses[:5]) - 0.3
     same = all(torch.equal(v, before[k]) for k, v in job.transformer.state_dict().items())
@@ -240,8 +240,8 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
 
 
 def in_two(folder, job):
-    with join("cpu") as world:
-        go(folder, job, steps=100_000, world=world)
+    with join("cpu") as processes:
+        go(folder, job, steps=100_000, processes=processes)
 
 
 def test_when_one_process_dies_the_other_says_so(tmp_path, monkeypatch):

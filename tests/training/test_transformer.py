@@ -248,7 +248,7 @@ def test_training_goes_on_from_the_weights_of_a_bundle(task, debug_bundle, tmp_p
     assert all(parameter.requires_grad for parameter in job.trained())
     assert job.validate() != anew
     with pytest.raises(BundleError, match="another architecture"):
-        job.go_on_from({"gate": torch.zeros(1)})
+        job.load_initial_weights({"gate": torch.zeros(1)})
 
 
 def test_training_scenes_can_have_two_actors_more_often(debug_bundle, tmp_path):
