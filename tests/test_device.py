@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cogstyle import load
-from cogstyle.training.recipe import train
+from cogstyle.training.run import train
 from tests.conftest import debug_recipe
 from tests.pretend import pretended_gpu
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from cogstyle.config import require
-    from cogstyle.training.recipe import dry_run, train
+    from cogstyle.training.run import dry_run, train
 
     require(arguments.threads > 0, f"--threads {arguments.threads} must be 1 or more")
     require(arguments.processes > 0, f"--processes {arguments.processes} must be 1 or more")

@@ -12,7 +12,7 @@ from torch import Tensor
 from cogstyle.data import shards
 from cogstyle.rows import Row
 from cogstyle.tokenizers.image import ImageTokenizer
-from cogstyle.training.engine import EngineConfig
+from cogstyle.training.engine import EngineConfig, ProcessConfig
 from cogstyle.training.job import Job, OptimConfig, make_optimizer
 from cogstyle.training.plain import PRECISIONS, compute_layers_again, freeze_the_rest, share_of
 from cogstyle.training.processes import Processes
@@ -66,7 +66,7 @@ class FirstRows:
 
 
 def state_memory(
-    trained: int, frozen: int, moments: int, engine: EngineConfig, processes: Processes, *, ema: bool
+    trained: int, frozen: int, moments: int, engine: ProcessConfig, processes: Processes, *, ema: bool
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes of one process that stay from step to step, and those of them that offload keeps in host memory.
 
@@ -110,9 +110,9 @@ def activation_memory(job: Job, parts: int) -> tuple[int, dict[str, float]]:
     return sum(kept.values()), figures
 
 
-def estimate(job: Job, optim: OptimConfig, engine: EngineConfig, processes: Processes, *, ema: bool) -> DryRun:
+def estimate(job: Job, optim: OptimConfig, engine: ProcessConfig, processes: Processes, *, ema: bool) -> DryRun:
     """Estimate what `job` needs in each process; computes one forward pass on the CPU."""
-    if engine.activation_checkpointing:
+    if isinstance(engine, EngineConfig) and engine.activation_checkpointing:
         compute_layers_again(job.module, job.base)
     trained = sum(p.numel() for p in freeze_the_rest(job, torch.float32))
     modules = [module for module in (job.module, job.base) if module is not None]

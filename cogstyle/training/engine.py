@@ -37,33 +37,39 @@ from cogstyle.training.plain import (
 from cogstyle.training.processes import Processes
 
 T = TypeVar("T")
-OFFLOADS = ("none", "optimizer", "parameters")
 DEVICES = ("auto", "cpu", "cuda")
+OFFLOADS = ("none", "optimizer", "parameters")
 STATES = ("exp_avg", "exp_avg_sq", "ema")  # of AdamW, and the mean of the weights
 
 
 @dataclass(frozen=True)
-class EngineConfig:
+class DeviceConfig:
+    """Where a step is computed."""
+
+    device: str = "auto"  # "cpu", "cuda", or "auto": a GPU where there is one
+
+    def __post_init__(self) -> None:
+        require(self.device in DEVICES, f"device {self.device!r} must be one of {', '.join(DEVICES)}")
+
+
+@dataclass(frozen=True)
+class ProcessConfig(DeviceConfig):
     """How a step is computed, and what the processes share out."""
 
     zero: int = 0  # 0: plain torch; DeepSpeed shares out 1: the optimiser, 2: gradients too, 3: weights too
     offload: str = "none"  # keep the "optimizer" in host memory, or (ZeRO 3) the "parameters" too
     precision: str = "auto"  # of forward and backward: "fp32", "bf16", "fp16"; "auto": bf16 on a GPU, else fp32
-    accumulate: Annotated[int, Interval(ge=1, le=10**6)] = (
-        1  # passes a step, each over an equal share of a process's batch
-    )
-    activation_checkpointing: bool = False  # keep the input of each layer only, compute the rest again
-    device: str = "auto"  # "cpu", "cuda", or "auto": a GPU where there is one
+    accumulate: Annotated[int, Interval(ge=1, le=10**6)] = 1  # passes a step, each over an equal share of the batch
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.accumulate > 0, f"accumulate {self.accumulate} must be 1 or more")
         require(self.zero in range(4), f"zero {self.zero} must be 0, 1, 2 or 3")
         require(self.offload in OFFLOADS, f"offload {self.offload!r} must be one of {', '.join(OFFLOADS)}")
         need = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
         require(self.zero >= need, f"offload {self.offload!r} has no effect with zero {self.zero}: it needs {need}")
         known = ("auto", *PRECISIONS)
         require(self.precision in known, f"precision {self.precision!r} must be one of {', '.join(known)}")
-        require(self.accumulate > 0, f"accumulate {self.accumulate} must be 1 or more")
-        require(self.device in DEVICES, f"device {self.device!r} must be one of {', '.join(DEVICES)}")
 
     def precision_on(self, device: torch.device) -> str:
         """The precision on a device: half precision is slow on a CPU."""
@@ -94,6 +100,13 @@ class EngineConfig:
             require(found, f"zero {self.zero} needs DeepSpeed: pip install 'cogstyle[train]'")
 
 
+@dataclass(frozen=True)
+class EngineConfig(ProcessConfig):
+    """Of what has transformer layers to compute again."""
+
+    activation_checkpointing: bool = False  # keep the input of each layer only, compute the rest again
+
+
 class Engine(Protocol):
     """See the top of this file."""
 
@@ -104,13 +117,13 @@ class Engine(Protocol):
     def load(self, tensors: dict[str, Tensor]) -> None: ...
 
 
-def start(config: EngineConfig, job: Job, optim: OptimConfig, processes: Processes, *, ema: float = 0.0) -> Engine:
+def start(config: ProcessConfig, job: Job, optim: OptimConfig, processes: Processes, *, ema: float = 0.0) -> Engine:
     """The engine of a recipe, with the job's modules on its device.
 
     Args:
         ema: decay of a running mean of the trained weights, 0 for none.
     """
-    if config.activation_checkpointing:
+    if isinstance(config, EngineConfig) and config.activation_checkpointing:
         compute_layers_again(job.module, job.base)
     if config.zero:
         return DeepSpeedEngine(job, optim, config, processes, ema=ema)
@@ -129,7 +142,7 @@ class Calls(nn.Module):
         return call()
 
 
-def deepspeed_config(config: EngineConfig, optim: OptimConfig, processes: Processes, trained: int) -> dict[str, Any]:
+def deepspeed_config(config: ProcessConfig, optim: OptimConfig, processes: Processes, trained: int) -> dict[str, Any]:
     """DeepSpeed's own options.
 
     Args:
@@ -155,7 +168,9 @@ def deepspeed_config(config: EngineConfig, optim: OptimConfig, processes: Proces
 class DeepSpeedEngine:
     """ZeRO 1 to 3. Master weights, optimiser state and the running mean are float32 shares of what trains."""
 
-    def __init__(self, job: Job, optim: OptimConfig, config: EngineConfig, processes: Processes, *, ema: float) -> None:
+    def __init__(
+        self, job: Job, optim: OptimConfig, config: ProcessConfig, processes: Processes, *, ema: float
+    ) -> None:
         import deepspeed
 
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)

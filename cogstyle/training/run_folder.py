@@ -94,15 +94,16 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, guard: Guard, processes: Processes, *, identity: Identity, keep_best: bool, quiet: bool
+        self,
+        folder: Path,
+        processes: Processes | None = None,
+        *,
+        identity: Identity | None = None,
+        keep_best: bool = True,
+        quiet: bool = False,
     ) -> None:
-        self.folder, self.guard, self.processes, self.identity, self.keep_best = (
-            folder,
-            guard,
-            processes,
-            identity,
-            keep_best,
-        )
+        self.folder, self.processes, self.identity = folder, processes or Processes(), identity or Identity()
+        self.guard, self.keep_best = Guard(0.0, 1), keep_best  # the loop brings the guard
         self.quiet = quiet
         self.rows: list[dict[str, Any]] = []
         self.pending: list[dict[str, float]] = []  # figures of the steps since the last row
