@@ -4,14 +4,19 @@ BIN := .venv/bin
 # The package alone, and with what tests and checks need (SwissArmyTransformer, DeepSpeed, ruff, ...).
 READY := .venv/.ready
 TESTS_READY := .venv/.tests-ready
+# One file's tests stay in one process: they share what is slow to set up.
+TWO := -n 2 --dist loadfile
 
-.PHONY: demo test test-icetk bench check format clean
+.PHONY: demo test test-fast test-icetk bench check format clean
 
 demo: $(READY)  ## sample three prompts with the shipped weights into demo/
 	$(BIN)/python sample/demo.py
 
-test: $(TESTS_READY)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(TESTS_READY)  ## run all tests, in two processes
+	$(BIN)/python -m pytest $(TWO)
+
+test-fast: $(TESTS_READY)  ## run those that are not marked slow
+	$(BIN)/python -m pytest $(TWO) -m "not slow"
 
 test-icetk:  ## compare with the real icetk, in an environment of its own (it pins an old protobuf; gigabytes)
 	$(PYTHON) -m venv .venv-icetk

@@ -35,7 +35,7 @@ from claims_measure import (
 )
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.data.shards import Shards
 from cogstyle.files import read_tensors, whole_file, write_tensors
 from cogstyle.layout import image_layout
@@ -75,7 +75,7 @@ class Lab:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return asdict(self.recipe) | {"captions": self.captions, "bundle": self.bundle.hashes()["image.safetensors"]}
+        return asdict(self.recipe) | {"captions": self.captions, "bundle": self.bundle.sha256(WeightFile.IMAGE)}
 
     def trained(self, name: str, seed: int) -> TemporalAdapter:
         """The adapter of an arm whose image model is frozen."""

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import SamplingConfig
 from cogstyle.data import shards
 from cogstyle.data.mixing import MixConfig, make_groups
@@ -108,7 +108,7 @@ def read_rows(bundle: Bundle, kind: str, data: Path, count: int, first_seed: int
     make: Any = (
         partial(window_row, size=size, frames=frames) if kind == "windows" else partial(rows.image_row, size=size)
     )
-    digest = bundle.hashes()["tokenizer.safetensors"]
+    digest = bundle.sha256(WeightFile.TOKENIZER)
     folder = data / f"claims-{kind}-{fingerprint(rows.RULES, first_seed, size, frames, LEVELS, digest)}"
     options: dict[str, Any] = {"vqvae": bundle.vqvae(), "tokenizer_sha256": digest, "quiet": True}
     return shards.encode(lambda number: make(first_seed + number), count, folder, **options)

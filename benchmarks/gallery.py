@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Options, Pipeline, load
 from cogstyle.shapes_report.pages import RIGHT, WRONG, Row, asked, page, row_of, seen
 from cogstyle.shapes_report.protocol import Clip, Scenes, draw_scenes, sample_scenes, slow_movers
@@ -63,8 +64,7 @@ class Gallery:
             picture.save(path)
         else:
             path = self.images / f"{name}.png"
-            few = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(path), few, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+            write_png(path, picture)
         return f'<img src="images/gallery/{path.name}" alt="{alt}">'
 
     def _clips(self, name: str, scenes: Scenes, alt: str) -> str:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import itertools
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.config import ModelConfig, SamplingConfig
+from cogstyle.config import DTYPES, ModelConfig, SamplingConfig
 from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
 from cogstyle.model.packed import PackedLinear, pack, packs
 from cogstyle.model.temporal import TemporalAdapter
@@ -33,7 +33,6 @@ from tests.reference import naive_loop
 
 TEXT, GUIDE = 16, 6  # tokens of the prompt and of the guide
 OPTIONS = SamplingConfig(temperature=1.05, top_k=200)
-PATHS = ("float32", "bfloat16", "float16", "int8")
 Models = tuple[Transformer, TemporalAdapter, TemporalAdapter]
 
 
@@ -181,7 +180,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     for name, default in (("layers", 12), ("width", 512), ("side", 20), ("codes", 20_000), ("steps", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS))
+    parser.add_argument("--paths", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--quick", action="store_true", help="no prefill and no whole clips")
     parser.add_argument("--only", nargs="+", default=[""], help="measure only what has one of these in its name")
     parser.add_argument("--json", type=Path, help="write every figure with its unit")

@@ -14,6 +14,7 @@ from cogstyle.schema import require as require
 
 C = TypeVar("C")
 
+DTYPES = ("float32", "bfloat16", "float16", "int8")  # of the weights that sample
 FRAME_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # keyframes a second that a prompt can ask for
 LARGEST_MODEL = 10**14  # parameters: more than the memory of any cluster holds
 
@@ -247,7 +248,7 @@ class SamplingConfig:
         require(0.0 <= self.guidance <= 1000.0, f"guidance {self.guidance} must be 0 to 1000")
         for name in ("temperature", "inner_temperature"):
             value = getattr(self, name)
-            require(1e-4 <= value <= 1e4, f"{name} {value} must be 0.0001 to 10000")
+            require(1e-6 <= value <= 1e4, f"{name} {value} must be 0.000001 to 10000")
         require(self.clusters >= 0 and self.top_k >= 0, f"clusters {self.clusters} and top_k {self.top_k} must be >= 0")
         require(0.0 < self.top_p <= 1.0, f"top_p {self.top_p} must be above 0 and at most 1")
         chosen = (self.clusters > 0) + (self.top_k > 0) + (self.top_p < 1.0)

@@ -1,21 +1,55 @@
 """What the machine offers: devices, memory, threads, and which of several processes this is."""
 
 import os
+from typing import NamedTuple
 
 import torch
 
-from cogstyle.config import ModelConfig
+from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
 
 FEW_WEIGHTS = 2_000_000  # of a layer: below, a second thread costs more than it computes
 
 
+class Launched(NamedTuple):
+    """This process among those that torchrun or deepspeed started."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0  # its number on this machine
+
+
+def launched() -> Launched:
+    """What the launcher left in the environment; alone without one.
+
+    Raises:
+        ConfigError: if that is no number, or the numbers contradict each other.
+    """
+    rank, size, local = _number("RANK", 0), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
+    require(rank < size, f"the environment's RANK {rank} must be below its WORLD_SIZE {size}")
+    return Launched(rank, size, local)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    require(text.isdecimal() and text.isascii() and len(text) < 9, f"the environment's {name} is {text!r}: no number")
+    return int(text)
+
+
 def find_device(name: str) -> torch.device:
-    """The torch device of that name.
+    """The torch device of that name: "cpu", "cuda:1", ...; "auto" takes a GPU where there is one.
+
+    Of several processes that a launcher started, each takes a GPU of its own for "cuda" and "auto".
 
     Raises:
         ConfigError: if it is not there.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        local, count = launched().local, torch.cuda.device_count()
+        require(local < count, f"device 'cuda': process {local} of this machine has no GPU: there are {count}")
+        return torch.device("cuda", local)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -29,17 +63,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Which process this is, of how many, as torchrun says it; (0, 1) without."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-def own_device(name: str) -> str:
-    """`name`, or under torchrun, for "cuda", the GPU of this process."""
-    local = os.environ.get("LOCAL_RANK")
-    return f"cuda:{local}" if name == "cuda" and local is not None else name
 
 
 def choose_threads(config: ModelConfig, *, packed: str | None) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from cogstyle.errors import FileError, MediaError
 from cogstyle.files import expect_regular, read_text, whole_file
@@ -108,14 +109,20 @@ def natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def write_png(path: Path, picture_HWC: np.ndarray) -> None:
+def write_png(path: Path, picture_HWC: np.ndarray, *, software: str | None = None) -> None:
     """Write uint8 [height, width, 3] whole or not at all.
+
+    Args:
+        software: what made it, for the file to say.
 
     Raises:
         FileError: if it cannot be written.
     """
+    said = PngInfo()
+    if software is not None:
+        said.add_text("Software", software)
     with whole_file(path) as file:
-        Image.fromarray(picture_HWC).save(file, "png")
+        Image.fromarray(picture_HWC).save(file, "png", pnginfo=said)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ Blocks = Annotated[int, Interval(ge=0, le=256)]  # residual blocks
 Rows = Annotated[int, Interval(ge=1, le=2**28)]  # of an embedding
 Id = Annotated[int, Interval(ge=0, le=2**28)]  # of a token
 Count = Annotated[int, Interval(ge=1, le=10**8)]  # steps, entries of a manifest
-Temperature = Annotated[float, Interval(ge=1e-4, le=1e4)]
+Temperature = Annotated[float, Interval(ge=1e-6, le=1e4)]
 Seed = Annotated[int, Interval(ge=0, le=LARGEST_SEED)]
 Weight = Annotated[float, Interval(gt=0.0, le=1e6)]
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]

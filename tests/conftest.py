@@ -1,14 +1,17 @@
 """Fixtures: one thread, fixed seeds, a random debug model, and a debug bundle that has been trained for a few steps."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from cogstyle.adapter import adapter_from_image
+from cogstyle.bundle import Bundle, share_files, update_bundle
 from cogstyle.config import MODELS, ModelConfig
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.training.export import TOKENIZERS
 from cogstyle.training.run import train
 from cogstyle.training.transformer import fresh_transformer
 
@@ -72,6 +75,21 @@ def debug_recipe(folder: Path, task: str, *, steps: int = 4, bundle: Path | None
     path = folder / f"{task}.toml"
     path.write_text("\n".join(lines))
     return path
+
+
+def bundle_below(task: str, bundle: Path, folder: Path) -> Path:
+    """A copy of a bundle that a task can be trained into: with nothing that stands on what the task makes."""
+    if task not in ("tokenizer", "image"):
+        return shutil.copytree(bundle, folder)
+    share_files(Bundle(bundle), folder, TOKENIZERS if task == "image" else ["text.model"])
+    return folder
+
+
+def replace_image_model(bundle: Path) -> None:
+    """Other weights under the same names: of the image model, and so of all that stands on it."""
+    names = ("image", "keyframes", "interpolation", "superres")
+    old = {name: Bundle(bundle).weights(name) for name in names}
+    update_bundle(bundle, {f"{name}.safetensors": {k: v + 1.0 for k, v in old[name].items()} for name in names})
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def test_everything_loads_and_is_frozen(debug_bundle):
     assert bundle.cluster_labels().shape == (bundle.model_config.codes,)
 
 
+@pytest.mark.slow
 def test_loading_takes_no_compiler(debug_bundle):
     """Starting values that are never used would import torch's compiler, a second at every start."""
     code = "import sys; from cogstyle.bundle import Bundle; b = Bundle(sys.argv[1], packed='float32'); "
@@ -188,6 +189,7 @@ assert len(os.listdir(folder)) == 4, os.listdir(folder)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path):
     """Every file is whole and of one version; the next writer clears away what the killed one left."""
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True)
@@ -196,6 +198,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path):
     assert lines[0] == "old 9" and "new 9" in lines and lines[-1] == "new 0" and len(lines) > 20
 
 
+@pytest.mark.slow
 def test_two_writers_take_turns(tmp_path, monkeypatch):
     """Both of them find all they wrote; one that would wait too long is refused in one line."""
     code = (

@@ -62,7 +62,7 @@ def test_from_dict_refuses_unknown_keys():
         ({"top_k": 10**30}, "top_k 1000000000000000000000000000000 must be less than or equal to"),
         ({"guidance": float("nan")}, "guidance nan must be a finite number"),
         ({"guidance": float("inf")}, "guidance inf must be a finite number"),
-        ({"temperature": 0}, "temperature 0 must be greater than or equal to 0.0001"),
+        ({"temperature": 0}, "temperature 0 must be greater than or equal to 0.000001"),
         ({"temperature": [1.0]}, r"temperature \[1.0\] must be a valid number"),
         ({"clusters": 3, "top_k": 2}, "here: clusters, top_k and top_p exclude each other"),
         ([], r"here must be a table, not \[\]"),

@@ -1,7 +1,6 @@
 """Sampling, upscaling and training run on a device that is not the CPU, and find there what the CPU finds."""
 
 import json
-import shutil
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,8 +9,10 @@ import torch
 
 from cogstyle import load
 from cogstyle.training.run import train
-from tests.conftest import debug_recipe
+from tests.conftest import bundle_below, debug_recipe
 from tests.pretend import pretended_gpu
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_tensor_left_on_the_cpu_is_seen():
@@ -50,7 +51,7 @@ def test_tokenizers_train_there_too(debug_bundle, tmp_path, monkeypatch):
 def compare(task, engine, precision, debug_bundle, tmp_path):
     losses = {}
     for device in ("cpu", "cuda"):
-        bundle = shutil.copytree(debug_bundle, tmp_path / device / "bundle")
+        bundle = bundle_below(task, debug_bundle, tmp_path / device / "bundle")
         recipe = debug_recipe(tmp_path / device, task, steps=3, bundle=bundle)
         lines = f'[engine]\ndevice = "{device}"\n{engine}[loop]\n'
         lines += 'prompts = ["a red circle"]\n' if task in ("image", "keyframes") else ""

@@ -145,7 +145,7 @@ def test_commands_in_sentences(monkeypatch):
 
 def test_flags_in_sentences():
     """A flag that running text names is one of ours; the guide of SAT names SAT's too."""
-    sources = [path for folder in ("cogstyle/cli", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    sources = [path for folder in ("cogstyle/cli", "benchmarks", "train") for path in (ROOT / folder).rglob("*.py")]
     ours = set(re.findall(r'"(--[a-z][\w-]*)"', "".join(path.read_text("utf-8") for path in sources)))
     for page, span in INLINE:
         if page != "docs/sat.md" and (flag := re.match(r"--[a-z][\w-]*", span)):
@@ -243,6 +243,7 @@ def shown(page: str, *subcommands: str) -> list[str]:
     return [line for line in found if "bundles/" not in line]
 
 
+@pytest.mark.slow
 def test_readme_runs(desk):
     commands = shown("README.md", "sample", "interpolate")
     assert len(commands) >= 8
@@ -250,12 +251,14 @@ def test_readme_runs(desk):
         run(line)
 
 
+@pytest.mark.slow
 def test_readme_python_runs(desk):
     (code,) = (text for kind, text in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if kind == "python")
     exec(compile(code, "README.md", "exec"), {})
     assert Path("circle.mp4").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_guides_run(desk):
     """Super-resolution as its guide shows it, videos of the shapes world encoded, a checkpoint for SAT."""
     upscaled = [line for line in shown("docs/superres.md", "sample", "upscale") if "--upscale" not in line]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import (
-    DTYPES,
+    SAFETENSORS,
     SCRATCH,
     expect_regular,
     fingerprint,
@@ -27,7 +27,7 @@ from cogstyle.files import (
 
 
 def test_tensors_of_every_kind_come_back(tmp_path):
-    tensors = {f"t.{kind}": torch.arange(5).to(kind) for kind in DTYPES}
+    tensors = {f"t.{kind}": torch.arange(5).to(kind) for kind in SAFETENSORS}
     tensors |= {"scalar": torch.tensor(2.5), "empty": torch.empty(0, 3), "turned": torch.randn(3, 4).T}
     told: list[int] = []
     write_tensors(tmp_path / "w.safetensors", tensors, {"note": "ä"}, progress=told.append)
@@ -69,6 +69,7 @@ def test_fingerprints_differ():
     assert fingerprint("a", 1) != fingerprint("a", 2)
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_path(tmp_path):
     """Each has a scratch file of its own: no write fails, and one of them stands whole."""
     code = (

@@ -23,8 +23,8 @@ FLAGS = {
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry", "--split-long",
-        "--entries-per-part", "--quiet",
+        "--to", "--for", "--bundle", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad", "--retry",
+        "--split-long", "--entries-per-part", "--quiet",
     },
     "train": {
         "--runs", "--run", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet",

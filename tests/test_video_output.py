@@ -14,12 +14,14 @@ from cogstyle.errors import MediaError
 from cogstyle.pictures import write_png
 from cogstyle.video import Video, check_output, enlarge, open_video, psnr
 
+SQUARE, GROUND = (220, 40, 40), (40, 90, 200)
+
 
 @pytest.fixture
 def video():
-    frames = np.zeros((9, 32, 48, 3), np.uint8)
+    frames = np.full((9, 32, 48, 3), GROUND, np.uint8)
     for k in range(9):
-        frames[k, 8:24, 4 * k : 4 * k + 12] = (220, 40, 40)
+        frames[k, 8:24, 4 * k : 4 * k + 12] = SQUARE
     return Video(frames, 8.0)
 
 
@@ -31,7 +33,8 @@ def test_mp4(video, tmp_path):
         assert float(stream.average_rate) == 8.0
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert decoded.shape == video.frames.shape
-    assert np.abs(decoded.astype(int) - video.frames).mean() < 6
+    for k, frame in enumerate(decoded.astype(int)):  # the square and the ground, off their edges
+        assert np.abs(frame[10:22, 4 * k + 2 : 4 * k + 10] - SQUARE).max() < 8 and np.abs(frame[:6] - GROUND).max() < 8
     assert [p.name for p in path.parent.iterdir()] == ["v.mp4"]
 
 
@@ -44,12 +47,10 @@ def test_odd_sizes_are_padded_for_mp4(tmp_path):
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_animations(video, tmp_path, suffix):
     with Image.open(video.save(tmp_path / f"v{suffix}")) as image:
-        assert image.n_frames == 9
-        image.seek(3)
-        image.load()
-        assert image.info["duration"] in (120, 125, 130)
-        shown = np.asarray(image.convert("RGB")).astype(int)
-    assert np.abs(shown - video.frames[3]).mean() < 3
+        frames = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(image)]
+    assert abs(sum(delay for _, delay in frames) - 9_000 / 8.0) <= 5  # a GIF counts in hundredths
+    for (frame, _), wanted in zip(frames, video.frames, strict=True):
+        assert np.abs(frame.astype(int) - wanted).mean() < 3
 
 
 def test_png_folder_replaces_an_older_one(video, tmp_path):
@@ -126,6 +127,7 @@ print(*[hashlib.sha256(Video(frames, 8.0).encoded(suffix)).hexdigest() for suffi
 """
 
 
+@pytest.mark.slow
 def test_equal_frames_give_equal_bytes_in_every_process():
     cores = sorted(os.sched_getaffinity(0))
     running = [

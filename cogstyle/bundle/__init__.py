@@ -4,7 +4,7 @@
 Weights are safetensors. A bundle is replaced file by file beside the old ones, its manifest last.
 """
 
-from cogstyle.bundle.manifest import MANIFEST
+from cogstyle.bundle.manifest import MANIFEST, WeightFile
 from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle, open_bundle
 from cogstyle.bundle.write import check_replaced, check_shared_files, share_files, update_bundle, writing
 
@@ -14,6 +14,7 @@ __all__ = [
     "SHELVES",
     "STAGES",
     "Bundle",
+    "WeightFile",
     "check_replaced",
     "check_shared_files",
     "holds_bundle",

@@ -6,6 +6,7 @@ Format 1 adds to format 0 (which had no number) the table `stands_on`, and file 
 
 import re
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,27 @@ from cogstyle.files import read_toml, write_bytes
 
 MANIFEST = "bundle.toml"
 FORMAT = 1
-IMAGE = "image.safetensors"
-FOUNDATIONS = ("tokenizer.safetensors", "text.model")  # what the image model stands on
+
+
+class WeightFile(StrEnum):
+    """The files that a bundle may hold, by what is in them."""
+
+    TEXT = "text.model"
+    TOKENIZER = "tokenizer.safetensors"
+    CLUSTERS = "clusters.safetensors"  # of the image tokens, by which sampling draws
+    IMAGE = "image.safetensors"
+    KEYFRAMES = "keyframes.safetensors"
+    INTERPOLATION = "interpolation.safetensors"
+    SUPERRES = "superres.safetensors"
+
+    @classmethod
+    def of(cls, part: str) -> "WeightFile":
+        """The file of "image", "keyframes", "tokenizer" and so on."""
+        return cls[part.upper()]
+
+
+IMAGE = WeightFile.IMAGE
+FOUNDATIONS = (WeightFile.TOKENIZER, WeightFile.TEXT)  # what the image model stands on
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

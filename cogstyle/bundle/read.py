@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cogstyle.bundle.manifest import IMAGE, MANIFEST, find_file, read_manifest
+from cogstyle.bundle.manifest import IMAGE, MANIFEST, WeightFile, find_file, read_manifest
 from cogstyle.config import (
     HierarchicalConfig,
     ModelConfig,
@@ -34,7 +34,7 @@ from cogstyle.tokenizers.words import Words
 STAGES = ("image", "keyframes", "interpolation")
 ADAPTERS = ("keyframes", "interpolation", "superres")
 SHELVES = shelves("pretrained_adapters")
-SHARED = (IMAGE, "tokenizer.safetensors", "text.model")  # what adapters that are sampled together have in common
+SHARED = (IMAGE, WeightFile.TOKENIZER, WeightFile.TEXT)  # what adapters that are sampled together have in common
 
 
 class _Unset(TorchFunctionMode):
@@ -52,7 +52,7 @@ class Bundle:
     Args:
         name: a folder, or the name of a shipped bundle.
         dtype: of the transformer's weights once loaded; the image tokenizer is always float32.
-        packed: one of `PACKED` packs the transformer's matrices so for the CPU (`PackedLinear`).
+        packed: one of `DTYPES` packs the transformer's matrices so for the CPU (`PackedLinear`).
 
     Raises:
         BundleError: if there is no such bundle or its manifest is damaged.
@@ -73,7 +73,7 @@ class Bundle:
         Raises:
             BundleError: if `other` has no such adapter, or it stands on other files or sizes.
         """
-        name = f"{stage}.safetensors"
+        name = WeightFile.of(stage)
         other.sha256(name)
         for shared in SHARED:
             mine, theirs = self.manifest["files"].get(shared), other.manifest["files"].get(shared)
@@ -207,12 +207,12 @@ class Bundle:
         config = self.tokenizer_config
         with torch.device("meta"), _Unset():
             model = KINDS[config.kind][1](config)
-        self._load(model, "tokenizer.safetensors", torch.float32)
+        self._load(model, WeightFile.TOKENIZER, torch.float32)
         return model.to(memory_format=torch.channels_last)
 
     def text(self) -> TextTokenizer:
         """The text tokenizer."""
-        return TextTokenizer(self.file("text.model").read_bytes(), self.model_config, self.prompts, self.words)
+        return TextTokenizer(self.file(WeightFile.TEXT).read_bytes(), self.model_config, self.prompts, self.words)
 
     def image_model(self) -> Transformer:
         """The frozen text-to-image transformer.
@@ -261,21 +261,21 @@ class Bundle:
         return upscaler
 
     def _load_beside(self, module: torch.nn.Module, stage: str) -> None:
-        base = self._load(module, f"{stage}.safetensors", self.dtype).get("base_sha256")
+        base = self._load(module, WeightFile.of(stage), self.dtype).get("base_sha256")
         if base != self.sha256(IMAGE):
             raise BundleError(
-                f"{self.path(f'{stage}.safetensors')} was trained on another image model (sha256 {str(base)[:12]}...)"
+                f"{self.path(WeightFile.of(stage))} was trained on another image model (sha256 {str(base)[:12]}...)"
             )
 
     def weights(self, stage: str) -> dict[str, Tensor]:
         """The tensors of "image" or of an adapter as float32, whatever they stand on."""
-        return {name: value.float() for name, value in read_tensors(self.file(f"{stage}.safetensors"))[0].items()}
+        return {name: value.float() for name, value in read_tensors(self.file(WeightFile.of(stage)))[0].items()}
 
     def cluster_labels(self) -> Tensor | None:
         """Cluster of every image id, [V], or None if the bundle has no clusters."""
-        if not self.has("clusters.safetensors"):
+        if not self.has(WeightFile.CLUSTERS):
             return None
-        return read_tensors(self.file("clusters.safetensors"))[0]["labels"].long()
+        return read_tensors(self.file(WeightFile.CLUSTERS))[0]["labels"].long()
 
     def hashes(self) -> dict[str, str]:
         """sha256 of every file; asking for one that is not there is a BundleError that names it."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from cogstyle.bundle.manifest import (
     FOUNDATIONS,
     IMAGE,
+    WeightFile,
     find_file,
     foundations,
     hashed_name,
@@ -92,7 +93,7 @@ def _check_replaced(folder: Path, manifest: dict[str, Any], changed: Sequence[st
     for name in changed:
         standing = [IMAGE] if name in marks and IMAGE in files else []
         if name == IMAGE and name in files:
-            standing = [f"{stage}.safetensors" for stage in ADAPTERS if f"{stage}.safetensors" in files]
+            standing = [WeightFile.of(stage) for stage in ADAPTERS if WeightFile.of(stage) in files]
         if standing := [other for other in standing if other not in written]:
             raise BundleError(
                 f"{', '.join(standing)} of {folder} stand on its {name}, which another would replace; name a new "

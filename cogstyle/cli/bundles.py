@@ -2,6 +2,8 @@
 
 import argparse
 
+from cogstyle.config import require
+
 DEFAULT = ("shapes",)
 
 
@@ -20,5 +22,11 @@ def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def bundles(arguments: argparse.Namespace) -> list[str]:
-    """The bundles that were named."""
-    return vars(arguments).get("bundles") or list(DEFAULT)
+    """The bundles that were named, by the option or (of commands that have it) as the argument `source`.
+
+    Raises:
+        ConfigError: if both are given.
+    """
+    source = getattr(arguments, "source", None)
+    require(source is None or "bundles" not in arguments, "give either BUNDLE or --bundle")
+    return [source] if source is not None else vars(arguments).get("bundles") or list(DEFAULT)

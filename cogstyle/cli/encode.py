@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from cogstyle.cli.bundles import add_bundle_argument, bundles
 from cogstyle.config import require
 
 HELP = "turn videos and captions into token shards to train on"
@@ -16,9 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "manifest",
         type=Path,
-        help="a .csv or .jsonl file with video, caption[, start, end, language], paths relative to it; "
-        "or a folder of videos, each with its caption in a .txt file beside it",
+        help="a .csv or .jsonl file with video (or file_name, file, path), caption (or text, prompt)[, caption_zh, "
+        "start, end, language], paths relative to it; or a folder with metadata.csv or .jsonl, with videos.txt and "
+        "prompts.txt, or with the caption of each video or picture in a .txt file beside it",
     )
+    parser.add_argument("--caption", default="", metavar="TEXT", help="caption of whatever has none")
     parser.add_argument("--to", type=Path, required=True, help="folder of the shards")
     parser.add_argument(
         "--for",
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="keyframes",
         help="what the rows will train: keyframes, interpolation, continuation or image",
     )
-    parser.add_argument("--bundle", default="shapes", help="bundle whose tokenizers are used: a name or a folder")
+    add_bundle_argument(parser)
     parser.add_argument(
         "--extra-rates", type=int, default=0, help="keyframes: take each clip also at so many higher frame rates"
     )
@@ -70,9 +73,9 @@ def parse_limit(text: str, entries: int) -> float:
 def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from cogstyle.bundle import Bundle
+    from cogstyle.bundle import open_bundle
     from cogstyle.data.dataset_card import CARD, check_card, write_card
-    from cogstyle.data.encode import encode_videos, make_index
+    from cogstyle.data.encode import Encoding, make_index
     from cogstyle.data.folder import check_folder
     from cogstyle.data.manifest import read_manifest
     from cogstyle.data.workers import cores
@@ -86,10 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
     parse_limit(arguments.max_bad, 0)
     check_folder(arguments.to)
     check_card(arguments.to)
-    manifest, bundle = read_manifest(arguments.manifest), Bundle(arguments.bundle)
+    manifest = read_manifest(arguments.manifest, caption=arguments.caption)
+    bundle = open_bundle(bundles(arguments))
     vqvae = bundle.vqvae()  # what a bundle lacks is an error now, not in the workers
     if bundle.has_model:
         bundle.text()
+    if manifest.taken:
+        print(manifest.taken, file=sys.stderr)
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(
@@ -100,11 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         entries_per_part=arguments.entries_per_part,
         split_long=arguments.split_long,
     )
-    mine, refused = encode_videos(
-        manifest,
-        arguments.to,
-        index,
-        bundle=bundle.folder,
+    mine, refused = Encoding(manifest, arguments.to, index, bundle.folder).run(
         shard=shard,
         workers=arguments.workers or cores(),
         retry=arguments.retry,

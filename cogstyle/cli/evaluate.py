@@ -8,12 +8,15 @@ import shlex
 import sys
 from pathlib import Path
 
+from cogstyle.cli.bundles import add_bundle_argument, bundles
+
 HELP = "measure whether videos show what their captions say"
 EXAMPLE = "cogstyle evaluate shapes --count 20 --out evaluation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", nargs="?", default="shapes", help="a bundle's name or folder")
+    parser.add_argument("source", nargs="?", metavar="BUNDLE", help="a bundle's name or folder")
+    add_bundle_argument(parser)
     parser.add_argument("--count", type=int, default=20, help="captions of each kind of scene")
     parser.add_argument("--actors", type=int, choices=(1, 2), help="only scenes of so many actors (default: both)")
     parser.add_argument(
@@ -39,10 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cogstyle.sampling.pipeline import load
     from cogstyle.shapes_report import report
-    from cogstyle.shapes_report.sections import GUIDANCES, Plan
+    from cogstyle.shapes_report.sections import GUIDANCES, Evaluation
 
     sweep = GUIDANCES if arguments.sweep == [] else tuple(arguments.sweep or ())
-    plan = Plan(
+    plan = Evaluation(
         count=arguments.count,
         first_seed=arguments.first_seed,
         actors=(1, 2) if arguments.actors is None else (arguments.actors,),
@@ -51,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         upscale=arguments.upscale,
         sweep=sweep,
     )
-    work = sum(part.work for part in report.chosen_parts(plan, arguments.parts))
-    pipe = load(arguments.bundle, device=arguments.device)
+    work = sum(part.work for part in report.chosen_sections(plan, arguments.parts))
+    pipe = load(bundles(arguments), device=arguments.device)
     layout = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} < {remaining}"
     with tqdm(total=work, bar_format=layout, disable=arguments.quiet) as bar:
         report.evaluate(

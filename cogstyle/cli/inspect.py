@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from cogstyle.config import require
 
-    require(arguments.source is None or "bundles" not in arguments, "give either BUNDLE|DIR or --bundle")
+    named = bundles(arguments)
     require(arguments.batch > 0, f"batch {arguments.batch} must be positive")
     room = capacity(arguments.device)
-    folder, config, parts, bundle = read(arguments)
+    folder, config, parts, bundle = read(arguments, named)
     print(f"{folder}: {config.layers} layers, width {config.width}, {config.heads} heads")
     print(f"vocabulary {config.vocabulary:,}, of it {config.codes:,} image codes")
     print(f"{config.frames} frames of {config.grid[0]} x {config.grid[1]} tokens, window {config.window}\n")
@@ -70,7 +70,7 @@ def print_training(bundle: "Bundle") -> None:
         print(f"{name:<16}{', '.join(words)}")
 
 
-def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts, Bundle | None]":
+def read(arguments: argparse.Namespace, named: list[str]) -> "tuple[Path, ModelConfig, Parts, Bundle | None]":
     """The folder, the model's config, the weights of each part, and the bundle, if it is one."""
     from cogstyle.files import is_file, read_tensors
 
@@ -84,7 +84,7 @@ def read(arguments: argparse.Namespace) -> "tuple[Path, ModelConfig, Parts, Bund
         return folder, config, dict(zip(names, sat_checkpoint.split_weights(checkpoint.weights), strict=True)), None
     from cogstyle.bundle import open_bundle
 
-    bundle = open_bundle(bundles(arguments) if arguments.source is None else [arguments.source])
+    bundle = open_bundle(named)
     files = [name for name in bundle.hashes() if name.endswith(".safetensors")]
     parts = {name.removesuffix(".safetensors"): read_tensors(bundle.file(name))[0] for name in files}
     return bundle.folder, bundle.model_config, parts, bundle

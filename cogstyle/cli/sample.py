@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
-from cogstyle.config import require
+from cogstyle.config import DTYPES, require
 from cogstyle.errors import CogstyleError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HELP = "text in, video out"
 EXAMPLE = 'cogstyle sample "a red circle moves right" --out circle.mp4'
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 LONGEST_JOIN = 20_000  # frames of the old video
 OPTIONS = ("frame_rate", "seed", "guidance", "temperature", "clusters", "top_k", "top_p", "levels", "level_rates")
 
@@ -100,7 +99,7 @@ def rates(text: str) -> tuple[float, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.devices import choose_threads, own_device, rank_and_world
+    from cogstyle.devices import choose_threads, launched
     from cogstyle.sampling.pipeline import load
     from cogstyle.video import check_output
 
@@ -113,14 +112,14 @@ def run(arguments: argparse.Namespace) -> int:
     require(not (arguments.join and arguments.tokens), "--tokens holds the tokens of new frames only; leave out --join")
     line = {"prompt": given.get("prompt")}
     request = None if "prompts" in given else make_request(line, check_output(arguments.out), given)
-    pipe = load(bundles(arguments), device=own_device(arguments.device), dtype=arguments.dtype)
+    pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
     if pipe.device.type == "cpu":
         import torch
 
         torch.set_num_threads(choose_threads(pipe.bundle.model_config, packed=pipe.bundle.packed))
     if request is None:
         return run_file(pipe, arguments)
-    if rank_and_world()[0] == 0:  # one video is the work of one process
+    if launched().rank == 0:  # one video is the work of one process
         run_one(pipe, request, arguments)
     return 0
 
@@ -287,12 +286,12 @@ def attempt(
 
 def read_requests(pipe: "Pipeline", arguments: argparse.Namespace, failures: dict[int, str]) -> dict[int, "Request"]:
     """This process's share of the lines of a prompts file as requests, by line; what is wrong goes to `failures`."""
-    from cogstyle.devices import rank_and_world
+    from cogstyle.devices import launched
     from cogstyle.sampling.outputs import inside
     from cogstyle.sampling.prompts_file import parse_line, read_lines
     from cogstyle.sampling.request import identify
 
-    rank, world = rank_and_world()
+    rank, world, _ = launched()
     given, folder = vars(arguments), arguments.prompts.parent
     found: dict[int, Request] = {}
     taken: dict[Path, int] = {}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
-from cogstyle.cli.sample import DTYPES, say
-from cogstyle.config import require
+from cogstyle.cli.sample import say
+from cogstyle.config import DTYPES, require
 from cogstyle.errors import MediaError
 
 if TYPE_CHECKING:

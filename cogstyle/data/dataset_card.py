@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from cogstyle.data.clips import Clip
 from cogstyle.data.shards import INDEX_KEY, Index, part_path, read_part
 from cogstyle.data.workers import spread
 from cogstyle.errors import BundleError, ConfigError, FileError, MediaError
 from cogstyle.files import read_bytes, write_bytes
+from cogstyle.pictures import write_png
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.video import open_video
 
@@ -109,10 +109,7 @@ def write_card(folder: Path, index: Index, *, name: str, videos: Path, vqvae: Im
     contents = read_contents(folder, index)
     image = picture(folder, contents, index, videos=videos, vqvae=vqvae)
     if image is not None:
-        file, said = io.BytesIO(), PngInfo()
-        said.add_text("Software", BY)
-        Image.fromarray(image).save(file, "png", pnginfo=said)
-        write_bytes(folder / PICTURE, file.getvalue())
+        write_png(folder / PICTURE, image, software=BY)
     text = card(folder.absolute().name, contents, index, name=name, pictured=image is not None)
     data = text.rstrip().encode("utf-8", "backslashreplace")  # names of files may be anything
     write_bytes(folder / CARD, data + b"\n\n<!-- " + _seal(data))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.data.clips import KINDS, Clip, clips_of, stretches_of
 from cogstyle.data.folder import content_of, ensure_index, stamp, writing
@@ -63,7 +63,7 @@ def make_index(
         ConfigError: for an unknown kind.
     """
     require(kind in KINDS, f"unknown task {kind!r} to encode for; known are {', '.join(KINDS)}")
-    entries = [(e.video, e.caption, e.start, e.end, e.language, e.problem) for e in manifest.entries]
+    entries = [(e.video, e.texts, e.start, e.end, e.problem) for e in manifest.entries]
     firsts = range(0, len(entries), entries_per_part)
     return Index(
         kind=kind,
@@ -73,7 +73,7 @@ def make_index(
         extra_rates=extra_rates,
         frames=1 if kind == "image" else bundle.frames,
         size=bundle.tokenizer_config.image_size,
-        tokenizer_sha256=bundle.hashes()["tokenizer.safetensors"],
+        tokenizer_sha256=bundle.sha256(WeightFile.TOKENIZER),
         split_long=split_long,
     )
 
@@ -89,17 +89,22 @@ class Encoder:
         self.text = source.text() if source.has_model else None  # its training comes later
 
     def __call__(self, numbered: Sequence[Numbered]) -> Encoded:
-        made: list[tuple[dict[str, Any], str, np.ndarray]] = []  # with frames in the place of tokens
+        made: list[tuple[Entry, dict[str, Any], np.ndarray]] = []
         refused: list[dict[str, Any]] = []
         for number, entry in numbered:
             try:
-                made += [(facts, entry.caption, frames) for facts, frames in self._clips(number, entry)]
+                made += [(entry, facts, frames) for facts, frames in self._clips(number, entry)]
             except CogstyleError as error:
                 refused.append(refusal(number, entry, str(error)))
             except Exception as error:  # one strange file must not end a long run
                 refused.append(refusal(number, entry, f"{type(error).__name__}: {error}"))
         tokens: Any = image_ids(self.vqvae, [frames for *_, frames in made]).numpy() if made else []
-        return Encoded([(facts, caption, ids) for (facts, caption, _), ids in zip(made, tokens, strict=True)], refused)
+        rows = [
+            (facts | {"language": language}, caption, ids)
+            for (entry, facts, _), ids in zip(made, tokens, strict=True)
+            for language, caption in entry.texts
+        ]
+        return Encoded(rows, refused)
 
     def _clips(self, number: int, entry: Entry) -> list[tuple[dict[str, Any], np.ndarray]]:
         if entry.problem:
@@ -130,7 +135,8 @@ class Encoder:
         if self.text is not None:
             for clip in clips:  # raises if the caption is too long
                 image = index.kind == "image"
-                _ = self.text.image_text(entry.caption) if image else self.text.video_text(entry.caption, clip.seconds)
+                for _, text in entry.texts:
+                    _ = self.text.image_text(text) if image else self.text.video_text(text, clip.seconds)
         return clips
 
 
@@ -143,49 +149,84 @@ def _lost(numbered: Numbered) -> Encoded:
     return Encoded([], [refusal(*numbered, "decoding it ended the worker process")])
 
 
-def encode_videos(
-    manifest: Manifest,
-    folder: Path,
-    index: Index,
-    *,
-    bundle: str | Path,
-    shard: tuple[int, int] = (1, 1),
-    workers: int = 1,
-    retry: bool = False,
-    quiet: bool = False,
-    report: Callable[[str], None] = lambda line: None,
-) -> tuple[int, list[dict[str, Any]]]:
-    """Write the parts of this machine that are not there yet, and again those whose videos were replaced.
+@dataclass(frozen=True)
+class Encoding:
+    """Entries of a manifest that become shards in a folder, as `index` says, with the tokenizers of a bundle."""
 
-    Args:
-        shard: (i, n): this machine is the i-th of n, counted from 1, and writes every n-th part.
-        workers: processes; 0: this one, which a decoder that crashes ends.
-        retry: encode parts with refused entries again, and those whose lines of the manifest changed.
-        report: told as a line each refused entry, and each part that is encoded again.
+    manifest: Manifest
+    folder: Path
+    index: Index
+    bundle: str | Path
 
-    Returns:
-        How many entries are this machine's, and which of them are refused, those of earlier runs included.
-    """
-    mine = range(shard[0] - 1, index.parts, shard[1])
-    with writing(folder, mine):
-        ensure_index(folder, index, retry=retry)
-        refused: list[dict[str, Any]] = []
-        todo: dict[int, list[str]] = {}  # parts, and the stamps of their videos
-        for part in mine:
-            stamps = [stamp(manifest.folder / manifest.entries[k].video) for k in _stretch(index, part)]
-            try:
-                found = _refused_before(part_path(folder, part), index, part, stamps)
-            except BundleError as error:
-                found = None
-                report(f"again {error}")
-            if found is None or (retry and found):
-                todo[part] = stamps
-            else:
-                refused += found
-        refused += _encode_parts(
-            manifest, folder, index, todo, bundle=bundle, workers=workers, quiet=quiet, report=report
+    def run(
+        self,
+        *,
+        shard: tuple[int, int] = (1, 1),
+        workers: int = 1,
+        retry: bool = False,
+        quiet: bool = False,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """Write the parts of this machine that are not there yet, and again those whose videos were replaced.
+
+        Args:
+            shard: (i, n): this machine is the i-th of n, counted from 1, and writes every n-th part.
+            workers: processes; 0: this one, which a decoder that crashes ends.
+            retry: encode parts with refused entries again, and those whose lines of the manifest changed.
+            report: told as a line each refused entry, and each part that is encoded again.
+
+        Returns:
+            How many entries are this machine's, and which of them are refused, those of earlier runs included.
+        """
+        index, folder, entries = self.index, self.folder, self.manifest.entries
+        mine = range(shard[0] - 1, index.parts, shard[1])
+        with writing(folder, mine):
+            ensure_index(folder, index, retry=retry)
+            refused: list[dict[str, Any]] = []
+            todo: dict[int, list[str]] = {}  # parts, and the stamps of their videos
+            for part in mine:
+                stamps = [stamp(self.manifest.folder / entries[k].video) for k in _stretch(index, part)]
+                try:
+                    found = _refused_before(part_path(folder, part), index, part, stamps)
+                except BundleError as error:
+                    found = None
+                    report(f"again {error}")
+                if found is None or (retry and found):
+                    todo[part] = stamps
+                else:
+                    refused += found
+            refused += self._encode_parts(todo, workers, quiet, report)
+        return sum(len(_stretch(index, part)) for part in mine), sorted(refused, key=lambda entry: entry["entry"])
+
+    def _encode_parts(
+        self, todo: dict[int, list[str]], workers: int, quiet: bool, report: Callable[[str], None]
+    ) -> list[dict[str, Any]]:
+        """Write some parts, and return the entries that are refused."""
+        index, folder = self.index, self.folder
+        stretch = {part: _stretch(index, part) for part in todo}
+        workers = min(workers, sum(-(-len(places) // BATCH) for places in stretch.values()))  # no idle ones
+        numbered = list(enumerate(self.manifest.entries))
+        chunks = (
+            numbered[first : min(first + BATCH, places.stop)]
+            for places in stretch.values()
+            for first in places[::BATCH]
         )
-    return sum(len(_stretch(index, part)) for part in mine), sorted(refused, key=lambda entry: entry["entry"])
+        work = partial(Encoder, self.bundle, index, self.manifest.folder)
+        waiting: dict[int, list[Encoded]] = {part: [] for part in todo}
+        missing = {part: len(places) for part, places in stretch.items()}
+        refused = []
+        with tqdm(total=sum(missing.values()), desc=f"encoding {folder.name}", unit="row", disable=quiet) as bar:
+            for chunk, encoded in spread(work, chunks, workers=workers, lost=_lost) if todo else ():
+                part = chunk[0][0] // index.entries_per_part
+                waiting[part].append(encoded)
+                missing[part] -= len(chunk)
+                for entry in encoded.refused:
+                    report(f"refused {' '.join(dict.fromkeys((entry['where'], entry['video'])))}: {entry['reason']}")
+                refused += encoded.refused
+                bar.update(len(chunk))
+                if not missing[part]:
+                    _write_part(part_path(folder, part), index, waiting.pop(part), part=part, stamps=todo[part])
+        return refused
 
 
 def _refused_before(path: Path, index: Index, part: int, stamps: list[str]) -> list[dict[str, Any]] | None:
@@ -201,42 +242,6 @@ def _refused_before(path: Path, index: Index, part: int, stamps: list[str]) -> l
         raise BundleError(f"{path}: videos of it were replaced")
     found: list[dict[str, Any]] = json.loads(meta["refused"])
     return found
-
-
-def _encode_parts(
-    manifest: Manifest,
-    folder: Path,
-    index: Index,
-    todo: dict[int, list[str]],
-    *,
-    bundle: str | Path,
-    workers: int,
-    quiet: bool,
-    report: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Write some parts, and return the entries that are refused."""
-    stretch = {part: _stretch(index, part) for part in todo}
-    workers = min(workers, sum(-(-len(places) // BATCH) for places in stretch.values()))  # no idle ones
-    numbered = list(enumerate(manifest.entries))
-    chunks = (
-        numbered[first : min(first + BATCH, places.stop)] for places in stretch.values() for first in places[::BATCH]
-    )
-    work = partial(Encoder, bundle, index, manifest.folder)
-    waiting: dict[int, list[Encoded]] = {part: [] for part in todo}
-    missing = {part: len(places) for part, places in stretch.items()}
-    refused = []
-    with tqdm(total=sum(missing.values()), desc=f"encoding {folder.name}", unit="row", disable=quiet) as bar:
-        for chunk, encoded in spread(work, chunks, workers=workers, lost=_lost) if todo else ():
-            part = chunk[0][0] // index.entries_per_part
-            waiting[part].append(encoded)
-            missing[part] -= len(chunk)
-            for entry in encoded.refused:
-                report(f"refused {' '.join(dict.fromkeys((entry['where'], entry['video'])))}: {entry['reason']}")
-            refused += encoded.refused
-            bar.update(len(chunk))
-            if not missing[part]:
-                _write_part(part_path(folder, part), index, waiting.pop(part), part=part, stamps=todo[part])
-    return refused
 
 
 def _stretch(index: Index, part: int) -> range:

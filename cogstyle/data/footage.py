@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cogstyle.config import require
-from cogstyle.data.manifest import PICTURES, VIDEOS, read_manifest
+from cogstyle.data.manifest import PICTURES, VIDEOS, is_hidden, read_manifest
 from cogstyle.errors import CogstyleError, ConfigError
 from cogstyle.files import fingerprint, one_writer, read_text, whole_file, write_bytes
 from cogstyle.pictures import read_picture
@@ -111,16 +111,25 @@ def files_of(source: Path) -> list[Path]:
     if source.is_dir():
         hidden = [path for path in source.rglob("*") if path.suffix.lower() in PICTURES + VIDEOS]
         parts = [(path, path.relative_to(source).parts) for path in hidden]
-        found = [p for p, names in parts if not any(n.startswith(".") or n == "__MACOSX" for n in names)]
+        found = [p for p, names in parts if not any(map(is_hidden, names))]
         require(bool(found), f"footage {source} holds no pictures and no videos ({', '.join(PICTURES + VIDEOS)})")
     else:
         require(source.exists(), f"footage {source} does not exist")
         manifest = read_manifest(source)
-        found = [manifest.folder / entry.video for entry in manifest.entries if entry.video and not entry.problem]
+        found = [manifest.folder / entry.video for entry in manifest.entries if entry.video]
         require(bool(found), f"footage {source} names no pictures and no videos")
     paths = sorted(set(found))
     videos = [path for path in paths if path.suffix.lower() in VIDEOS]
     return _thin([path for path in paths if path not in set(videos)], MOST_PICTURES) + _thin(videos, MOST_CLIPS)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file, zeros for what is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def _thin(paths: list[Path], most: int) -> list[Path]:
@@ -135,10 +144,7 @@ class Squares:
     ) -> None:
         self.source, self.size = source, size
         paths = files_of(source)
-        try:
-            stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        except OSError as error:
-            raise ConfigError(f"footage {source}: cannot read {error.filename}: {error.strerror}") from None
+        stats = [(str(path), *stamp(path)) for path in paths]
         folder = cache / f"footage-{fingerprint('squares 1', size, ZOOM, stats)}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "index.json").exists():

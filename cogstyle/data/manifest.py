@@ -1,4 +1,4 @@
-"""What people have: a table of videos and captions (CSV or JSONL), or a folder of videos with .txt files.
+"""What people have: a table of videos and captions (CSV or JSONL), two lists of lines, or a folder with .txt files.
 
 A bad line never ends the reading: it becomes an entry that says what is wrong with it.
 """
@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,14 @@ from cogstyle.errors import ConfigError, FileError
 from cogstyle.files import read_text
 from cogstyle.video import VIDEOS as COMMON
 
-COLUMNS = ("video", "caption", "start", "end", "language")
+NAMES = {
+    "video": ("video", "file_name", "file", "path"),
+    "caption": ("caption", "text", "prompt"),
+}  # the first is taken
+MORE = "caption_"  # begins the names of columns with further texts of the same video, such as caption_zh
+COLUMNS = ("start", "end", "language")
+TABLES = ("metadata.csv", "metadata.jsonl")  # of a folder; those of Hugging Face's videofolder and imagefolder
+LISTS = ("videos.txt", "prompts.txt")  # of a folder, line by line; finetrainers has them
 VIDEOS = (*COMMON, ".apng", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".avif")
 SIDECAR = 1 << 20  # the most bytes of a caption's file
@@ -37,6 +44,12 @@ class Entry:
     end: float | None = None
     language: str = ""
     problem: str = ""
+    more: tuple[tuple[str, str], ...] = ()  # further texts of it, each behind its language
+
+    @property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """Every text of it, each behind its language."""
+        return ((self.language, self.caption), *self.more)
 
 
 @dataclass(frozen=True)
@@ -46,33 +59,69 @@ class Manifest:
     folder: Path
     entries: list[Entry]
     unused: tuple[str, ...] = ()  # columns that nothing reads
+    taken: str = ""  # where videos and captions were found, unless in columns of just these names
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a .csv or .jsonl file with the columns `COLUMNS`, or a folder of videos with a .txt file beside each.
+def read_manifest(path: Path, *, caption: str = "") -> Manifest:
+    """Read what says which videos there are, and what they show.
+
+    It is a .csv or .jsonl file with a column of `NAMES` for the video, one for the caption, and `COLUMNS`; or a folder
+    with one of `TABLES`, with both `LISTS`, or with a .txt file beside each video or picture.
+
+    Args:
+        caption: of whatever has none of its own.
 
     Raises:
         ConfigError: naming the file, and the line if there is one, for what is no manifest.
         FileError: for a file that cannot be read or is not UTF-8.
     """
     if path.is_dir():
-        return Manifest(path, _folder(path))
+        if table := next((path / name for name in TABLES if (path / name).is_file()), None):
+            return read_manifest(table, caption=caption)
+        if all((path / name).is_file() for name in LISTS):
+            return Manifest(path, _lists(path, caption), taken=f"videos from {LISTS[0]}, captions from {LISTS[1]}")
+        return Manifest(path, _folder(path, caption))
     require(path.suffix in (".csv", ".jsonl"), f"manifest {path} must be a .csv or .jsonl file, or a folder of videos")
-    text = read_text(path)
-    lines = list(_csv_lines(text, path) if path.suffix == ".csv" else _jsonl_lines(text))
+    text, wanted = read_text(path), ["video"] if caption else list(NAMES)
+    lines = list(_csv_lines(text, path, wanted) if path.suffix == ".csv" else _jsonl_lines(text))
     require(bool(lines), f"manifest {path} has no rows")
-    unused = sorted({key for _, line in lines if isinstance(line, Mapping) for key in line if key not in COLUMNS})
-    return Manifest(path.parent, [_entry(f"{path.name}:{number}", line) for number, line in lines], tuple(unused))
+    names = list(dict.fromkeys(key for _, line in lines if isinstance(line, Mapping) for key in line))
+    found = columns_of(names)
+    entries = [_entry(f"{path.name}:{number}", _renamed(line, found, caption)) for number, line in lines]
+    unused = sorted(set(names) - set(COLUMNS) - {name for several in found.values() for name in several})
+    plain = found == {"video": ["video"], "caption": ["caption"]}
+    taken = ", ".join(f"{key}s from {' and '.join(several)}" for key, several in found.items() if several)
+    return Manifest(path.parent, entries, tuple(unused), "" if plain else taken)
 
 
-def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+def columns_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """The columns that are taken for the video and for its captions, of which the first is the caption."""
+    found = {key: [name for name in known if name in names][:1] for key, known in NAMES.items()}
+    found["caption"] += sorted(name for name in names if name.startswith(MORE))
+    return found
+
+
+def _renamed(line: Any, found: Mapping[str, list[str]], caption: str) -> Any:
+    """A line under our own names; what is wrong with one stays as it is."""
+    if not isinstance(line, Mapping):
+        return line
+    texts = [(name.removeprefix(MORE) if name.startswith(MORE) else "", line.get(name)) for name in found["caption"]]
+    texts = [(language, text) for language, text in texts if text is not None and text != ""] or [("", caption)]
+    (language, first), *more = texts
+    renamed = {name: line.get(name) for name in COLUMNS} | {"caption": first, "more": more}
+    renamed["video"] = next((line.get(name) for name in found["video"]), None)
+    return renamed | ({"language": language} if language and not renamed["language"] else {})
+
+
+def _csv_lines(text: str, path: Path, wanted: Collection[str]) -> Iterator[tuple[int, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
     try:
         names = list(reader.fieldnames or ())
-        missing = [name for name in COLUMNS[:2] if name not in names]
+        missing = [key for key, several in columns_of(names).items() if not several and key in wanted]
+        known = " and ".join(f"{key} (or {', '.join(NAMES[key][1:])})" for key in missing)
         found = ", ".join(names) or "none"
-        require(not missing, f"manifest {path} has no column {' and '.join(missing)}; its columns are: {found}")
-        twice = [name for name in COLUMNS if names.count(name) > 1]
+        require(not missing, f"manifest {path} has no column {known}; its columns are: {found}")
+        twice = sorted({name for name in names if names.count(name) > 1} - {""})
         require(not twice, f"manifest {path} has several columns {' and '.join(twice)}")
         for line in reader:
             extra = line.pop("", None)
@@ -95,10 +144,13 @@ def _entry(where: str, line: Any) -> Entry:
     """One entry from a mapping of columns, or from what is wrong with the line."""
     if isinstance(line, str):
         return Entry(where, "", problem=line)
-    values = {key: "" if line.get(key) is None else line[key] for key in COLUMNS}
+    values = {key: "" if line.get(key) is None else line[key] for key in ("video", "caption", *COLUMNS)}
     text = {key: value if isinstance(value := values[key], str) else "" for key in ("video", "caption", "language")}
     name, caption = text["video"].strip(), " ".join(text["caption"].split())
     entry = Entry(where, name, caption, language=text["language"].strip())
+    for language, value in (more := line.get("more", ())):
+        if not isinstance(value, str):
+            return _bad(entry, f"{MORE}{language} must be text, not {json.dumps(value)[:60]}")
     for key in text:
         if not isinstance(values[key], str):
             return _bad(entry, f"{key} must be text, not {json.dumps(values[key])[:60]}")
@@ -113,13 +165,14 @@ def _entry(where: str, line: Any) -> Entry:
         return _bad(entry, "video is empty")
     if not caption:
         return _bad(entry, "caption is empty")
-    if any("\ud800" <= letter <= "\udfff" for letter in caption + entry.language):
+    if any("\ud800" <= letter <= "\udfff" for letter in caption + entry.language + "".join(map("".join, more))):
         return _bad(entry, "its text holds half a character (a lone surrogate)")
     if not 0.0 <= start < math.inf:
         return _bad(entry, f"start {start:g} must be 0 or more seconds")
     if not end > start:
         return _bad(entry, f"end {end:g} must lie after start {start:g}")
-    return Entry(where, name, caption, start, None if end == math.inf else end, entry.language)
+    others = tuple((language, " ".join(value.split())) for language, value in more if value.strip())
+    return Entry(where, name, caption, start, None if end == math.inf else end, entry.language, more=others)
 
 
 def _seconds(value: object, default: float) -> float:
@@ -139,8 +192,20 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _folder(folder: Path) -> list[Entry]:
-    """Videos and pictures below a folder, by name; the caption of a/b.mp4 is all of a/b.txt."""
+def _lists(folder: Path, caption: str) -> list[Entry]:
+    """Line n of videos.txt with line n of prompts.txt."""
+    videos, texts = (read_text(folder / name).rstrip().split("\n") for name in LISTS)
+    unequal = f"{folder}: {LISTS[0]} has {len(videos)} lines, {LISTS[1]} {len(texts)}; they must belong line by line"
+    require(len(videos) == len(texts), unequal)
+    lines = enumerate(zip(videos, texts, strict=True), 1)
+    return [
+        _entry(f"{LISTS[0]}:{number}", {"video": video, "caption": text if text.strip() else caption})
+        for number, (video, text) in lines
+    ]
+
+
+def _folder(folder: Path, caption: str) -> list[Entry]:
+    """Videos and pictures below a folder, by name; the caption of a/b.mp4 is all of a/b.txt, else `caption`."""
     found = [path for path in sorted(folder.rglob("*")) if not any(map(is_hidden, path.relative_to(folder).parts))]
     folders = {path for path in found if path.is_dir() and _sidecar(path).exists() and any(path.glob("*.png"))}
     films = {path.with_suffix("") for path in found if path.suffix.lower() in VIDEOS} | folders
@@ -157,12 +222,14 @@ def _folder(folder: Path) -> list[Entry]:
     sidecars = any(_sidecar(path).exists() for path in paths)
     table = next((path for suffix in ("csv", "jsonl") for path in sorted(folder.glob(f"*.{suffix}"))), None)
     hint = f"; give {table} instead?" if table else ""
-    require(sidecars, f"no video in {folder} has a .txt file with its caption beside it{hint}")
+    hint = hint or "; --caption gives all of them one"
+    require(sidecars or bool(caption), f"no video in {folder} has a .txt file with its caption beside it{hint}")
     entries = []
     for path in paths:
         name, sidecar = path.relative_to(folder).as_posix(), _sidecar(path)
         try:
-            entries.append(_entry(name, {"video": name, "caption": read_text(sidecar, SIDECAR)}))
+            text = caption if caption and not sidecar.exists() else read_text(sidecar, SIDECAR)
+            entries.append(_entry(name, {"video": name, "caption": text if text.strip() else caption}))
         except FileError as error:
             reason = f"there is no {sidecar.name}" if not sidecar.exists() else str(error)
             entries.append(Entry(name, name, problem=reason))

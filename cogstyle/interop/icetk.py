@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cogstyle.bundle import update_bundle
+from cogstyle.bundle import WeightFile, update_bundle
 from cogstyle.config import HierarchicalConfig
 from cogstyle.errors import BundleError
 from cogstyle.files import LARGEST_TEXT, expect_regular, is_file, read_bytes
@@ -73,15 +73,15 @@ def import_icetk(folder: Path, bundle: Path, *, progress: Callable[[int], None] 
     if is_file(folder / TEXT):
         data = read_bytes(folder / TEXT, LARGEST_TEXT)
         read_pieces(data, str(folder / TEXT))
-        files["text.model"] = data
+        files[WeightFile.TEXT] = data
     codes = HierarchicalConfig.codes
     if is_file(folder / IMAGE):
         model = read_image_tokenizer(folder / IMAGE)
-        files["tokenizer.safetensors"], tables["tokenizer"] = model.state_dict(), model.config
+        files[WeightFile.TOKENIZER], tables["tokenizer"] = model.state_dict(), model.config
         codes = model.config.codes
     if not files:
         raise BundleError(f"{folder} holds neither {TEXT} nor {IMAGE}")
     if is_file(folder / CLUSTERS):
-        files["clusters.safetensors"] = {"labels": read_clusters(folder / CLUSTERS, codes)}
+        files[WeightFile.CLUSTERS] = {"labels": read_clusters(folder / CLUSTERS, codes)}
     update_bundle(bundle, files, half=False, progress=progress, **tables)
     return list(files)

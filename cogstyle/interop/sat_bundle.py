@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogstyle.bundle import Bundle, holds_bundle, update_bundle, writing
+from cogstyle.bundle import Bundle, WeightFile, holds_bundle, update_bundle, writing
 from cogstyle.config import ModelConfig, Prompts, SamplingConfig, SuperResConfig
 from cogstyle.errors import BundleError
 from cogstyle.files import read_tensors, whole_folder
@@ -105,15 +105,15 @@ def import_sat(
     with torch.device("meta"):
         check_weights(base, Transformer(config), f"{folder}, image model")
     check_weights(beside, new_module(found, config, superres), f"{folder}, {found}")
-    files = {f"{found}.safetensors": beside}
+    files: dict[str, Any] = {WeightFile.of(found): beside}
     tables: dict[str, Any] = {"sampling": {found: asdict(SAMPLING[found])}}
     if found == "superres":
         tables["superres"] = superres
     with writing(target):  # what is there stays so until it is added to
-        if holds_bundle(target) and (bundle := Bundle(target)).has("image.safetensors"):
+        if holds_bundle(target) and (bundle := Bundle(target)).has(WeightFile.IMAGE):
             config = _merged(bundle, config, base, found)
         else:
-            files = {"image.safetensors": base, **files}
+            files = {WeightFile.IMAGE: base, **files}
             tables["sampling"]["image"] = asdict(SAMPLING["image"])
             tables |= {"prompts": PROMPTS, "frame_rate": 1.0}
         update_bundle(target, files, half=False, progress=progress, model=config, **tables)
@@ -129,7 +129,7 @@ def _merged(bundle: Bundle, config: ModelConfig, base: Mapping[str, Tensor], rol
     if differing:
         values = ", ".join(f"{k} {getattr(config, k)} (bundle: {getattr(old, k)})" for k in differing)
         raise BundleError(f"the checkpoint does not fit the bundle {bundle.folder}: {values}")
-    kept, _ = read_tensors(bundle.file("image.safetensors"))
+    kept, _ = read_tensors(bundle.file(WeightFile.IMAGE))
     names = [name for name in sorted(base) if not equal_values(base[name], kept[name])]
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
@@ -164,7 +164,7 @@ def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: 
     if ranks < 1 or config.heads % ranks or config.vocabulary % ranks:
         raise BundleError(f"{config.heads} heads and {config.vocabulary} ids cannot be split evenly for {ranks} ranks")
     with whole_folder(folder) as scratch:
-        sides = {"base": "image.safetensors", "adapter": f"{role}.safetensors"}
+        sides = {"base": WeightFile.IMAGE, "adapter": WeightFile.of(role)}
         weights: dict[str, Tensor] = {}
         for side, name in sides.items():
             tensors, _ = read_tensors(source.file(name))

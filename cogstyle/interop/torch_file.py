@@ -30,7 +30,7 @@ MOST_AXES = 16
 LOCAL_HEADER, SIGNATURE = 30, b"PK\3\4"  # of a member of a zip: bytes before its name, and how they begin
 BLOCK = 1 << 24  # bytes that are checked at a time
 
-DTYPES = {
+STORAGES = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
     "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
     "Bool": torch.bool,
@@ -199,8 +199,8 @@ def _named(name: str) -> Any:
     if name in INERT:
         return Inert
     kind = name.removeprefix("torch ").removesuffix("Storage")
-    if name == f"torch {kind}Storage" and kind in DTYPES:
-        return DTYPES[kind]
+    if name == f"torch {kind}Storage" and kind in STORAGES:
+        return STORAGES[kind]
     raise BundleError(
         f"the checkpoint asks for {'.'.join(name.split(' ', 1))}, which no checkpoint of weights needs; refused"
     )

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cogstyle.config import require
+from cogstyle.config import DTYPES, require
 
 STEPS = 63  # an 8-bit row runs from -63 to 63: AVX2 adds two products in 16 bits, which full 8 bits overflow
 ONEDNN = ("float32", "bfloat16")
-PACKED = (*ONEDNN, "float16", "int8")
 ROWS = 16  # oneDNN packs for about so many rows; what it then chooses is as quick for 1 row as for 400
 
 
@@ -38,7 +37,7 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, kind: str) -> None:
         super().__init__()
-        require(kind in PACKED, f"kind {kind!r} must be one of {', '.join(PACKED)}")
+        require(kind in DTYPES, f"kind {kind!r} must be one of {', '.join(DTYPES)}")
         require(packs(kind), f"{kind} weights need packed kernels, which this build of PyTorch or this CPU lacks")
         self.kind, self.shape = kind, tuple(weight.shape)
         dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32

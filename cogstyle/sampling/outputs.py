@@ -1,6 +1,5 @@
 """Where videos go: what may be written, what is there already, and the files beside a video."""
 
-import io
 import json
 import os
 import tempfile
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cogstyle import files
 from cogstyle.errors import FileError, MediaError
+from cogstyle.pictures import write_png
 from cogstyle.sampling.token_file import SUFFIX, write_tokens
 from cogstyle.video import Video, check_output
 
@@ -97,7 +96,7 @@ def changes(out: Path, identity: Mapping[str, Any], sides: Iterable[str]) -> lis
 
 def write_preview(out: Path, frames: np.ndarray) -> None:
     """The frames so far, side by side, as FILE.preview.png."""
-    _write_sheet(beside(out, PREVIEW), Video(frames, 1.0), scale=2)
+    write_png(beside(out, PREVIEW), Video(frames, 1.0).contact_sheet())
 
 
 def write_video(out: Path, video: Video, sides: Iterable[str] = ()) -> None:
@@ -112,7 +111,7 @@ def write_video(out: Path, video: Video, sides: Iterable[str] = ()) -> None:
     before = (read_sidecar(out) or {}).get("beside", ())
     video.save(out)
     if SHEET in sides:
-        _write_sheet(beside(out, SHEET), video, scale=1 if video.info["options"]["upscale"] else 2)
+        write_png(beside(out, SHEET), video.contact_sheet(scale=1 if video.info["options"]["upscale"] else 2))
     if SUFFIX in sides:
         write_tokens(beside(out, SUFFIX), video)
     there = sorted({*sides, *(suffix for suffix in before if beside(out, suffix).exists())})
@@ -123,9 +122,3 @@ def write_json(out: Path, info: Mapping[str, Any]) -> None:
     """The json beside a video; names that are not UTF-8 are escaped."""
     text = json.dumps(info, ensure_ascii=False, indent=1)
     files.write_bytes(sidecar(out), text.encode(errors="backslashreplace"))
-
-
-def _write_sheet(path: Path, video: Video, scale: int) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(video.contact_sheet(scale=scale)).save(buffer, "png")
-    files.write_bytes(path, buffer.getvalue())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cogstyle.axes import expect_shape
 from cogstyle.bundle import open_bundle
-from cogstyle.config import ModelConfig, require
+from cogstyle.config import DTYPES, ModelConfig, require
 from cogstyle.devices import find_device
 from cogstyle.errors import LayoutError
 from cogstyle.files import fingerprint
@@ -33,8 +33,6 @@ from cogstyle.sampling.upscale import frames_of_a_pass, upscale
 from cogstyle.sampling.validate import untrained, validate, validate_upscale
 from cogstyle.version import commit, version
 from cogstyle.video import Video
-
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 @dataclass

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.errors import BundleError, LayoutError
 from cogstyle.files import read_tensors, write_tensors
 from cogstyle.video import Video
 
 SUFFIX = ".tokens.safetensors"
-TOKENIZER = "tokenizer.safetensors"
+TOKENIZER = WeightFile.TOKENIZER
 KEYS = ("tokenizer_sha256", "prompt", "seed", "fps")
 
 

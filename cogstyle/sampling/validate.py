@@ -1,6 +1,6 @@
 """All that can be wrong with a request is said before anything is drawn."""
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.errors import BundleError, PromptError
 from cogstyle.sampling.options import Options
@@ -35,7 +35,7 @@ def validate(bundle: Bundle, text: TextTokenizer, prompt: str, options: Options,
         raise PromptError("the prompt is empty")
     stages = needed_files(options, whole=whole)
     for stage in stages:
-        if not bundle.has(f"{stage}.safetensors"):
+        if not bundle.has(WeightFile.of(stage)):
             raise BundleError(f"bundle {bundle.folder} has no {stage}.safetensors{WITHOUT[stage]}")
     prompt, rate = prompt.strip(), options.frame_rate or bundle.frame_rate
     if not whole:
@@ -48,7 +48,7 @@ def validate(bundle: Bundle, text: TextTokenizer, prompt: str, options: Options,
 
 def validate_upscale(bundle: Bundle, text: TextTokenizer, prompt: str | None, options: Options) -> int:
     """Raise what super-resolution with this prompt (None: without text) would raise; returns its text tokens."""
-    if not bundle.has("superres.safetensors"):
+    if not bundle.has(WeightFile.SUPERRES):
         raise BundleError(f"bundle {bundle.folder} has no superres.safetensors, which super-resolution needs")
     if prompt is not None and not prompt.strip():
         raise PromptError("the prompt is empty")
@@ -63,7 +63,7 @@ def check_clusters(bundle: Bundle, stage: str, options: Options) -> None:
     """Raise ConfigError if a stage draws among clusters that the bundle does not have."""
     clusters = options.stage(bundle.sampling(stage), stage).clusters
     require(
-        not clusters or bundle.has("clusters.safetensors"),
+        not clusters or bundle.has(WeightFile.CLUSTERS),
         f"{stage} draws among {clusters} clusters, but bundle {bundle.folder} has no cluster labels "
         "(clusters.safetensors); use top_k or top_p",
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cogstyle.bundle import SHELVES
 from cogstyle.config import require
-from cogstyle.files import sha256, write_bytes
+from cogstyle.files import sha256, whole_file, write_bytes
 from cogstyle.shapes_world import world
 
 FRAMES, SIZE, FEATURES = 17, 64, 64
@@ -153,9 +153,8 @@ def write_classifier(folder: Path, model: Classifier) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what users' extractors are in
         traced = torch.jit.trace(model, torch.zeros(2, 3, FRAMES, SIZE, SIZE))
-        scratch = folder / f"{FILE}.part"
-        torch.jit.save(traced, str(scratch))
-    scratch.replace(folder / FILE)
+        with whole_file(folder / FILE) as file:
+            torch.jit.save(traced, file)
     settings = {"frames": FRAMES, "size": SIZE, "pick": "even", "outputs": "both", "sha256": sha256(folder / FILE)}
     write_bytes((folder / FILE).with_suffix(".toml"), tomli_w.dumps(settings).encode())
 

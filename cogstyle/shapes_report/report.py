@@ -1,6 +1,5 @@
 """An evaluation from part to part: report.json grows as parts finish, and a stopped evaluation goes on where it was."""
 
-import io
 import json
 import os
 import time
@@ -11,33 +10,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from cogstyle.config import require
 from cogstyle.errors import ConfigError, FileError
 from cogstyle.files import one_writer, read_text, write_bytes
+from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Pipeline
 from cogstyle.shapes_report.markdown import to_markdown
-from cogstyle.shapes_report.sections import Bench, Part, Plan, parts_of
+from cogstyle.shapes_report.sections import Bench, Evaluation, Section, sections_of
 from cogstyle.shapes_world import world
 
 JSON, MARKDOWN = "report.json", "report.md"
 
 
-def chosen_parts(plan: Plan, names: Sequence[str]) -> list[Part]:
+def chosen_sections(plan: Evaluation, names: Sequence[str]) -> list[Section]:
     """The parts of a plan with these names; all of them if there are no names.
 
     Raises:
         ConfigError: for a name that the plan does not have.
     """
-    parts = parts_of(plan)
+    parts = sections_of(plan)
     known = {part.name for part in parts}
     unknown = [name for name in names if name not in known]
     require(not unknown, f"no part {', '.join(unknown)}; this evaluation has {'; '.join(part.name for part in parts)}")
     return [part for part in parts if not names or part.name in names]
 
 
-def start(pipe: Pipeline, plan: Plan, folder: Path) -> dict[str, Any]:
+def start(pipe: Pipeline, plan: Evaluation, folder: Path) -> dict[str, Any]:
     """The report in `folder` as far as it is, if it is one of the same weights and plan; a new one in a new folder.
 
     Raises:
@@ -72,7 +71,7 @@ def start(pipe: Pipeline, plan: Plan, folder: Path) -> dict[str, Any]:
 
 def evaluate(
     pipe: Pipeline,
-    plan: Plan,
+    plan: Evaluation,
     folder: Path,
     *,
     batch: int = 10,
@@ -104,7 +103,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     pipe, plan, done = bench.pipe, bench.plan, bench.done
     report = start(pipe, plan, folder)
-    for part in chosen_parts(plan, names):
+    for part in chosen_sections(plan, names):
         begun(part.name)
         if part.name in report["parts"]:
             done(part.work)
@@ -112,7 +111,7 @@ def _evaluate(
         began = time.perf_counter()
         figures, pages = part.run(bench)
         for name, picture in pages.items():
-            write_bytes(folder / name, _png(picture))
+            write_png(folder / name, picture)
         report["parts"][part.name] = {
             **figures,
             "pages": sorted(pages),
@@ -125,15 +124,9 @@ def _evaluate(
     return report
 
 
-def _png(picture: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "png")
-    return file.getvalue()
-
-
-def _write(folder: Path, plan: Plan, report: dict[str, Any]) -> None:
+def _write(folder: Path, plan: Evaluation, report: dict[str, Any]) -> None:
     """The report as it is now; parts stand in the order of the plan."""
-    order = [part.name for part in parts_of(plan) if part.name in report["parts"]]
+    order = [part.name for part in sections_of(plan) if part.name in report["parts"]]
     report["parts"] = {name: report["parts"][name] for name in order}
     write_bytes(folder / JSON, json.dumps(report, ensure_ascii=False, indent=1, default=_plain).encode())
     write_bytes(folder / MARKDOWN, to_markdown(json.loads((folder / JSON).read_text("utf-8"))).encode())

@@ -44,7 +44,7 @@ GUIDANCES = (1.0, 1.25, 1.5, 2.0, 3.0)  # of a sweep
 
 
 @dataclass(frozen=True)
-class Plan:
+class Evaluation:
     """What to evaluate; every figure depends on all of it."""
 
     count: int = 20  # captions of each kind of scene
@@ -83,7 +83,7 @@ class Bench:
     """A pipeline to evaluate, and how."""
 
     pipe: Pipeline
-    plan: Plan
+    plan: Evaluation
     batch: int = 10
     done: Done = lambda work: None
 
@@ -109,7 +109,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     """One part: its name, how much work it is (1 = a whole clip), and what does it."""
 
     name: str
@@ -121,22 +121,22 @@ def kind_name(actors: int, held_out: bool) -> str:
     return f"{('one actor', 'two actors')[actors - 1]}{', held-out pair' if held_out else ''}"
 
 
-def parts_of(plan: Plan) -> list[Part]:
+def sections_of(plan: Evaluation) -> list[Section]:
     """All parts that a plan asks for, in order."""
     n = plan.count
-    parts = [Part("reader", READING * (max(n, TRUE_CLIPS) + n * len(counterfactuals.CHANGES)), reader)]
+    parts = [Section("reader", READING * (max(n, TRUE_CLIPS) + n * len(counterfactuals.CHANGES)), reader)]
     for actors, held_out in plan.kinds():
-        parts.append(Part(kind_name(actors, held_out), n, partial(kind, actors=actors, held_out=held_out)))
+        parts.append(Section(kind_name(actors, held_out), n, partial(kind, actors=actors, held_out=held_out)))
     if (1, False) in plan.kinds():
-        parts.append(Part("language", n, language))
-        parts.append(Part("frame rate", KEYFRAMES_ONLY * n * len(RATES), frame_rate))
+        parts.append(Section("language", n, language))
+        parts.append(Section("frame rate", KEYFRAMES_ONLY * n * len(RATES), frame_rate))
     for actors, held_out in plan.kinds():
         if not held_out:
-            parts.append(Part(f"stages, {kind_name(actors, False)}", n, partial(stages, actors=actors)))
+            parts.append(Section(f"stages, {kind_name(actors, False)}", n, partial(stages, actors=actors)))
     if (1, False) in plan.kinds():
-        parts.append(Part("diversity", KEYFRAMES_ONLY * min(TEXTS, n) * SEEDS, diversity))
+        parts.append(Section("diversity", KEYFRAMES_ONLY * min(TEXTS, n) * SEEDS, diversity))
     if plan.sweep:
-        parts.append(Part("sweep", KEYFRAMES_ONLY * n * len(plan.sweep), sweep))
+        parts.append(Section("sweep", KEYFRAMES_ONLY * n * len(plan.sweep), sweep))
     return parts
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy import ndarray
 
 from cogstyle.shapes_world import world
-from cogstyle.shapes_world.reader import MOTIONS, NEAR, Reading, find_background, motion_errors
+from cogstyle.shapes_world.colours import NEAR, find_background
+from cogstyle.shapes_world.motions import MOTIONS, motion_errors
+from cogstyle.shapes_world.reader import Reading
 
 SLACK = 0.02  # canvas units that an interpolated actor may lie outside its neighbours: 1.3 pixels of 64
 FADE = 0.15  # the same for opacity

@@ -8,7 +8,8 @@ from itertools import permutations
 import numpy as np
 
 from cogstyle.shapes_world import world
-from cogstyle.shapes_world.reader import ActorReading, Reading, motion_errors, read_clip
+from cogstyle.shapes_world.motions import motion_errors
+from cogstyle.shapes_world.reader import ActorReading, Reading, read_clip
 
 SMALL_BELOW = 0.155  # nominal radius between small (0.12) and large (0.20)
 SPEED_FACTOR = math.sqrt(2.0)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, check_shared_files, share_files, update_bundle
+from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, WeightFile, check_shared_files, share_files, update_bundle
 from cogstyle.config import require
 from cogstyle.errors import FileError
 from cogstyle.model.transformer import Transformer
@@ -16,7 +17,7 @@ from cogstyle.training.job import Job
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.run_folder import BEST, LOG, read_log, score
 
-TOKENIZERS = ("tokenizer.safetensors", "clusters.safetensors", "text.model")
+TOKENIZERS = (WeightFile.TOKENIZER, WeightFile.CLUSTERS, WeightFile.TEXT)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Target:
             check_shared_files(self.source, self.folder, self._shared)
         if self.task != "image" and self.train_all and (self.folder / MANIFEST).is_file():
             there = Bundle(self.folder)
-            others = [name for name in ADAPTERS if name != self.task and there.has(f"{name}.safetensors")]
+            others = [name for name in ADAPTERS if name != self.task and there.has(WeightFile.of(name))]
             require(
                 not others,
                 f'train = "all" changes the image model, and in {self.folder} {", ".join(others)} stand on it; '
@@ -55,7 +56,7 @@ class Target:
     @property
     def _shared(self) -> tuple[str, ...]:
         """Files that the bundle has in common with the one that the task stands on."""
-        return TOKENIZERS if self.train_all or self.task == "image" else (*TOKENIZERS, "image.safetensors")
+        return TOKENIZERS if self.train_all or self.task == "image" else (*TOKENIZERS, WeightFile.IMAGE)
 
     def write(self, model: VideoModel, caption_ids: Sequence[int]) -> None:
         """Write the weights.
@@ -63,14 +64,14 @@ class Target:
         Args:
             caption_ids: text ids that captions of an image model hold.
         """
-        image = {"image.safetensors": model.transformer.state_dict()}
+        image: dict[str, Any] = {WeightFile.IMAGE: model.transformer.state_dict()}
         if model.adapter is None:
             lengthen_unseen(model.transformer, [*caption_ids, *model.text.image_text(None)], caption_ids)
             update_bundle(self.folder, image, model=model.transformer.config)
             return
         if self._elsewhere:
             share_files(self.source, self.folder, self._shared)
-        adapter = {f"{self.task}.safetensors": model.adapter.state_dict()}
+        adapter: dict[str, Any] = {WeightFile.of(self.task): model.adapter.state_dict()}
         update_bundle(self.folder, {**image, **adapter} if self.train_all else adapter)  # an adapter names its base
 
 

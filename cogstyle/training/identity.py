@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import MODELS, preset, require
 from cogstyle.errors import ConfigError
 from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
@@ -74,13 +74,13 @@ def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
     else:
         kept |= _stands_on(recipe)
     if recipe.start is not None:
-        kept["start"] = Bundle(recipe.start).hashes().get(f"{recipe.task}.safetensors")
+        kept["start"] = Bundle(recipe.start).hashes().get(WeightFile.of(recipe.task))
     return _flat(json.loads(json.dumps(kept)))
 
 
 def _stands_on(recipe: WeightRecipe) -> dict[str, Any]:
     source, new = Bundle(getattr(recipe, "base", None) or recipe.bundle), isinstance(recipe, ImageRecipe)
-    names = ("tokenizer.safetensors", "text.model", *(() if new else ("image.safetensors",)))
+    names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
     return {
         "stands on": {name: source.hashes().get(name) for name in names},
         "model": asdict(preset(MODELS, recipe.preset) if isinstance(recipe, ImageRecipe) else source.model_config),

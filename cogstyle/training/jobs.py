@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle, share_files, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, share_files, update_bundle
 from cogstyle.config import MODELS, SuperResConfig, preset
 from cogstyle.data import shards
 from cogstyle.errors import BundleError, FileError
@@ -129,7 +129,7 @@ def _adapted(source: Bundle, recipe: AdapterRecipe) -> VideoModel:
 
 def encoding(source: Bundle, vqvae: ImageTokenizer, **options: Any) -> Encoding:
     """How rows become tokens of a bundle's tokenizers."""
-    return Encoding(vqvae, source.text(), source.hashes()["tokenizer.safetensors"], **options)
+    return Encoding(vqvae, source.text(), source.sha256(WeightFile.TOKENIZER), **options)
 
 
 def identify(recipe: WeightRecipe, folder: Path, *, forced: bool = False) -> tuple[Identity, Checkpoint | None]:
@@ -160,7 +160,7 @@ def _exported(folder: Path) -> dict[str, Any]:
 
 def note_export(recipe: WeightRecipe, folder: Path, path: Path) -> None:
     """Write down which recipe was trained to its end, and the sha256 of what was exported."""
-    names, hashes = (f"{recipe.task}.safetensors", "image.safetensors"), Bundle(recipe.bundle).hashes()
+    names, hashes = (WeightFile.of(recipe.task), WeightFile.IMAGE), Bundle(recipe.bundle).hashes()
     done = {
         "recipe": str(path),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -220,7 +220,7 @@ def _export_run(recipe: WeightRecipe, tensors: dict[str, Any], meta: Mapping[str
         job.seen = json.loads(meta["seen"])
     if recipe.task != "tokenizer" and Bundle(source).folder.resolve() != bundle.resolve():
         own = recipe.task == "image" or getattr(recipe, "train", None) == "all"
-        share_files(Bundle(source), bundle, TOKENIZERS if own else (*TOKENIZERS, "image.safetensors"))
+        share_files(Bundle(source), bundle, TOKENIZERS if own else (*TOKENIZERS, WeightFile.IMAGE))
     export(job, tensors)
     update_bundle(bundle, {}, **bundle_tables(recipe, json.loads(meta["seen"])))
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from cogstyle.config import require
+from cogstyle.devices import find_device, launched
 from cogstyle.errors import TrainingError
 
 T = TypeVar("T")
@@ -51,35 +51,6 @@ class Processes:
         self.gather(None)
 
 
-def launched() -> tuple[int, int]:
-    """How many processes torchrun or deepspeed started, and the number of this one on its machine."""
-    return _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
-
-
-def _number(name: str, default: int) -> int:
-    """A number that a launcher left in the environment.
-
-    Raises:
-        ConfigError: if it is none.
-    """
-    text = os.environ.get(name, str(default))
-    require(text.isdecimal() and text.isascii() and len(text) < 9, f"the environment's {name} is {text!r}: no number")
-    return int(text)
-
-
-def which_device(name: str, local: int) -> torch.device:
-    """The device of a process: "auto" takes a GPU where there is one.
-
-    Raises:
-        ConfigError: if there is no such GPU.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    count = torch.cuda.device_count()
-    require(local < count, f"process {local} of this machine has no GPU: there are {count}")
-    return torch.device("cuda", local)
-
-
 @contextmanager
 def join(device: str = "auto", *, group: bool = False) -> Iterator[Processes]:
     """Join the processes that torchrun or deepspeed started; alone when nothing did.
@@ -92,9 +63,7 @@ def join(device: str = "auto", *, group: bool = False) -> Iterator[Processes]:
         ConfigError: if there is no GPU for this process.
         TrainingError: if another process is lost on the way.
     """
-    (size, local), rank = launched(), _number("RANK", 0)
-    require(rank < size, f"the environment's RANK {rank} must be below its WORLD_SIZE {size}")
-    where = which_device(device, local)
+    (rank, size, local), where = launched(), find_device(device)
     if size == 1 and not group:
         yield Processes(device=where)
         return

@@ -5,8 +5,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cogstyle.bundle import Bundle, check_replaced, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, check_replaced, update_bundle
 from cogstyle.config import MODELS, Prompts, SamplingConfig, preset, require
+from cogstyle.devices import find_device, launched
 from cogstyle.files import read_bytes, write_bytes
 from cogstyle.pictures import write_png
 from cogstyle.training.board import Board
@@ -19,13 +20,13 @@ from cogstyle.training.job import DrawingLoopConfig, Job
 from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
 from cogstyle.training.loop import Grid
 from cogstyle.training.loop import run as train_job
-from cogstyle.training.processes import Processes, join, launched, which_device
+from cogstyle.training.processes import Processes, join
 from cogstyle.training.recipes import KeyframesRecipe, StageRecipe, TextRecipe, WeightRecipe, load_recipe
 from cogstyle.training.run_folder import Run, claimed, make_folder, run_folder
 from cogstyle.training.text import train_text_model
 from cogstyle.training.transformer import TransformerJob
 
-REPLACED = {"tokenizer": "tokenizer.safetensors", "image": "image.safetensors"}  # files that others stand on
+REPLACED = {"tokenizer": WeightFile.TOKENIZER, "image": WeightFile.IMAGE}  # files that others stand on
 ALONE = "the task {task!r} trains in one process; {processes} were started"
 
 
@@ -48,9 +49,9 @@ def train(
     """
     recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
     if isinstance(recipe, TextRecipe):
-        require(launched()[0] == 1, ALONE.format(task=recipe.task, processes=launched()[0]))
+        require(launched().size == 1, ALONE.format(task=recipe.task, processes=launched().size))
         model = train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)
-        update_bundle(Path(recipe.bundle), {"text.model": model}, prompts=Prompts())
+        update_bundle(Path(recipe.bundle), {WeightFile.TEXT: model}, prompts=Prompts())
         return f"text.model in {recipe.bundle}"
     assert isinstance(recipe, WeightRecipe)
     check(recipe)
@@ -103,11 +104,11 @@ def check(recipe: WeightRecipe) -> None:
     Raises:
         ConfigError: naming what does not fit, or is not installed.
     """
-    processes, local = launched()
+    processes = launched().size
     alone = isinstance(recipe, StageRecipe) or processes == 1
     require(alone, ALONE.format(task=recipe.task, processes=processes))
     if isinstance(recipe, StageRecipe):
-        recipe.engine.check(recipe.optim, processes, which_device(recipe.engine.device, local))
+        recipe.engine.check(recipe.optim, processes, find_device(recipe.engine.device))
     if recipe.loop.tensorboard:
         Board.check()
 
@@ -137,7 +138,7 @@ def dry_run(
     require(isinstance(recipe, WeightRecipe), f"the task {recipe.task!r} has no steps to plan")
     assert isinstance(recipe, WeightRecipe)
     engine = engine_of(recipe)
-    device = which_device(engine.device, 0)
+    device = find_device(engine.device)
     engine.check(recipe.optim, processes, device)
     identify(recipe, folder)
     rows = FirstRows()

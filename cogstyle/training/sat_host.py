@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import ModelConfig
 from cogstyle.data import shards
 from cogstyle.interop.sat_model import finetune, host_inputs
@@ -27,7 +27,7 @@ class ShardRows(Dataset):
 
     def __init__(self, folder: Path, bundle: Bundle) -> None:
         self.text = bundle.text()
-        self.rows = shards.load(folder, tokenizer_sha256=bundle.hashes()["tokenizer.safetensors"])
+        self.rows = shards.load(folder, tokenizer_sha256=bundle.sha256(WeightFile.TOKENIZER))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Interval
 
 from cogstyle.config import require
-from cogstyle.data.footage import Footage, files_of
+from cogstyle.data.footage import Footage, files_of, stamp
 from cogstyle.data.shards import Encode, Shards, encode, load_videos, read_index, split_validation
 from cogstyle.files import fingerprint, sha256
 from cogstyle.rows import Row
@@ -188,7 +188,7 @@ class FootageData:
 
     def identity(self) -> dict[str, Any]:
         """What the pictures depend on: names and sizes of the files."""
-        files = [[(path.name, path.stat().st_size) for path in files_of(place)] for place in self.places]
+        files = [[(path.name, stamp(path)[0]) for path in files_of(place)] for place in self.places]
         return {"footage": hashlib.sha256(repr(files).encode()).hexdigest()}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.adapter import superres_from_image
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, update_bundle
 from cogstyle.config import SuperResConfig
 from cogstyle.data import shards
 from cogstyle.rows import Row
@@ -125,4 +125,4 @@ class SuperResolutionJob:
         return np.concatenate([np.concatenate(list(row), 1) for row in (bicubic, self._best(6), truth)])
 
     def export(self) -> None:
-        update_bundle(self.folder, {"superres.safetensors": self.module.state_dict()}, superres=self.sizes)
+        update_bundle(self.folder, {WeightFile.SUPERRES: self.module.state_dict()}, superres=self.sizes)

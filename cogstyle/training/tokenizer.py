@@ -1,6 +1,7 @@
 """Training the VQ image tokenizer on pictures."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cogstyle.bundle import update_bundle
+from cogstyle.bundle import WeightFile, update_bundle
 from cogstyle.config import TokenizerConfig
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
 from cogstyle.training.job import WHOLE, Share, load_weights
@@ -193,10 +194,10 @@ class TokenizerJob:
         return torch.cat(rows, 1).permute(1, 2, 0).numpy()
 
     def export(self) -> None:
-        files = {"tokenizer.safetensors": self.model.state_dict()}
+        files: dict[str, Any] = {WeightFile.TOKENIZER: self.model.state_dict()}
         if not self.decoder_only:
             labels = cluster_codes(self.model.codebook.vectors.cpu(), self.config.clusters)
-            files["clusters.safetensors"] = {"labels": labels}
+            files[WeightFile.CLUSTERS] = {"labels": labels}
         update_bundle(self.bundle, files, same_codes=self.decoder_only, tokenizer=self.config)
 
 

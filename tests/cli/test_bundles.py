@@ -88,6 +88,7 @@ def test_nobody_reads_what_is_printed(run, monkeypatch):  # noqa: F811
     assert len(list(Path("d").glob("*.mp4"))) == 2
 
 
+@pytest.mark.slow
 def test_names_that_cannot_be_shown(debug_bundle, tmp_path):
     """An output that knows ASCII only is no reason to stop."""
     arguments = ["sample", "x", "--levels", "0", "--quiet", "--bundle", str(debug_bundle), "--out"]
@@ -96,3 +97,23 @@ def test_names_that_cannot_be_shown(debug_bundle, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, b"") and done.stdout == b"\\xfc.webp\n"
     assert sorted(os.listdir(os.fsencode(tmp_path))) == [b"\xc3\xbc.webp", b"\xc3\xbc.webp.json"]
+
+
+@pytest.mark.parametrize("option", ["--bundle", "--adapter"])
+def test_every_command_that_reads_a_bundle_names_it_alike(option, debug_bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("a.mp4", ""), ("a.txt", "x")):
+        Path("clips").mkdir(exist_ok=True)
+        Path("clips", name).write_text(text)
+    for command in (
+        ["evaluate", "--out", "report"],
+        ["inspect"],
+        ["export", "sat", "--to", "sat"],
+        ["encode", "clips", "--to", "shards"],
+        ["sample", "x", "--out", "v.webp"],
+    ):
+        assert main([*command, option, "nowhere"]) == 2
+        assert "nowhere" in capsys.readouterr().err
+    assert main(["export", "sat", option, str(debug_bundle), "--to", "sat"]) == 0
+    assert main(["export", "sat", str(debug_bundle), option, str(debug_bundle), "--to", "other"]) == 2
+    assert "give either BUNDLE or --bundle" in capsys.readouterr().err

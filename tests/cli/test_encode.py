@@ -1,5 +1,6 @@
 """`cogstyle encode`, and training on what it wrote: two commands from videos to weights, and every way to be wrong."""
 
+import csv
 import os
 import shutil
 import signal
@@ -119,6 +120,7 @@ def retokenized(bundle: Path, folder: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_path, capsys):
     table = tmp_path / "m.csv"
     lines = [f"{world.parent / f'{k:07d}.mp4'},a circle,me" for k in range(9)]
@@ -138,6 +140,7 @@ def test_bad_entries_are_reported_and_too_many_fail(world, debug_bundle, tmp_pat
     assert len(load(tmp_path / "s")) == 10
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_takes_its_own_line_with_it(world, debug_bundle, tmp_path, capsys, monkeypatch):
     """One worker, few entries, and again at each retry: the process that decodes is never this one."""
     table = tmp_path / "m.csv"
@@ -196,6 +199,7 @@ def test_shares_and_limits():
             parse_shard(text)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     """kill -9 while two workers encode; their processes end too, and the next run does the rest."""
     for k in range(3):
@@ -243,3 +247,30 @@ def test_tokenizers_alone_encode_and_give_the_same_tokens(world, encoded, debug_
     update_bundle(tmp_path / "only", {"tokenizer.safetensors": tensors}, tokenizer=whole.tokenizer_config)
     assert encode(world, tmp_path / "shards", tmp_path / "only") == 0
     assert load(tmp_path / "shards").tokens.equal(load(encoded).tokens)
+
+
+def test_further_captions_are_rows_of_the_same_tokens(world, encoded, debug_bundle, tmp_path, capsys):
+    folder = shutil.copytree(world.parent, tmp_path / "world")
+    with world.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file_name", "caption", "caption_zh"))
+        writer.writerows((line["video"], line["caption"], f"图{n}") for n, line in enumerate(lines))
+    assert encode(folder, tmp_path / "shards", debug_bundle) == 0
+    assert "videos from file_name, captions from caption and caption_zh" in capsys.readouterr().err
+    once, twice = load(encoded), load(tmp_path / "shards")
+    assert twice.captions[::2] == once.captions and twice.captions[1::2] == [f"图{n}" for n in range(len(lines))]
+    assert twice.tokens[::2].equal(once.tokens) and twice.tokens[1::2].equal(once.tokens)
+    training, held = zip(*split_validation([twice], 8), strict=True)
+    assert not set(training[0].sources) & set(held[0].sources)  # both texts of a video are held back, or neither
+
+
+def test_caption_for_all(world, debug_bundle, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for path in sorted(world.parent.glob("*.mp4"))[:3]:
+        shutil.copy(path, folder)
+    assert encode(folder, tmp_path / "shards", debug_bundle) == 2
+    assert encode(folder, tmp_path / "shards", debug_bundle, "--caption", "a shape") == 0
+    assert load(tmp_path / "shards").captions == ["a shape"] * 3

@@ -10,6 +10,7 @@ from PIL import Image
 
 import cogstyle
 from cogstyle.cli.main import main
+from cogstyle.sampling import outputs
 from cogstyle.sampling.pipeline import Pipeline
 
 
@@ -63,7 +64,7 @@ def test_first_frame_is_kept(run, debug_bundle):
         (["x", "--out", "v.avi"], "the suffix must be"),
         (["x", "--out", "v.mp4", "--levels", "4"], "levels 4 must be 0 to 3"),
         (["x", "--out", "v.mp4", "--first-frame", "no.png"], "cannot read image no.png"),
-        (["x", "--out", "v.mp4", "--temperature", "0"], "temperature 0.0 must be 0.0001 to 10000"),
+        (["x", "--out", "v.mp4", "--temperature", "0"], "temperature 0.0 must be 0.000001 to 10000"),
         (["x", "--out", "v.mp4", "--seed", "-1"], "seed -1 must be 0 or more"),
         (["x", "--out", "v.mp4", "--top-p", "0"], "top_p 0.0 must be above 0 and at most 1"),
         (["x", "--out", "v.mp4", "--top-p", "1.5"], "top_p 1.5 must be above 0 and at most 1"),
@@ -212,15 +213,15 @@ def test_a_damaged_part_is_refused(run):
 
 def test_preview_grows(run, monkeypatch):
     sizes = []
-    plain = cogstyle.files.write_bytes
+    plain = outputs.write_png
 
-    def note(path, content):
-        plain(path, content)
+    def note(path, picture):
+        plain(path, picture)
         if str(path).endswith(".preview.png"):
             with Image.open(path) as image:
                 sizes.append(image.size[0] * image.size[1])
 
-    monkeypatch.setattr("cogstyle.files.write_bytes", note)
+    monkeypatch.setattr(outputs, "write_png", note)
     assert run("x", "--out", "v.webp", "--levels", "1", "--preview")[0] == 0
     assert len(sizes) == 6 and sizes == sorted(sizes) and sizes[0] < sizes[-1]
 

@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
-from cogstyle.bundle import Bundle, update_bundle
+from cogstyle.bundle import Bundle
 from cogstyle.cli.main import main
 from cogstyle.shapes_world import rows
 from cogstyle.training import loop
 from cogstyle.training.run import load_recipe, make_job
-from tests.conftest import debug_recipe
+from tests.conftest import bundle_below, debug_recipe, replace_image_model
 
 
 def test_a_recipe_becomes_a_bundle(debug_bundle, tmp_path, capsys):
@@ -72,7 +72,8 @@ def test_a_plan_needs_a_few_rows_only(debug_bundle, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize("task", ["tokenizer", "image", "keyframes", "interpolation", "superres"])
 def test_a_stopped_run_says_how_to_go_on_and_gives_a_bundle(task, debug_bundle, tmp_path, monkeypatch, capsys):
     """The checkpoint of a stopped run becomes a bundle that equals what the run itself would export."""
-    bundle = shutil.copytree(debug_bundle, tmp_path / "bundle")
+    bundle = bundle_below(task, debug_bundle, tmp_path / "bundle")
+    before = Bundle(bundle).hashes()
     recipe = debug_recipe(tmp_path, task, steps=6, bundle=bundle)
     recipe.write_text("seed = 5\n" + recipe.read_text())
     command = ["train", str(recipe), "--runs", str(tmp_path / "runs"), "--quiet"]
@@ -90,7 +91,7 @@ def test_a_stopped_run_says_how_to_go_on_and_gives_a_bundle(task, debug_bundle, 
     assert said.startswith("cogstyle: stopped after step 4 of 6") and "the same command resumes it" in said
     export, name = ["export", "checkpoint", str(folder), "--to"], f"{task}.safetensors"
     assert main([*export, str(tmp_path / "halfway")]) == 0 and main([*export, str(tmp_path / "best"), "--best"]) == 0
-    assert Bundle(bundle).hashes() == Bundle(debug_bundle).hashes()  # the run's own is not touched
+    assert Bundle(bundle).hashes() == before  # the run's own is not touched
     halfway = Bundle(tmp_path / "halfway")
     assert halfway.hashes()[name] not in Bundle(bundle).hashes().values()
     for file in halfway.hashes():
@@ -111,8 +112,7 @@ def test_an_adapter_is_not_exported_beside_another_image_model(debug_bundle, tmp
     bundle = shutil.copytree(debug_bundle, tmp_path / "bundle")
     recipe = debug_recipe(tmp_path, "keyframes", bundle=bundle)
     assert main(["train", str(recipe), "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
-    weights = {name: value + 1 for name, value in Bundle(bundle).weights("image").items()}
-    update_bundle(bundle, {"image.safetensors": weights})
+    replace_image_model(bundle)
     assert main(["export", "checkpoint", str(tmp_path / "runs/keyframes"), "--to", str(tmp_path / "new")]) == 2
     assert "stands on has changed: stands on.image.safetensors was" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from cogstyle.bundle import Bundle
 from cogstyle.data import encode, shards
 from cogstyle.data.dataset_card import read_contents, write_card
-from cogstyle.data.encode import encode_videos, make_index
+from cogstyle.data.encode import Encoding, make_index
 from cogstyle.data.folder import writing
 from cogstyle.data.manifest import read_manifest
 from cogstyle.errors import BundleError, ConfigError, FileError
@@ -45,7 +45,7 @@ def videos(tmp_path_factory):
 def run(manifest, folder, bundle, kind="keyframes", *, parts=4, extra=0, split=False, **options):
     index = make_index(manifest, Bundle(bundle), kind, extra_rates=extra, entries_per_part=parts, split_long=split)
     options = {"workers": 0, **options}  # in this process, where it can be watched
-    return encode_videos(manifest, folder, index, bundle=bundle, quiet=True, **options), index
+    return Encoding(manifest, folder, index, bundle).run(quiet=True, **options), index
 
 
 def load(folder, index):
@@ -246,6 +246,7 @@ with writing(Path(sys.argv[1]), range(int(sys.argv[2]), 9, 2)):
 """
 
 
+@pytest.mark.slow
 def test_a_part_has_one_writer(tmp_path):
     """Shares of a folder may be written side by side, but none twice; a killed writer holds nothing."""
     folder = tmp_path / "s"

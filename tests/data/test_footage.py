@@ -88,9 +88,11 @@ def test_videos_give_clips_and_all_sources_their_share(folder, tmp_path):
 
 
 def test_manifests_name_footage_too(folder, tmp_path):
-    rows = "\n".join(f"pictures/{number}.png,a picture" for number in range(5))
-    (tmp_path / "list.csv").write_text(f"video,caption\n{rows}\n")
-    found = footage(tmp_path / "list.csv", cache=tmp_path / "cache")
+    rows = "\n".join(f"pictures/{number}.png,," for number in range(5))  # captions are not needed
+    (tmp_path / "list.csv").write_text(f"file_name,text,end\n{rows}\nnowhere.png,,\n")
+    said = []
+    found = Footage([tmp_path / "list.csv"], size=SIZE, cache=tmp_path / "cache", quiet=True, say=said.append)
+    assert "1 of 6 files are left out" in said[0] and "nowhere.png" in said[0]
     assert numbers(found.draw(np.random.default_rng(0), 60)) < set(range(5))
 
 

@@ -114,8 +114,8 @@ def test_what_cannot_be_read_at_all(tmp_path):
             read_manifest(tmp_path / name)
 
     refused("m.txt", b"", r"m\.txt must be a \.csv or \.jsonl file, or a folder")
-    refused("m.csv", b"file,caption\na,b\n", r"m\.csv has no column video; its columns are: file, caption")
-    refused("m.csv", b"", r"no column video and caption; its columns are: none")
+    refused("m.csv", b"clip,caption\na,b\n", r"m\.csv has no column video \(or .*\); its columns are: clip, caption")
+    refused("m.csv", b"", r"no column video \(or .*\) and caption \(or .*\); its columns are: none")
     refused("m.csv", b"video,caption\n", r"m\.csv has no rows")
     refused("m.csv", b'video,caption\na,"b\n', r"m\.csv:2: unexpected end of data")
     refused("m.csv", b"video,caption,caption\na,b,c\n", r"m\.csv has several columns caption")

@@ -9,7 +9,7 @@ import torch
 
 from cogstyle.bundle import Bundle
 from cogstyle.data import shards
-from cogstyle.data.encode import encode_videos, make_index
+from cogstyle.data.encode import Encoding, make_index
 from cogstyle.data.manifest import read_manifest
 from cogstyle.errors import BundleError
 from cogstyle.shapes_world import rows
@@ -64,7 +64,7 @@ def test_copies_of_a_video_are_one(debug_bundle, tmp_path):
     (tmp_path / "m.csv").write_text("\n".join(["video,caption", *(f"{name},a ring" for name in lines)]))
     manifest = read_manifest(tmp_path / "m.csv")
     index = make_index(manifest, Bundle(debug_bundle), "keyframes")
-    encode_videos(manifest, tmp_path / "s", index, bundle=debug_bundle, workers=0, quiet=True)
+    Encoding(manifest, tmp_path / "s", index, debug_bundle).run(workers=0, quiet=True)
     data = shards.load_videos([tmp_path / "s"], "keyframes", frames=5, size=32, tokenizer_sha256=index.tokenizer_sha256)
     assert len(set(data.sources[:5])) == 1 and len(set(data.sources)) == 4
     for count in range(1, 8):

@@ -1,7 +1,6 @@
 """A folder with one good file of every kind that a command reads, all of them tiny, and the commands that read them."""
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -9,7 +8,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from unittest.mock import patch
 
 import av
 import numpy as np
@@ -18,7 +16,6 @@ from PIL import Image
 
 from cogstyle.cli.main import main
 from cogstyle.config import MODELS, HierarchicalConfig
-from cogstyle.data import workers
 from cogstyle.tokenizers.hierarchical import HierarchicalVQVAE
 from cogstyle.training.text import train_text_model
 from tests.evaluation.networks import write_network
@@ -134,12 +131,7 @@ def make_ground(folder: Path, debug: Path) -> Path:
     here = Path.cwd()
     os.chdir(folder)
     try:
-        fork = multiprocessing.get_context("fork")
-        with (
-            redirect_stdout(StringIO()),
-            redirect_stderr(StringIO()),
-            patch.object(workers, "_context", lambda: fork, create=True),
-        ):
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             _by_commands(folder)
     finally:
         os.chdir(here)

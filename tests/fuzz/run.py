@@ -1,6 +1,5 @@
 """Run a case in a child process: whatever it does, this process lives on and says what went wrong."""
 
-import multiprocessing
 import os
 import resource
 import shutil
@@ -13,8 +12,10 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+import cv2
+
 from cogstyle.cli.main import main
-from cogstyle.data import workers
+from cogstyle.data import dataset_card, encode, workers
 from tests.fuzz.cases import make_case
 
 SECONDS = 8.0  # a case takes a tenth of a second
@@ -37,6 +38,7 @@ def run_case(seed: int, number: int, ground: Path, folder: Path) -> tuple[str, s
 
 def run_argv(argv: list[str], folder: Path) -> tuple[int | None, str]:
     """Run a command line in `folder`/here: its exit status (None: it hung and was killed), and its stderr."""
+    cv2.setNumThreads(1)  # a fork has none of its threads, and would wait for them
     pid = os.fork()
     if pid == 0:
         _child(argv, folder)
@@ -70,6 +72,11 @@ def verdict(status: int | None, error: str, argv: list[str]) -> str:
     return ""
 
 
+def in_process(*work, **options):
+    """Do the work that encode spreads over processes in this one, which is a child already."""
+    return workers.spread(*work, **{**options, "workers": 0})
+
+
 def _wait(pid: int) -> int | None:
     """Exit status of the child, negative for a signal, None if it had to be killed."""
     end = time.monotonic() + SECONDS
@@ -100,7 +107,7 @@ def _child(argv: list[str], folder: Path) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
         sys.addaudithook(_guard(folder))
-        workers._context = lambda: multiprocessing.get_context("fork")  # others take seconds to start
+        encode.spread = dataset_card.spread = in_process  # worker processes take seconds to start
         status = main(argv)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1

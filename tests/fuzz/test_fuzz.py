@@ -13,6 +13,7 @@ def ground(debug_bundle, tmp_path_factory):
     return good.make_ground(tmp_path_factory.mktemp("ground"), debug_bundle.parent)
 
 
+@pytest.mark.slow
 def test_nothing_is_wrong_on_the_ground(ground, tmp_path):
     """Else a case would end at a fault that is not its own."""
     for number, command in enumerate((*good.EVERY, *good.OTHERS)):
@@ -22,6 +23,7 @@ def test_nothing_is_wrong_on_the_ground(ground, tmp_path):
         assert run_argv(command.argv(), folder) == (0, ""), command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, CASES, CASES // TESTS))
 def test_seeded_cases(ground, tmp_path, first):
     found = [

@@ -14,7 +14,10 @@ from safetensors.torch import load_file, save_file
 from tests import parity
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "parity"
-pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the released numbers are not on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not GOLDENS.is_dir(), reason="the released numbers are not on this machine"),
+]
 FILES = [("public", name) for name in parity.COGVIDEO] + [("icetk", name) for name in parity.ICETK]
 
 

@@ -201,6 +201,7 @@ def test_tokenizers_may_come_before_or_after_the_image_model(folders, debug_bund
             update_bundle(folders / name, {"tokenizer.safetensors": {"other": torch.ones(1)}})
 
 
+@pytest.mark.slow
 def test_two_imports_at_once(folders, tmp_path):
     """Neither loses what the other brought."""
     code = (

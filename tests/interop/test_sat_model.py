@@ -30,6 +30,8 @@ from cogstyle.training.transformer import fresh_transformer
 from tests.conftest import disturb
 from tests.interop.sat_folder import sat_weights, shard, write
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT.parent / "shared" / "parity" / "public"
 STAGES = {"keyframes": "stage1", "interpolation": "stage2"}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cogstyle.errors import FileError
-from cogstyle.interop.torch_file import DTYPES, read_weights
+from cogstyle.interop.torch_file import STORAGES, read_weights
 
 PROTO = b"\x80\x02"
 
@@ -48,7 +48,7 @@ def tensor(offset=b"K\0", size=b"K\x04\x85", stride=b"K\x01\x85", storage=STORAG
 
 def test_weights_of_every_dtype_and_shape_come_back(tmp_path):
     shared = torch.arange(12.0)
-    module = {kind: torch.arange(5).to(dtype) for kind, dtype in DTYPES.items()}
+    module = {kind: torch.arange(5).to(dtype) for kind, dtype in STORAGES.items()}
     module |= {
         "part": shared[3:7],
         "turned": shared.view(3, 4).T,

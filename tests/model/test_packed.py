@@ -4,15 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from cogstyle.config import DTYPES
 from cogstyle.errors import ConfigError
-from cogstyle.model.packed import PACKED, PackedLinear, linear_gelu, pack, packs
+from cogstyle.model.packed import PackedLinear, linear_gelu, pack, packs
 
 torch.manual_seed(0)
 WEIGHT, BIAS = torch.randn(24, 16) * 0.1, torch.randn(24)
 
 
 ERRORS = {"int8": 0.02, "float16": 1e-3, "bfloat16": 0.01, "float32": 1e-6}
-KINDS = [kind for kind in PACKED if packs(kind)]
+KINDS = [kind for kind in DTYPES if packs(kind)]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 40])

@@ -133,6 +133,7 @@ def test_the_naive_loop_draws_the_same(model, adapters, config, kind, guidance):
     assert torch.equal(drawn[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "plain"])
 @pytest.mark.parametrize("kind", ["image", "keyframes", "interpolation"])
 def test_shipped_weights_draw_what_the_naive_loop_draws(kind, dtype):

@@ -11,6 +11,8 @@ from cogstyle.shapes_world import world
 from cogstyle.shapes_world.reader import read_clip
 from cogstyle.video import Video
 
+pytestmark = pytest.mark.slow
+
 SCENES = [
     scene
     for seed in range(1_500_000, 1_500_400)

@@ -10,10 +10,10 @@ from cogstyle.errors import ConfigError, FileError
 from cogstyle.files import one_writer
 from cogstyle.shapes_report import report, sections
 from cogstyle.shapes_report.protocol import TUNING_SEED, draw_scenes, in_other_language, slow_movers
-from cogstyle.shapes_report.sections import RATES, Plan
+from cogstyle.shapes_report.sections import RATES, Evaluation
 from tests.shapes_world.truth import Truth
 
-PLAN = Plan(count=2, levels=1, sweep=(1.0,))
+PLAN = Evaluation(count=2, levels=1, sweep=(1.0,))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def whole(pipe, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sections, "TRUE_CLIPS", 4)
         found = report.evaluate(pipe, PLAN, folder, command="cogstyle evaluate", done=done.append, begun=begun.append)
-        work = sum(part.work for part in sections.parts_of(PLAN))
+        work = sum(part.work for part in sections.sections_of(PLAN))
     assert sum(done) == pytest.approx(work) and begun == list(found["parts"])
     return folder, found
 
@@ -98,7 +98,7 @@ def test_no_other_report_is_written_over(pipe, tmp_path):
     with pytest.raises(
         ConfigError, match=r"report.json is a report of other count \(2, now 1\), sweep .*another --out"
     ):
-        report.evaluate(pipe, Plan(count=1, levels=1), tmp_path, names=["two actors"])
+        report.evaluate(pipe, Evaluation(count=1, levels=1), tmp_path, names=["two actors"])
     assert (tmp_path / "report.json").read_text() == first
     for text in ("[1]", "{}", '{"made": {}, "parts": 5}'):
         (tmp_path / "report.json").write_text(text)
@@ -119,14 +119,14 @@ def test_no_other_report_is_written_over(pipe, tmp_path):
 
 def test_unknown_parts_and_bad_plans():
     with pytest.raises(ConfigError, match="no part dessert; this evaluation has reader; one actor;"):
-        report.chosen_parts(PLAN, ["dessert"])
+        report.chosen_sections(PLAN, ["dessert"])
     with pytest.raises(ConfigError, match="first-seed 5 must be 1000000 or more"):
-        Plan(first_seed=5)
+        Evaluation(first_seed=5)
     with pytest.raises(ConfigError, match="the last below 2000000"):
-        Plan(first_seed=TUNING_SEED - 1, count=2)
+        Evaluation(first_seed=TUNING_SEED - 1, count=2)
     with pytest.raises(ConfigError, match="count 0 must be positive"):
-        Plan(count=0)
-    assert [part.name for part in sections.parts_of(Plan(actors=(2,), held_out=(True,)))] == [
+        Evaluation(count=0)
+    assert [part.name for part in sections.sections_of(Evaluation(actors=(2,), held_out=(True,)))] == [
         "reader",
         "two actors, held-out pair",
     ]

@@ -16,6 +16,8 @@ from cogstyle.shapes_world.alignment import (
 )
 from cogstyle.shapes_world.counterfactuals import CHANGES, swap
 
+pytestmark = pytest.mark.slow
+
 SCENES = [world.draw_scene(seed) for seed in range(world.VALIDATION_SEED, world.VALIDATION_SEED + 60)]
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from cogstyle.errors import MediaError
 from cogstyle.shapes_world import world
-from cogstyle.shapes_world.reader import DURATIONS, _own, best_motion, find_colours, motion_errors, read_clip, unmix
+from cogstyle.shapes_world.colours import _own, find_colours, unmix
+from cogstyle.shapes_world.motions import DURATIONS, best_motion, motion_errors
+from cogstyle.shapes_world.reader import read_clip
 
 
 def flat(background: str, colour: str, opacity: float) -> np.ndarray:

@@ -14,6 +14,7 @@ def scenes(first, count=MANY, **options):
     return [world.draw_scene(first + k, **options) for k in range(count)]
 
 
+@pytest.mark.slow
 def test_training_and_validation_never_show_a_held_out_pair():
     for scene in scenes(0, 3000) + scenes(world.VALIDATION_SEED):
         assert not {(a.colour, a.shape) for a in scene.actors} & world.HELD_OUT
@@ -60,6 +61,7 @@ def test_motions():
     )
 
 
+@pytest.mark.slow
 def test_pairs_start_apart_and_stay_visible():
     for scene in [s for s in scenes(0, 2000) if len(s.actors) == 2]:
         a, b = (world.state(actor, 0, scene.duration) for actor in scene.actors)
@@ -81,6 +83,7 @@ def test_captions_follow_the_grammar():
     assert world.caption(slow) == "白色背景上，一个红色圆形慢慢地向右移动"
 
 
+@pytest.mark.slow
 def test_shares_of_the_draws():
     drawn = scenes(0, 3000)
     assert np.mean([len(s.actors) == 2 for s in drawn]) == pytest.approx(0.3, abs=0.03)

@@ -77,6 +77,7 @@ def run(*options):
     )
 
 
+@pytest.mark.slow
 @needs_font
 def test_videos_their_table_and_going_on(tmp_path):
     options = ("--count", 3, "--out", tmp_path / "zoo", "--size", 64, "--first-seed", 7)

@@ -25,6 +25,7 @@ def recipe(debug_bundle, tmp_path):
     return debug_recipe(tmp_path, "keyframes", bundle=shutil.copytree(debug_bundle, tmp_path / "bundle"))
 
 
+@pytest.mark.slow
 def test_torchrun_trains_a_recipe(recipe, tmp_path):
     recipe.write_text(recipe.read_text().replace("[loop]", LOOP) + "\n[engine]\nzero = 2\naccumulate = 2")
     before = Bundle(tmp_path / "bundle").hashes()

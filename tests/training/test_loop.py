@@ -49,6 +49,7 @@ def go(folder, job=None, *, steps=8, loop=OFTEN, processes=None, **options):
     return job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "optimizer"), [*((task, "adamw") for task in TASKS[1:]), ("keyframes", "muon")])
 def test_an_interrupted_run_equals_an_uninterrupted_one(task, optimizer, debug_bundle, tmp_path, monkeypatch):
     """Bit for bit: weights, optimiser state, their running mean, and every logged figure that is not of the clock."""
@@ -214,6 +215,7 @@ def test_a_disk_without_room_is_named_first(tmp_path, monkeypatch):
         go(tmp_path)
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
     """Twenty times at random moments; then the run ends as one that was never killed, to the bit."""
     steps, rng, before = 400, random.Random(0), 0

@@ -111,8 +111,8 @@ def test_start_keeps_the_codebook(debug_bundle, footage, tmp_path):
 
 def test_footage_trains_a_tokenizer_that_a_bundle_then_has(footage, tmp_path):
     path = footage_recipe(tmp_path, footage, steps=40)
-    folder = train(path, runs=tmp_path, quiet=True)
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    train(path, runs=tmp_path, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "tokenizer" / "log.jsonl").read_text().splitlines()]
     measured = [row for row in rows if "psnr" in row]
     assert measured[-1]["psnr"] > measured[0]["psnr"] and 0.0 < measured[-1]["ssim"] <= 1.0
     assert "steady" not in measured[-1]  # there are no videos

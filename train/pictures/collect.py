@@ -77,7 +77,7 @@ def licences(folder: Path) -> str:
     """The short names in Debian's copyright file or a wheel's METADATA."""
     files = [path for name in ("copyright", "METADATA") for path in sorted(folder.rglob(name)) if path.is_file()]
     text = "\n".join(path.read_text("utf-8") for path in files)
-    found = re.findall(r"^\s*License(?:-Expression)?:[ \t]*(\S[^\n]{0,60})$", text, re.MULTILINE)
+    found = re.findall(r"^\s*License(?:-Expression)?:[ \t]*(\S[^\n:]{0,60})$", text, re.MULTILINE)
     return ", ".join(sorted(set(found))) or "see " + ", ".join(path.relative_to(folder).as_posix() for path in files)
 
 
