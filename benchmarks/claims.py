@@ -86,8 +86,12 @@ class Lab:
 
 def validation(job: TransformerJob, rows: int | None = None) -> tuple[np.ndarray, Shards]:
     """Losses [rows, frames] of the job's own validation rows, and these rows."""
-    data = job.held_back if rows is None else job.held_back.take(np.arange(min(rows, len(job.held_back))))
-    return row_losses(job.transformer, job.adapter, job.text, data, job.shown.layout), data
+    data = (
+        job.batches.held_back
+        if rows is None
+        else job.batches.held_back.take(np.arange(min(rows, len(job.batches.held_back))))
+    )
+    return row_losses(job.transformer, job.adapter, job.text, data, job.batches.shown.layout), data
 
 
 def run_arm(lab: Lab, name: str, seed: int) -> dict[str, Any]:

@@ -19,16 +19,20 @@ from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import SamplingConfig
 from cogstyle.data import shards
-from cogstyle.data.mixing import MixConfig
+from cogstyle.data.mixing import MixConfig, make_groups
 from cogstyle.files import fingerprint
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.rows import Row
 from cogstyle.shapes_world import rows, world
+from cogstyle.training.batches import Batches, kinds_of
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import Guard
 from cogstyle.training.job import OptimConfig
+from cogstyle.training.jobs import encoding
 from cogstyle.training.loop import train_step
-from cogstyle.training.processes import World
+from cogstyle.training.loss import VideoModel
+from cogstyle.training.processes import Processes
+from cogstyle.training.sources import SceneData
 from cogstyle.training.transformer import TransformerJob, fresh_transformer
 
 LEVELS = 3  # refinements from keyframes to a whole clip: 5 -> 33 frames
@@ -121,39 +125,26 @@ def random_attention(adapter: TemporalAdapter) -> None:
 
 def make_job(arm: Arm, recipe: Recipe, bundle: Bundle, data: Path, seed: int) -> TransformerJob:
     """The training job of an arm. It exports nothing."""
-    windows = arm.rows == "windows"
-    config = bundle.model_config
-    tokens = recipe.batch * config.frames * config.tokens
-    job = TransformerJob(
-        arm.task,
-        config,
-        bundle=data / "nowhere",
-        base=str(bundle.folder),
-        data=data,
-        rows=recipe.rows,
-        validation_rows=recipe.validation_rows,
-        batch=recipe.batch,
-        seed=seed,
-        caption_dropout=recipe.caption_dropout,
-        train_all=arm.train_all,
-        mix=MixConfig(tokens, {"keyframes" if windows else arm.rows: 1.0}),
-        steps=arm.length * recipe.steps,
-        quiet=True,
+    config, image = bundle.model_config, bundle.image_model()
+    mix = MixConfig(
+        recipe.batch * config.frames * config.tokens, {"keyframes" if arm.rows == "windows" else arm.rows: 1.0}
     )
     torch.manual_seed(seed)
     if arm.random_image:
-        job.transformer.load_state_dict(fresh_transformer(job.config).state_dict())
-    job.adapter = adapter_from_image(job.transformer, window=arm.window, copy_output=arm.copy_output)
+        image.load_state_dict(fresh_transformer(config).state_dict())
+    adapter = adapter_from_image(image, window=arm.window, copy_output=arm.copy_output)
     if arm.random_temporal:
-        random_attention(job.adapter)
-    job.module = job.adapter
-    if arm.train_all:
-        job.module = nn.ModuleDict({"image": job.transformer.requires_grad_(), "adapter": job.adapter})
-    if windows:
-        job.train = read_rows(bundle, "windows", data, recipe.rows, 0)
-        job.held_back = read_rows(bundle, "windows", data, recipe.validation_rows, world.VALIDATION_SEED)
-        job.rows, job.pools = {"keyframes": (job.train, job.held_back)}, [[np.arange(len(job.train))]]
-    return job
+        random_attention(adapter)
+    model, groups = VideoModel(image, adapter, bundle.text(), bundle.vqvae()), make_groups(mix, config)
+    if arm.rows == "windows":
+        parts = ((recipe.rows, 0), (recipe.validation_rows, world.VALIDATION_SEED))
+        trained, validated = (read_rows(bundle, "windows", data, *part) for part in parts)
+        read = {"keyframes": (trained, validated)}
+    else:
+        how = encoding(bundle, model.vqvae, frames=config.frames, folder=data, quiet=True)
+        read = SceneData(recipe.rows, recipe.validation_rows).read(kinds_of(groups), how)
+    options: dict[str, Any] = {"caption_dropout": recipe.caption_dropout, "steps": arm.length * recipe.steps}
+    return TransformerJob(model, Batches(groups, read, seed=seed, mix=mix, **options), None, train_all=arm.train_all)
 
 
 def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, watch: Watch) -> float:
@@ -161,7 +152,7 @@ def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, watch: Wa
     steps = arm.length * recipe.steps
     optim = OptimConfig(steps, optimizer="muon", lr=recipe.lr, warmup=max(1, steps // 10) if steps > 1 else 0)
     engine, guard, seconds = (
-        start(EngineConfig(device="cpu", precision=recipe.precision), job, optim, World()),
+        start(EngineConfig(device="cpu", precision=recipe.precision), job, optim, Processes()),
         Guard(0.0, 1),
         0.0,
     )

@@ -11,34 +11,32 @@ from pathlib import Path
 
 import numpy as np
 
+from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle
-from cogstyle.data.mixing import MixConfig
+from cogstyle.data.mixing import MixConfig, make_groups
+from cogstyle.training.batches import Batches, kinds_of
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.guard import Guard
 from cogstyle.training.job import OptimConfig
+from cogstyle.training.jobs import encoding
 from cogstyle.training.loop import train_step
-from cogstyle.training.processes import World
+from cogstyle.training.loss import VideoModel
+from cogstyle.training.processes import Processes
+from cogstyle.training.sources import SceneData
 from cogstyle.training.transformer import TransformerJob
 
 ARMS = {"keyframes": {"keyframes": 1.0}, "keyframes and continuation": {"keyframes": 1.0, "continuation": 1.0}}
 
 
 def make(tasks: dict[str, float], arguments: argparse.Namespace) -> TransformerJob:
-    bundle = Bundle(arguments.bundle)
-    return TransformerJob(
-        "keyframes",
-        bundle.model_config,
-        bundle=bundle.folder,
-        data=arguments.runs / "data",
-        rows=arguments.rows,
-        validation_rows=arguments.validation_rows,
-        batch=0,
-        seed=arguments.seed,
-        caption_dropout=0.1,
-        mix=MixConfig(arguments.tokens, tasks),
-        steps=arguments.steps,
-        quiet=True,
-    )
+    bundle, mix = Bundle(arguments.bundle), MixConfig(arguments.tokens, tasks)
+    image = bundle.image_model()
+    model = VideoModel(image, adapter_from_image(image), bundle.text(), bundle.vqvae())
+    groups = make_groups(mix, image.config)
+    how = encoding(bundle, model.vqvae, frames=image.config.frames, folder=arguments.runs / "data", quiet=True)
+    rows = SceneData(arguments.rows, arguments.validation_rows).read(kinds_of(groups), how)
+    options = {"caption_dropout": 0.1, "mix": mix, "steps": arguments.steps}
+    return TransformerJob(model, Batches(groups, rows, seed=arguments.seed, **options), None)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,17 +54,17 @@ def main(argv: list[str] | None = None) -> None:
 
     def row(name: str) -> None:
         figures = judge.validate()
-        losses = [figures[f"validation_loss_{group.name}"] for group in judge.groups]
+        losses = [figures[f"validation_loss_{group.name}"] for group in judge.batches.groups]
         print(f"| {name} |" + "".join(f" {loss:.3f} |" for loss in losses), flush=True)
 
-    print("| adapter |" + "".join(f" {group.name} |" for group in judge.groups))
-    print("|---|" + "---:|" * len(judge.groups))
+    print("| adapter |" + "".join(f" {group.name} |" for group in judge.batches.groups))
+    print("|---|" + "---:|" * len(judge.batches.groups))
     row("at the start")
     logs = {}
     for name, tasks in ARMS.items():
         job, began = make(tasks, arguments), time.process_time()
         optim = OptimConfig(arguments.steps, optimizer="muon", lr=2e-3, warmup=max(1, arguments.steps // 10))
-        engine, guard, logs[name] = start(EngineConfig(device="cpu"), job, optim, World()), Guard(0.0, 1), []
+        engine, guard, logs[name] = start(EngineConfig(device="cpu"), job, optim, Processes()), Guard(0.0, 1), []
         for step in range(arguments.steps):
             logs[name].append(train_step(engine, optim, guard, seed=arguments.seed, step=step)[0])
         seconds = (time.process_time() - began) / arguments.steps

@@ -22,7 +22,7 @@ from cogstyle.training.dry_run import state_memory
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.job import WHOLE, OptimConfig, Share
 from cogstyle.training.loss import token_loss
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 from cogstyle.training.transformer import fresh_transformer
 
 MIDDLE = replace(MODELS["shapes"], layers=12, width=512, heads=8)
@@ -53,7 +53,7 @@ def measure(*, full: bool, again: bool) -> str:
     """Two steps in this process: megabytes of each part, and the most that the process held beyond its start."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     job = RandomJob(MIDDLE, full=full)
-    engine = start(EngineConfig(activation_checkpointing=again), job, OPTIM, World())  # type: ignore[arg-type]
+    engine = start(EngineConfig(activation_checkpointing=again), job, OPTIM, Processes())  # type: ignore[arg-type]
     for step in range(2):
         engine.backward(step)
         gradients = sum(gradient.nbytes for gradient in engine.gradients if gradient is not None)  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def computed(name: str) -> None:
         for trained, frozen in ((sizes[0], sizes[1]), (sum(sizes), 0)):
             for processes in (1, 8, 64):
                 config = EngineConfig(zero=zero, precision="bf16")
-                memory, _ = state_memory(trained, frozen, 2 * trained, config, World(size=processes), ema=False)
+                memory, _ = state_memory(trained, frozen, 2 * trained, config, Processes(size=processes), ema=False)
                 cells.append(f"{sum(memory.values()) / 1e9:,.1f}")
         print(f"| zero {zero} | {' | '.join(cells)} |")
 

@@ -14,7 +14,7 @@ from training_memory import RandomJob
 from cogstyle.config import MODELS
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.job import OptimConfig
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     engines = {}
     for precision in ("fp32", "bf16"):
         job = RandomJob(MODELS["shapes"], full=False, batch=arguments.batch)
-        engines[precision] = start(EngineConfig(precision=precision), job, optim, World())  # type: ignore[arg-type]
+        engines[precision] = start(EngineConfig(precision=precision), job, optim, Processes())  # type: ignore[arg-type]
     seconds: dict[str, list[float]] = {precision: [] for precision in engines}
     for step in range(1 + arguments.rounds):  # the first is not counted
         for precision, engine in engines.items():

@@ -54,8 +54,7 @@ def from_dict(cls: type[C], values: dict[str, Any], where: str) -> C:
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(known))
     require(not unknown, f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(known)}")
-    needed = [name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
-    missing = [name for name in needed if name not in values]
+    missing = [name for name in _needed(cls) if name not in values]
     require(not missing, f"{where}: missing key {', '.join(missing)}")
     hints = get_type_hints(cls, include_extras=True)
     checked = {name: _checked(hints[name], name, value, where) for name, value in values.items()}
@@ -63,6 +62,11 @@ def from_dict(cls: type[C], values: dict[str, Any], where: str) -> C:
         return cls(**checked)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _needed(cls: type) -> list[str]:
+    """The keys of a table that have no default."""
+    return [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
 
 
 def _checked(hint: Any, name: str, value: Any, where: str) -> Any:
@@ -73,10 +77,9 @@ def _checked(hint: Any, name: str, value: Any, where: str) -> Any:
     if tables:
         inner = f"{where} [{name}]"
         require(isinstance(value, dict), f"{inner} must be a table, not {value!r:.60}")
-        kind = value.get("kind")  # of several tables, one is of this kind
-        return from_dict(
-            next((table for table in tables if getattr(table, "kind", None) == kind), tables[0]), value, inner
-        )
+        kind = value.get("kind")  # of several tables, one is of this kind, or has its needed keys in this value
+        chosen = [t for t in tables if (t.kind == kind if hasattr(t, "kind") else set(_needed(t)) <= set(value))]
+        return from_dict((chosen or tables)[0], value, inner)
     try:
         return _adapter(hint).validate_python(_plain(value))
     except ValidationError as error:

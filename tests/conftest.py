@@ -11,8 +11,9 @@ from cogstyle.bundle import Bundle, share_files, update_bundle
 from cogstyle.config import MODELS, ModelConfig
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.training.recipe import train
-from cogstyle.training.transformer import TOKENIZERS, fresh_transformer
+from cogstyle.training.export import TOKENIZERS
+from cogstyle.training.run import train
+from cogstyle.training.transformer import fresh_transformer
 
 TASKS = ("text", "tokenizer", "image", "keyframes", "interpolation", "superres")
 
@@ -57,7 +58,8 @@ def adapters(model: Transformer) -> dict[str, TemporalAdapter]:
 
 def debug_recipe(folder: Path, task: str, *, steps: int = 4, bundle: Path | None = None) -> Path:
     """Write the debug recipe of a task and return its path."""
-    lines = [f'task = "{task}"', f'bundle = "{bundle or folder / "bundle"}"', 'preset = "debug"']
+    lines = [f'task = "{task}"', f'bundle = "{bundle or folder / "bundle"}"']
+    lines += ['preset = "debug"'] if task in ("text", "tokenizer", "image") else []
     if task != "text":
         lines += [
             "[optim]",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cogstyle import load
-from cogstyle.training.recipe import train
+from cogstyle.training.run import train
 from tests.conftest import bundle_below, debug_recipe
 from tests.pretend import pretended_gpu
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cogstyle.cli.main import build_parser, main
 from cogstyle.training.engine import EngineConfig
-from cogstyle.training.recipe import load_recipe
+from cogstyle.training.recipes import load_recipe
 
 ROOT = Path(__file__).parents[1]
 LOG = sorted((ROOT / "docs/log").glob("*.md"))

@@ -147,3 +147,10 @@ def test_nothing_that_is_read_can_run_code():
                 "from pickle import Unpickler", "import numpy as np\nnp.load(x)", "np.load(x, allow_pickle=True)",
                 "import torch\ntorch.jit.load(x)", "eval(x)"):  # fmt: skip
         assert list(code_runners(bad)), bad
+
+
+def test_one_door_to_the_shapes_world():
+    """What serves any video knows no scenes, and training takes them from its sources alone."""
+    for path in FILES:
+        if room(path) in ("data", "evaluation", "training") and path != ROOT / "training/sources.py":
+            assert not [name for name in imports(path) if name.startswith("cogstyle.shapes_world")], path

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(arguments.to)
         return 0
     from cogstyle.training.jobs import RECIPE, export_checkpoint
-    from cogstyle.training.recipe import load_recipe
+    from cogstyle.training.recipes import WeightRecipe, load_recipe
 
     require(arguments.source is not None, "name the folder of a run")
     require("bundles" not in arguments, "--bundle has no effect on a checkpoint: the run's recipe names its own")
@@ -44,5 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.source)
     require((folder / RECIPE).is_file(), f"{folder} is not the folder of a run: it holds no {RECIPE}")
     recipe = load_recipe(folder / RECIPE)
+    require(isinstance(recipe, WeightRecipe), f"the task {recipe.task!r} writes no checkpoints")
+    assert isinstance(recipe, WeightRecipe)
     print(export_checkpoint(recipe, folder, arguments.to, step=arguments.step, best=arguments.best))
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cogstyle.training.dry_run import Plan
+    from cogstyle.training.dry_run import DryRun
 
 HELP = "train one weight from a TOML recipe"
 EXAMPLE = "cogstyle train train/shapes/keyframes.toml --dry-run"
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from cogstyle.config import require
-    from cogstyle.training.recipe import dry_run, train
+    from cogstyle.training.run import dry_run, train
 
     require(arguments.threads > 0, f"--threads {arguments.threads} must be 1 or more")
     require(arguments.processes > 0, f"--processes {arguments.processes} must be 1 or more")
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_plan(plan: "Plan") -> None:
+def print_plan(plan: "DryRun") -> None:
     """One line a figure."""
     print(f"steps                {plan.steps:,} in {plan.processes} processes")
     if plan.rows:

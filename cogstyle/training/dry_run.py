@@ -12,16 +12,16 @@ from torch import Tensor
 from cogstyle.data import shards
 from cogstyle.rows import Row
 from cogstyle.tokenizers.image import ImageTokenizer
-from cogstyle.training.engine import EngineConfig
+from cogstyle.training.engine import EngineConfig, ProcessConfig
 from cogstyle.training.job import Job, OptimConfig, make_optimizer
 from cogstyle.training.plain import PRECISIONS, compute_layers_again, freeze_the_rest, share_of
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 
 FEW = 64  # rows of each kind that a plan is made from
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """A run in numbers. `memory` is bytes of one process, part by part; `host` those that offload keeps off the GPU."""
 
     steps: int
@@ -66,7 +66,7 @@ class FirstRows:
 
 
 def state_memory(
-    trained: int, frozen: int, moments: int, engine: EngineConfig, world: World, *, ema: bool
+    trained: int, frozen: int, moments: int, engine: ProcessConfig, processes: Processes, *, ema: bool
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes of one process that stay from step to step, and those of them that offload keeps in host memory.
 
@@ -74,10 +74,10 @@ def state_memory(
         trained, frozen: parameters.
         moments: numbers that the optimiser keeps.
     """
-    width = torch.empty(0, dtype=PRECISIONS[engine.precision_on(world.device)]).element_size()
+    width = torch.empty(0, dtype=PRECISIONS[engine.precision_on(processes.device)]).element_size()
 
     def cut(size: int, stage: int) -> int:
-        return -(-size // world.size) if engine.zero >= stage else size
+        return -(-size // processes.size) if engine.zero >= stage else size
 
     masters = trained if engine.zero or width < 4 else 0  # plain torch computes with the float32 weights themselves
     memory = {
@@ -105,24 +105,24 @@ def activation_memory(job: Job, parts: int) -> tuple[int, dict[str, float]]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss, figures = job.loss(0, share_of(World(size=parts), 1, 0))
+        loss, figures = job.loss(0, share_of(Processes(size=parts), 1, 0))
     del loss
     return sum(kept.values()), figures
 
 
-def make_plan(job: Job, optim: OptimConfig, engine: EngineConfig, world: World, *, ema: bool) -> Plan:
-    """Count what `job` would need in each of the processes of `world`; computes one forward pass on the CPU."""
-    if engine.activation_checkpointing:
+def estimate(job: Job, optim: OptimConfig, engine: ProcessConfig, processes: Processes, *, ema: bool) -> DryRun:
+    """Estimate what `job` needs in each process; computes one forward pass on the CPU."""
+    if isinstance(engine, EngineConfig) and engine.activation_checkpointing:
         compute_layers_again(job.module, job.base)
     trained = sum(p.numel() for p in freeze_the_rest(job, torch.float32))
     modules = [module for module in (job.module, job.base) if module is not None]
     frozen = sum(p.numel() for module in modules for p in module.parameters()) - trained
     groups: list[dict[str, Any]] = make_optimizer(job, optim).param_groups
     moments = sum((1 if group.get("matrices") else 2) * p.numel() for group in groups for p in group["params"])
-    memory, host = state_memory(trained, frozen, moments, engine, world, ema=ema)
-    parts = world.size * engine.accumulate
+    memory, host = state_memory(trained, frozen, moments, engine, processes, ema=ema)
+    parts = processes.size * engine.accumulate
     activations, figures = activation_memory(job, parts)
-    width = torch.empty(0, dtype=PRECISIONS[engine.precision_on(world.device)]).element_size()
+    width = torch.empty(0, dtype=PRECISIONS[engine.precision_on(processes.device)]).element_size()
     memory["activations"] = activations * width // 4
     tokens = int(figures["tokens"] * parts) if "tokens" in figures else None
-    return Plan(optim.steps, world.size, trained, frozen, tokens, memory, host)
+    return DryRun(optim.steps, processes.size, trained, frozen, tokens, memory, host)

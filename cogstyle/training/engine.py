@@ -1,6 +1,6 @@
 """The engine of a run: plain torch, or DeepSpeed, behind five methods. Nothing else knows DeepSpeed.
 
-    engine = start(config, job, optim, world)
+    engine = start(config, job, optim, processes)
     figures = engine.backward(step)         # gradients of the whole batch, loss and figures
     norm = engine.update(step, skip=False)  # the update; a gradient that is no number changes nothing
     engine.call(job.validate)               # anything that needs all the weights
@@ -34,36 +34,42 @@ from cogstyle.training.plain import (
     share_of,
     with_prefix,
 )
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 
 T = TypeVar("T")
-OFFLOADS = ("none", "optimizer", "parameters")
 DEVICES = ("auto", "cpu", "cuda")
+OFFLOADS = ("none", "optimizer", "parameters")
 STATES = ("exp_avg", "exp_avg_sq", "ema")  # of AdamW, and the mean of the weights
 
 
 @dataclass(frozen=True)
-class EngineConfig:
+class DeviceConfig:
+    """Where a step is computed."""
+
+    device: str = "auto"  # "cpu", "cuda", or "auto": a GPU where there is one
+
+    def __post_init__(self) -> None:
+        require(self.device in DEVICES, f"device {self.device!r} must be one of {', '.join(DEVICES)}")
+
+
+@dataclass(frozen=True)
+class ProcessConfig(DeviceConfig):
     """How a step is computed, and what the processes share out."""
 
     zero: int = 0  # 0: plain torch; DeepSpeed shares out 1: the optimiser, 2: gradients too, 3: weights too
     offload: str = "none"  # keep the "optimizer" in host memory, or (ZeRO 3) the "parameters" too
     precision: str = "auto"  # of forward and backward: "fp32", "bf16", "fp16"; "auto": bf16 on a GPU, else fp32
-    accumulate: Annotated[int, Interval(ge=1, le=10**6)] = (
-        1  # passes a step, each over an equal share of a process's batch
-    )
-    activation_checkpointing: bool = False  # keep the input of each layer only, compute the rest again
-    device: str = "auto"  # "cpu", "cuda", or "auto": a GPU where there is one
+    accumulate: Annotated[int, Interval(ge=1, le=10**6)] = 1  # passes a step, each over an equal share of the batch
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.accumulate > 0, f"accumulate {self.accumulate} must be 1 or more")
         require(self.zero in range(4), f"zero {self.zero} must be 0, 1, 2 or 3")
         require(self.offload in OFFLOADS, f"offload {self.offload!r} must be one of {', '.join(OFFLOADS)}")
         need = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
         require(self.zero >= need, f"offload {self.offload!r} has no effect with zero {self.zero}: it needs {need}")
         known = ("auto", *PRECISIONS)
         require(self.precision in known, f"precision {self.precision!r} must be one of {', '.join(known)}")
-        require(self.accumulate > 0, f"accumulate {self.accumulate} must be 1 or more")
-        require(self.device in DEVICES, f"device {self.device!r} must be one of {', '.join(DEVICES)}")
 
     def precision_on(self, device: torch.device) -> str:
         """The precision on a device: half precision is slow on a CPU."""
@@ -94,6 +100,13 @@ class EngineConfig:
             require(found, f"zero {self.zero} needs DeepSpeed: pip install 'cogstyle[train]'")
 
 
+@dataclass(frozen=True)
+class EngineConfig(ProcessConfig):
+    """Of what has transformer layers to compute again."""
+
+    activation_checkpointing: bool = False  # keep the input of each layer only, compute the rest again
+
+
 class Engine(Protocol):
     """See the top of this file."""
 
@@ -104,18 +117,18 @@ class Engine(Protocol):
     def load(self, tensors: dict[str, Tensor]) -> None: ...
 
 
-def start(config: EngineConfig, job: Job, optim: OptimConfig, world: World, *, ema: float = 0.0) -> Engine:
+def start(config: ProcessConfig, job: Job, optim: OptimConfig, processes: Processes, *, ema: float = 0.0) -> Engine:
     """The engine of a recipe, with the job's modules on its device.
 
     Args:
         ema: decay of a running mean of the trained weights, 0 for none.
     """
-    if config.activation_checkpointing:
+    if isinstance(config, EngineConfig) and config.activation_checkpointing:
         compute_layers_again(job.module, job.base)
     if config.zero:
-        return DeepSpeedEngine(job, optim, config, world, ema=ema)
-    precision = config.precision_on(world.device)
-    return PlainEngine(job, optim, world, precision=precision, accumulate=config.accumulate, ema=ema)
+        return DeepSpeedEngine(job, optim, config, processes, ema=ema)
+    precision = config.precision_on(processes.device)
+    return PlainEngine(job, optim, processes, precision=precision, accumulate=config.accumulate, ema=ema)
 
 
 class Calls(nn.Module):
@@ -129,7 +142,7 @@ class Calls(nn.Module):
         return call()
 
 
-def deepspeed_config(config: EngineConfig, optim: OptimConfig, world: World, trained: int) -> dict[str, Any]:
+def deepspeed_config(config: ProcessConfig, optim: OptimConfig, processes: Processes, trained: int) -> dict[str, Any]:
     """DeepSpeed's own options.
 
     Args:
@@ -137,10 +150,10 @@ def deepspeed_config(config: EngineConfig, optim: OptimConfig, world: World, tra
     """
     zero: dict[str, Any] = {"stage": config.zero, "reduce_bucket_size": min(trained, 500_000_000)}
     if config.offload != "none":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": processes.device.type == "cuda"}
     if config.offload == "parameters":
-        zero["offload_param"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
-    precision = config.precision_on(world.device)
+        zero["offload_param"] = {"device": "cpu", "pin_memory": processes.device.type == "cuda"}
+    precision = config.precision_on(processes.device)
     return {
         "train_micro_batch_size_per_gpu": 1,  # it only counts with it
         "gradient_accumulation_steps": config.accumulate,
@@ -155,21 +168,23 @@ def deepspeed_config(config: EngineConfig, optim: OptimConfig, world: World, tra
 class DeepSpeedEngine:
     """ZeRO 1 to 3. Master weights, optimiser state and the running mean are float32 shares of what trains."""
 
-    def __init__(self, job: Job, optim: OptimConfig, config: EngineConfig, world: World, *, ema: float) -> None:
+    def __init__(
+        self, job: Job, optim: OptimConfig, config: ProcessConfig, processes: Processes, *, ema: float
+    ) -> None:
         import deepspeed
 
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-        self.job, self.optim, self.world = job, optim, world
-        self.accumulate, self.stage, precision = config.accumulate, config.zero, config.precision_on(world.device)
-        job.device, self.scaling = world.device, precision == "fp16"
+        self.job, self.optim, self.processes = job, optim, processes
+        self.accumulate, self.stage, precision = config.accumulate, config.zero, config.precision_on(processes.device)
+        job.device, self.scaling = processes.device, precision == "fp16"
         params = freeze_the_rest(job, PRECISIONS[precision])
         trained = set(params)
         self.names = {name: param for name, param in job.module.named_parameters() if param in trained}
         self.basic = make_optimizer(job, optim)
         self.mean_weights, self.skipping = MeanWeights(self.basic, ema), False
         self._let_steps_be_skipped()
-        options = deepspeed_config(config, optim, world, sum(param.numel() for param in params))
-        with _no_compiling() if world.device.type == "cpu" else nullcontext():
+        options = deepspeed_config(config, optim, processes, sum(param.numel() for param in params))
+        with _no_compiling() if processes.device.type == "cpu" else nullcontext():
             self.ds, *_ = deepspeed.initialize(
                 model=Calls(job.module, job.base), optimizer=self.basic, config=options, dist_init_required=False
             )
@@ -214,7 +229,7 @@ class DeepSpeedEngine:
         parts: list[dict[str, float]] = []
 
         def loss_of(part: int) -> Tensor:
-            loss, figures = self.job.loss(step, share_of(self.world, self.accumulate, part))
+            loss, figures = self.job.loss(step, share_of(self.processes, self.accumulate, part))
             parts.append({"loss": loss.item(), **figures})
             return loss
 
@@ -222,7 +237,7 @@ class DeepSpeedEngine:
             self.ds.backward(self.ds(lambda part=part: loss_of(part)))
             if part + 1 < self.accumulate:
                 self.ds.step()  # counts the pass; the last one is `update`
-        return mean_figures(self.world, parts)
+        return mean_figures(self.processes, parts)
 
     def update(self, step: int, *, skip: bool) -> float:
         """As PlainEngine's."""
@@ -241,7 +256,7 @@ class DeepSpeedEngine:
         for name, param in self.names.items():
             whole = {f"module.{name}": safe_get_full_fp32_param(param)}
             whole |= {f"optim.{name}.{key}": safe_get_full_optimizer_state(param, key) for key in self.keys}
-            if self.world.first:
+            if self.processes.first:
                 tensors |= {key: value.cpu() for key, value in whole.items()}
                 tensors[f"optim.{name}.step"] = steps.clone()
         if self.scaling:
@@ -269,13 +284,13 @@ class DeepSpeedEngine:
             raise RuntimeError(f"missing {', '.join(sorted(missing))}")
         with torch.no_grad():
             for name, param in self.names.items():
-                exact = weights[name].float().to(self.world.device)
+                exact = weights[name].float().to(self.processes.device)
                 with self._gathered([param], 0):
                     param.data.copy_(exact)
                 safe_set_full_fp32_param(param, exact)
                 for key in self.keys:
                     value = states.get(f"{name}.{key}", exact if key == "ema" else torch.zeros_like(exact))
-                    safe_set_full_optimizer_state(param, value.to(self.world.device), key)
+                    safe_set_full_optimizer_state(param, value.to(self.processes.device), key)
             for name, buffer in self.job.module.named_buffers():
                 buffer.copy_(weights[name])
         steps = max((value for name, value in states.items() if name.endswith(".step")), default=torch.zeros(()))

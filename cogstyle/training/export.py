@@ -1,13 +1,93 @@
 """From a run's checkpoints to a bundle."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, WeightFile, check_shared_files, share_files, update_bundle
+from cogstyle.config import require
 from cogstyle.errors import FileError
+from cogstyle.model.transformer import Transformer
 from cogstyle.training.checkpoint import read_checkpoint
 from cogstyle.training.job import Job
+from cogstyle.training.loss import VideoModel
 from cogstyle.training.run_folder import BEST, LOG, read_log, score
+
+TOKENIZERS = (WeightFile.TOKENIZER, WeightFile.CLUSTERS, WeightFile.TEXT)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The bundle that the weights of an image model or an adapter go to.
+
+    Args:
+        source: the bundle that the task stands on.
+        train_all: the image model trains too.
+
+    Raises:
+        BundleError, ConfigError: if the new weights would not fit into the bundle.
+    """
+
+    task: str
+    folder: Path
+    source: Bundle
+    train_all: bool = False
+
+    def __post_init__(self) -> None:
+        if self._elsewhere:
+            check_shared_files(self.source, self.folder, self._shared)
+        if self.task != "image" and self.train_all and (self.folder / MANIFEST).is_file():
+            there = Bundle(self.folder)
+            others = [name for name in ADAPTERS if name != self.task and there.has(WeightFile.of(name))]
+            require(
+                not others,
+                f'train = "all" changes the image model, and in {self.folder} {", ".join(others)} stand on it; '
+                "name a new folder as bundle, and this one as base",
+            )
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self.source.folder.resolve() != self.folder.resolve()
+
+    @property
+    def _shared(self) -> tuple[str, ...]:
+        """Files that the bundle has in common with the one that the task stands on."""
+        return TOKENIZERS if self.train_all or self.task == "image" else (*TOKENIZERS, WeightFile.IMAGE)
+
+    def write(self, model: VideoModel, caption_ids: Sequence[int]) -> None:
+        """Write the weights.
+
+        Args:
+            caption_ids: text ids that captions of an image model hold.
+        """
+        image: dict[str, Any] = {WeightFile.IMAGE: model.transformer.state_dict()}
+        if model.adapter is None:
+            lengthen_unseen(model.transformer, [*caption_ids, *model.text.image_text(None)], caption_ids)
+            update_bundle(self.folder, image, model=model.transformer.config)
+            return
+        if self._elsewhere:
+            share_files(self.source, self.folder, self._shared)
+        adapter: dict[str, Any] = {WeightFile.of(self.task): model.adapter.state_dict()}
+        update_bundle(self.folder, {**image, **adapter} if self.train_all else adapter)  # an adapter names its base
+
+
+@torch.no_grad()
+def lengthen_unseen(transformer: Transformer, known: Sequence[int], seen: Sequence[int]) -> None:
+    """Give vectors of text ids that are not `known` the mean length of those that were `seen`.
+
+    The adapters' prompts bring such ids (the seconds): left as short as they started, they would drown in
+    the vectors of their positions.
+    """
+    config, weight = transformer.config, transformer.embed.weight
+    unseen = torch.zeros(len(weight), dtype=torch.bool)
+    unseen[config.codes : config.start_of_image] = True
+    unseen[torch.tensor(known)] = False
+    lengths = weight[unseen].norm(dim=1, keepdim=True)
+    weight[unseen] *= weight[torch.tensor(seen)].norm(dim=1).mean() / lengths
 
 
 def export(job: Job, tensors: dict[str, Tensor]) -> None:

@@ -1,24 +1,20 @@
 """What a run trains: everything that its weights depend on, by name, so that no other recipe goes on from them."""
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import MODELS, preset, require
-from cogstyle.data import shards
-from cogstyle.data.footage import files_of, stamp
 from cogstyle.errors import ConfigError
-from cogstyle.files import sha256
-from cogstyle.shapes_world import rows as scene_rows
-
-if TYPE_CHECKING:
-    from cogstyle.training.recipe import DataConfig, Recipe
+from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix")
+ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
+ABSENT_DATA: dict[str, Any] = {"rows": 0, "shards": (), "validation_rows": 256, "caption_dropout": 0.1,
+                               "two_actors": None, "actions": {}, "footage": (), "shares": ()}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,19 +58,19 @@ class Identity:
         return changes
 
 
-def fingerprint(recipe: "Recipe") -> dict[str, Any]:
+def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
     """Everything that the weights of a recipe depend on; files count by their sha256, wherever they lie.
 
     How often a run writes things down, and how its steps are shared out, is left out.
     """
-    table = asdict(recipe)
-    kept = {name: table[name] for name in MATTER} | {"bundle": str(Path(recipe.bundle))}
+    table = {name: value for name, value in asdict(recipe).items() if value is not None}
+    kept = {name: table.get(name, ABSENT.get(name)) for name in MATTER} | {"bundle": str(Path(recipe.bundle))}
     kept["loop"] = {"ema": recipe.loop.ema, "spike": recipe.loop.spike}
-    kept["engine"] = {"precision": recipe.engine.precision}
-    if recipe.data is not None:
-        kept["data"] = table["data"] | _data(recipe.data)
-    if recipe.task == "tokenizer":
-        kept["tokenizer"] = asdict(recipe.tokenizer_config)
+    kept["engine"] = {"precision": table["engine"].get("precision", "auto")}
+    if "data" in table:
+        kept["data"] = ABSENT_DATA | table["data"] | recipe.data.identity()  # type: ignore[attr-defined]
+    if isinstance(recipe, TokenizerRecipe):
+        kept["tokenizer"] = asdict(recipe.config)
     else:
         kept |= _stands_on(recipe)
     if recipe.start is not None:
@@ -82,24 +78,12 @@ def fingerprint(recipe: "Recipe") -> dict[str, Any]:
     return _flat(json.loads(json.dumps(kept)))
 
 
-def _data(data: "DataConfig") -> dict[str, Any]:
-    """Shards by what they hold, footage by the names and sizes of its files, scenes by the rules that draw them."""
-    if data.footage:
-        files = [[(path.name, stamp(path)[0]) for path in files_of(source)] for source in data.sources]
-        return {"footage": hashlib.sha256(repr(files).encode()).hexdigest()}
-    if not data.shards:
-        return {"rules": scene_rows.RULES}
-    indices = [repr(shards.read_index(folder)) for folder in data.folders]
-    parts = [sha256(path) for folder in data.folders for path in sorted(folder.glob("part-*.safetensors"))]
-    return {"shards": hashlib.sha256("".join(indices + parts).encode()).hexdigest()}
-
-
-def _stands_on(recipe: "Recipe") -> dict[str, Any]:
-    source, new = Bundle(recipe.base or recipe.bundle), recipe.task == "image"
+def _stands_on(recipe: WeightRecipe) -> dict[str, Any]:
+    source, new = Bundle(getattr(recipe, "base", None) or recipe.bundle), isinstance(recipe, ImageRecipe)
     names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
     return {
         "stands on": {name: source.hashes().get(name) for name in names},
-        "model": asdict(preset(MODELS, recipe.preset) if new else source.model_config),
+        "model": asdict(preset(MODELS, recipe.preset) if isinstance(recipe, ImageRecipe) else source.model_config),
         "tokenizer": asdict(source.tokenizer_config),
         "prompts": asdict(source.prompts),
     }

@@ -1,4 +1,4 @@
-"""What a training step is, free of any engine: its learning rate, its share of the batch, its optimiser."""
+"""What a training step and a run of them are, free of any engine: learning rate, share of a batch, optimiser."""
 
 import math
 from collections.abc import Iterable
@@ -43,6 +43,32 @@ class OptimConfig:
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How often the loop writes things down, and what it does about trouble."""
+
+    checkpoint_minutes: Annotated[float, Interval(ge=0.0, le=1e6)] = 3.0
+    keep: Count = 2  # checkpoints: older ones are removed
+    log_every: Count = 10  # steps averaged into one row of log.jsonl
+    sample_every: Count = 500  # steps between validation rows and sample pictures
+    # decay of a running mean of the trained weights, which is then what is exported; 0: none
+    ema: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.0
+    # a loss over so many times the usual one is skipped; 0: none is
+    spike: Annotated[float, Interval(ge=0.0, le=1e9)] = 5.0
+    skips: Count = 20  # steps skipped in a row that end the run
+    tensorboard: bool = False  # write TensorBoard files too
+
+    def __post_init__(self) -> None:
+        require(self.spike == 0.0 or self.spike > 1.0, f"spike {self.spike} must be above 1, or 0 for none")
+
+
+@dataclass(frozen=True)
+class DrawingLoopConfig(LoopConfig):
+    """Of a task that can draw a prompt."""
+
+    prompts: tuple[str, ...] = ()  # draw these at every validation, always with the same seeds
 
 
 Rows = TypeVar("Rows", list[Any], np.ndarray, Tensor)

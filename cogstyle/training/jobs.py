@@ -5,15 +5,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle, WeightFile, share_files, update_bundle
-from cogstyle.config import MODELS, preset
+from cogstyle.config import MODELS, SuperResConfig, preset
 from cogstyle.data import shards
-from cogstyle.data.footage import Footage
-from cogstyle.data.mixing import FAMILIES
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import read_text, write_bytes
+from cogstyle.rows import Row
+from cogstyle.tokenizers.image import ImageTokenizer
+from cogstyle.training.batches import Batches, groups_of, kinds_of
 from cogstyle.training.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -22,23 +26,30 @@ from cogstyle.training.checkpoint import (
     peek,
     read_checkpoint,
 )
-from cogstyle.training.export import choose, export
+from cogstyle.training.export import TOKENIZERS, Target, choose, export
 from cogstyle.training.identity import Identity, differences, fingerprint
 from cogstyle.training.job import Job
+from cogstyle.training.loss import VideoModel
+from cogstyle.training.recipes import (
+    AdapterRecipe,
+    ImageRecipe,
+    KeyframesRecipe,
+    StageRecipe,
+    SuperresRecipe,
+    TokenizerRecipe,
+    WeightRecipe,
+)
 from cogstyle.training.run_folder import BEST
-from cogstyle.training.superres import SuperResolutionJob
+from cogstyle.training.sources import Encoding, Pictures, ScenePictures
+from cogstyle.training.superres import SHOWN, SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
-from cogstyle.training.transformer import TOKENIZERS as TOKENIZER_FILES
-from cogstyle.training.transformer import TransformerJob
-
-if TYPE_CHECKING:
-    from cogstyle.training.recipe import Recipe
+from cogstyle.training.transformer import TransformerJob, fresh_transformer
 
 RECIPE, DONE = "recipe.toml", "done.json"  # in a run's folder: its recipe, and what was exported of it
 
 
 def make_job(
-    recipe: "Recipe",
+    recipe: WeightRecipe,
     *,
     runs: Path = Path(),
     quiet: bool = False,
@@ -51,60 +62,82 @@ def make_job(
         encode: gives the rows as `shards.encode` does; None: none are needed, for an export alone.
         into: a bundle to write, in place of the recipe's.
     """
-    job = _new_job(recipe, {"data": runs / "data", "quiet": quiet, "encode": encode}, into)
+    folder = into or Path(recipe.bundle)
+    options: dict[str, Any] = {"folder": runs / "data", "encode": encode, "quiet": quiet}
+    job: TokenizerJob | SuperResolutionJob | TransformerJob
+    if isinstance(recipe, TokenizerRecipe):
+        pictures = None if encode is None else _pictures(recipe, runs / "data", quiet=quiet)
+        decoder_only = recipe.train == "decoder"
+        options = {"batch": recipe.optim.batch, "seed": recipe.seed, "bundle": folder}
+        job = TokenizerJob(recipe.config, pictures, **options, decoder_only=decoder_only)
+    elif isinstance(recipe, SuperresRecipe):
+        job = _superres_job(recipe, folder, options)
+    else:
+        assert isinstance(recipe, ImageRecipe | AdapterRecipe)
+        job = _transformer_job(recipe, folder, options)
     if recipe.start is not None and encode is not None:
-        job.go_on_from(Bundle(recipe.start).weights(recipe.task))
+        job.load_initial_weights(Bundle(recipe.start).weights(recipe.task))
     return job
 
 
-def _new_job(
-    recipe: "Recipe", options: dict[str, Any], into: Path | None
-) -> TokenizerJob | SuperResolutionJob | TransformerJob:
-    bundle = into or Path(recipe.bundle)
-    assert recipe.optim is not None
-    if recipe.task == "tokenizer":
-        config, pictures = recipe.tokenizer_config, None
-        if recipe.data is not None and options["encode"] is not None:
-            cache, data = options["data"], recipe.data
-            quiet, shares = options["quiet"], data.shares
-            pictures = Footage(data.sources, size=config.image_size, cache=cache, shares=shares, quiet=quiet)
-        return TokenizerJob(
-            config,
-            batch=recipe.optim.batch,
-            seed=recipe.seed,
-            bundle=bundle,
-            pictures=pictures,
-            decoder_only=recipe.train == "decoder",
-        )
-    assert recipe.data is not None
-    options = options | {
-        "rows": recipe.data.rows,
-        "validation_rows": recipe.data.validation_rows,
-        "caption_dropout": recipe.data.caption_dropout,
-        "emphasis": recipe.data.emphasis,
-        "bundle": bundle,
-        "batch": recipe.optim.batch,
-        "seed": recipe.seed,
-        "copy_output": recipe.copy_output,
-    }
-    if recipe.task == "superres":
-        job = SuperResolutionJob(**options | {"bundle": Path(recipe.bundle)})
-        job.bundle = bundle
-        return job
-    if recipe.task in FAMILIES:
-        options |= {name: getattr(recipe, name) for name in ("pb_relax", "mix")}
-        options |= {"train_all": recipe.train == "all", "steps": recipe.optim.steps}
-    options["base"] = recipe.base or (recipe.bundle if into else None)
-    return TransformerJob(recipe.task, preset(MODELS, recipe.preset), folders=recipe.data.folders, **options)
+def _pictures(recipe: TokenizerRecipe, cache: Path, *, quiet: bool) -> Pictures:
+    size = recipe.config.image_size
+    return ScenePictures(size) if recipe.data is None else recipe.data.pictures(size, cache, quiet=quiet)
 
 
-def identify(recipe: "Recipe", folder: Path, *, forced: bool = False) -> tuple[Identity, Checkpoint | None]:
+def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any]) -> SuperResolutionJob:
+    source, rows, shown = Bundle(recipe.bundle), None, list[Row]()
+    if options["encode"] is not None:
+        how = encoding(source, source.vqvae(), frames=1, factor=SuperResConfig().factor, **options)
+        rows = recipe.data.read((recipe.task,), how)[recipe.task]
+        shown = recipe.data.validation_pictures(recipe.task, how, SHOWN)
+    batch, seed, dropout = recipe.optim.batch, recipe.seed, recipe.data.caption_dropout
+    given: dict[str, Any] = {"batch": batch, "seed": seed, "caption_dropout": dropout}
+    return SuperResolutionJob(source, folder, rows, shown, copy_output=recipe.copy_output, **given)
+
+
+def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:
+    base, mix, train_all = None, None, False
+    if isinstance(recipe, AdapterRecipe):
+        base, mix, train_all = recipe.base, recipe.mix, recipe.train == "all"
+    source = Bundle(base or recipe.bundle)
+    target = Target(recipe.task, folder, source, train_all=train_all)
+    torch.manual_seed(recipe.seed)
+    model = new_image_model(source, recipe.preset) if isinstance(recipe, ImageRecipe) else _adapted(source, recipe)
+    config, batches = model.transformer.config, None
+    if options["encode"] is not None:
+        groups = groups_of(recipe.task, config, recipe.optim.batch, mix)
+        rows = recipe.data.read(kinds_of(groups), encoding(source, model.vqvae, frames=config.frames, **options))
+        given: dict[str, Any] = {"seed": recipe.seed, "caption_dropout": recipe.data.caption_dropout}
+        batches = Batches(groups, rows, mix=mix, steps=recipe.optim.steps, **given)
+    return TransformerJob(model, batches, target, train_all=train_all)
+
+
+def new_image_model(source: Bundle, name: str) -> VideoModel:
+    """An untrained image model on the tokenizers of a bundle."""
+    config = preset(MODELS, name)
+    source.manifest["model"] = asdict(config)
+    return VideoModel(fresh_transformer(config), None, source.text(), source.vqvae())
+
+
+def _adapted(source: Bundle, recipe: AdapterRecipe) -> VideoModel:
+    image = source.image_model()
+    window = image.config.window if recipe.task == "interpolation" else 0
+    adapter = adapter_from_image(image, window=window, copy_output=recipe.copy_output)
+    return VideoModel(image, adapter, source.text(), source.vqvae(), pb_relax=recipe.pb_relax)
+
+
+def encoding(source: Bundle, vqvae: ImageTokenizer, **options: Any) -> Encoding:
+    """How rows become tokens of a bundle's tokenizers."""
+    return Encoding(vqvae, source.text(), source.sha256(WeightFile.TOKENIZER), **options)
+
+
+def identify(recipe: WeightRecipe, folder: Path, *, forced: bool = False) -> tuple[Identity, Checkpoint | None]:
     """What a recipe trains, and the last checkpoint of its run in `folder` if that has come to its end.
 
     Raises:
         ConfigError: if the folder holds the run of another recipe.
     """
-    assert recipe.optim is not None
     ours = _exported(folder).get("files", {}).values()
     identity, meta = Identity(fingerprint(recipe), ours=tuple(ours), forced=forced), peek(folder)
     if meta:
@@ -125,7 +158,7 @@ def _exported(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def note_export(recipe: "Recipe", folder: Path, path: Path) -> None:
+def note_export(recipe: WeightRecipe, folder: Path, path: Path) -> None:
     """Write down which recipe was trained to its end, and the sha256 of what was exported."""
     names, hashes = (WeightFile.of(recipe.task), WeightFile.IMAGE), Bundle(recipe.bundle).hashes()
     done = {
@@ -136,7 +169,7 @@ def note_export(recipe: "Recipe", folder: Path, path: Path) -> None:
     write_bytes(folder / DONE, json.dumps(done, indent=1, ensure_ascii=False).encode())
 
 
-def export_again(recipe: "Recipe", folder: Path, last: Checkpoint) -> str:
+def export_again(recipe: WeightRecipe, folder: Path, last: Checkpoint) -> str:
     """Export a finished run once more; says what it was."""
     tensors, said = choose(folder, last.tensors, last.step, keep_best=recipe.export == "best")
     _export_run(recipe, tensors, last.meta, None)
@@ -146,7 +179,7 @@ def export_again(recipe: "Recipe", folder: Path, last: Checkpoint) -> str:
 
 
 def export_checkpoint(
-    recipe: "Recipe", folder: Path, into: Path, *, step: int | None = None, best: bool = False
+    recipe: WeightRecipe, folder: Path, into: Path, *, step: int | None = None, best: bool = False
 ) -> str:
     """Export a checkpoint of a run, whether it ended or not, into a bundle; says what it was.
 
@@ -180,24 +213,24 @@ def _find(folder: Path, step: int | None, *, best: bool) -> Checkpoint:
     raise BundleError(f"{folder} has no {wanted}: {there}")
 
 
-def _export_run(recipe: "Recipe", tensors: dict[str, Any], meta: Mapping[str, str], into: Path | None) -> None:
-    bundle, source = into or Path(recipe.bundle), recipe.base or recipe.bundle
+def _export_run(recipe: WeightRecipe, tensors: dict[str, Any], meta: Mapping[str, str], into: Path | None) -> None:
+    bundle, source = into or Path(recipe.bundle), getattr(recipe, "base", None) or recipe.bundle
     job = make_job(recipe, encode=None, into=into, quiet=True)
     if isinstance(job, TransformerJob):
         job.seen = json.loads(meta["seen"])
     if recipe.task != "tokenizer" and Bundle(source).folder.resolve() != bundle.resolve():
-        own = recipe.task == "image" or recipe.train == "all"
-        share_files(Bundle(source), bundle, TOKENIZER_FILES if own else (*TOKENIZER_FILES, WeightFile.IMAGE))
+        own = recipe.task == "image" or getattr(recipe, "train", None) == "all"
+        share_files(Bundle(source), bundle, TOKENIZERS if own else (*TOKENIZERS, WeightFile.IMAGE))
     export(job, tensors)
     update_bundle(bundle, {}, **bundle_tables(recipe, json.loads(meta["seen"])))
 
 
-def bundle_tables(recipe: "Recipe", seen: Mapping[str, Any]) -> dict[str, Any]:
+def bundle_tables(recipe: WeightRecipe, seen: Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe and its data say about its bundle beside the weights."""
     tables: dict[str, Any] = {"licence": recipe.licence}
-    if recipe.frame_rate is not None:
+    if isinstance(recipe, KeyframesRecipe) and recipe.frame_rate is not None:
         tables["frame_rate"] = recipe.frame_rate
-    if recipe.sampling is not None:
+    if isinstance(recipe, StageRecipe) and recipe.sampling is not None:
         tables["sampling"] = {recipe.task: asdict(recipe.sampling)}
     if "rates" in seen:
         tables["trained_rates"] = {recipe.task: seen["rates"]}

@@ -11,73 +11,39 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Interval
 from tqdm import tqdm
 
-from cogstyle.config import require
 from cogstyle.pictures import write_png
-from cogstyle.schema import Count
 from cogstyle.training.checkpoint import checkpoints, expect_room
 from cogstyle.training.curves import draw_curves
-from cogstyle.training.engine import Engine, EngineConfig, start
+from cogstyle.training.engine import Engine, EngineConfig, ProcessConfig, start
 from cogstyle.training.export import choose, export
 from cogstyle.training.guard import Guard
-from cogstyle.training.identity import Identity
-from cogstyle.training.job import Job, OptimConfig, seed_step
-from cogstyle.training.processes import World
+from cogstyle.training.job import Job, LoopConfig, OptimConfig, seed_step
 from cogstyle.training.run_folder import Run
 from cogstyle.video import Video
 
 Grid = Callable[[], Video]  # what fixed prompts give now
 
 
-@dataclass(frozen=True)
-class LoopConfig:
-    """How often the loop writes things down, and what it does about trouble."""
-
-    checkpoint_minutes: Annotated[float, Interval(ge=0.0, le=1e6)] = 3.0
-    keep: Count = 2  # checkpoints: older ones are removed
-    log_every: Count = 10  # steps averaged into one row of log.jsonl
-    sample_every: Count = 500  # steps between validation rows and sample pictures
-    # decay of a running mean of the trained weights, which is then what is exported; 0: none
-    ema: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.0
-    # a loss over so many times the usual one is skipped; 0: none is
-    spike: Annotated[float, Interval(ge=0.0, le=1e9)] = 5.0
-    skips: Count = 20  # steps skipped in a row that end the run
-    tensorboard: bool = False  # write TensorBoard files too
-    prompts: tuple[str, ...] = ()  # image, keyframes: draw these at every validation, always with the same seeds
-
-    def __post_init__(self) -> None:
-        require(self.spike == 0.0 or self.spike > 1.0, f"spike {self.spike} must be above 1, or 0 for none")
-
-
 def run(
     job: Job,
     optim: OptimConfig,
     loop: LoopConfig,
+    this: Run,
     *,
     seed: int,
-    folder: Path,
-    engine: EngineConfig | None = None,
-    world: World | None = None,
-    identity: Identity | None = None,
+    engine: ProcessConfig | None = None,
     grid: Grid | None = None,
-    keep_best: bool = True,
-    quiet: bool = False,
 ) -> str:
-    """Train `job` to its last step, resuming from `folder` if a checkpoint is there, then export it; says what.
+    """Train `job` to its last step, resuming what the run's folder holds, then export it; says what.
 
     Args:
-        folder: of this run; `claimed` keeps others out of it.
-        identity: what the checkpoints belong to.
+        this: the run, in a folder that `claimed` keeps others out of.
         grid: draws fixed prompts, whenever the loop validates.
-        keep_best: export the best weights by validation, not the last ones.
 
     Raises:
         TrainingError: after too many skipped steps.
@@ -85,15 +51,8 @@ def run(
         FileError: if it cannot be written.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the step is saved.
     """
-    world = world or World()
-    guard = Guard(loop.spike, loop.skips)
-    this = Run(folder, guard, world, identity=identity or Identity(), keep_best=keep_best, quiet=quiet)
-    trained = 4 * sum(parameter.numel() for parameter in job.trained())
-    coming = max(1, loop.keep + 1 - len(checkpoints(folder)))
-    expect_room(folder, trained * (coming * (4 if loop.ema else 3) + keep_best * (2 if loop.ema else 1)))
-    going = start(engine or EngineConfig(), job, optim, world, ema=loop.ema)
-    first = this.resume(going, steps=optim.steps, tensorboard=loop.tensorboard)
-    silent = quiet or not world.first
+    going, first = begin(job, optim, loop, this, engine or EngineConfig())
+    silent = this.quiet or not this.processes.first
     bar = tqdm(range(first, optim.steps), initial=first, total=optim.steps, disable=silent, mininterval=2)
     saved = time.monotonic()
     with stop_signals() as stopped:
@@ -106,30 +65,46 @@ def run(
                 this.pending.append(figures)
             row: dict[str, float] = {}
             if this.pending and (done % loop.log_every == 0 or last):
-                row = mean_row(this.pending, world.device)
+                row = mean_row(this.pending, this.processes.device)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
                 this.pending.clear()
-            if done % loop.sample_every == 0 or last:
+            judged = done % loop.sample_every == 0 or last
+            if judged:
                 row |= validate(this, going, job, done, grid)
             if row:
                 this.log(step, row)
-            if world.first and (done % loop.sample_every == 0 or last):
-                write_png(folder / "curves.png", draw_curves(this.rows))
-            stop, due = world.any(
-                bool(stopped), world.first and time.monotonic() - saved > 60 * loop.checkpoint_minutes
-            )
+            if judged and this.processes.first:
+                write_png(this.folder / "curves.png", draw_curves(this.rows))
+            late = time.monotonic() - saved > 60 * loop.checkpoint_minutes
+            stop, due = this.processes.any(bool(stopped), this.processes.first and late)
             if last or stop or due:
                 this.save(going, done, keep=loop.keep)
                 saved = time.monotonic()
             if stop and not last:
-                raise KeyboardInterrupt(f"stopped after step {done} of {optim.steps}, which is saved in {folder}")
+                raise KeyboardInterrupt(f"stopped after step {done} of {optim.steps}, which is saved in {this.folder}")
+    return finish(this, going, job, optim.steps)
+
+
+def begin(job: Job, optim: OptimConfig, loop: LoopConfig, this: Run, engine: ProcessConfig) -> tuple[Engine, int]:
+    """The engine, resumed from the newest checkpoint if there is one, and the next step."""
+    this.guard = Guard(loop.spike, loop.skips)
+    trained = 4 * sum(parameter.numel() for parameter in job.trained())
+    coming = max(1, loop.keep + 1 - len(checkpoints(this.folder)))
+    copies = coming * (4 if loop.ema else 3) + this.keep_best * (2 if loop.ema else 1)
+    expect_room(this.folder, trained * copies)
+    going = start(engine, job, optim, this.processes, ema=loop.ema)
+    return going, this.resume(going, steps=optim.steps, tensorboard=loop.tensorboard)
+
+
+def finish(this: Run, engine: Engine, job: Job, steps: int) -> str:
+    """Export the best or the last weights; says which."""
     if this.board is not None:
         this.board.close()
-    tensors, said = going.state(), ""
-    if world.first:
-        tensors, said = choose(folder, tensors, optim.steps, keep_best=keep_best)
+    tensors, said = engine.state(), ""
+    if this.processes.first:
+        tensors, said = choose(this.folder, tensors, steps, keep_best=this.keep_best)
         export(job, tensors)
-    world.wait()
+    this.processes.wait()
     return said
 
 

@@ -12,22 +12,22 @@ from torch.utils.checkpoint import checkpoint
 
 from cogstyle.model.transformer import Block
 from cogstyle.training.job import WHOLE, Job, OptimConfig, Share, make_optimizer
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 
 T = TypeVar("T")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_SCALE, GROW_AFTER = 2.0**16, 1000  # of a float16 loss, so that small gradients do not vanish; steps
 
 
-def share_of(world: World, accumulate: int, part: int) -> Share:
+def share_of(processes: Processes, accumulate: int, part: int) -> Share:
     """The share of a batch that this process computes in one of its passes."""
-    count = world.size * accumulate
-    return WHOLE if count == 1 else Share(world.rank * accumulate + part, count)
+    count = processes.size * accumulate
+    return WHOLE if count == 1 else Share(processes.rank * accumulate + part, count)
 
 
-def mean_figures(world: World, parts: list[dict[str, float]]) -> dict[str, float]:
+def mean_figures(processes: Processes, parts: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each figure over the passes that have it, of all processes; `tokens` are added up."""
-    every = [part for found in world.gather(parts) for part in found]
+    every = [part for found in processes.gather(parts) for part in found]
     values = {
         name: [part[name] for part in every if name in part] for name in dict.fromkeys(n for p in every for n in p)
     }
@@ -91,17 +91,17 @@ class PlainEngine:
         self,
         job: Job,
         optim: OptimConfig,
-        world: World,
+        processes: Processes,
         *,
         precision: str = "fp32",
         accumulate: int = 1,
         ema: float = 0.0,
     ) -> None:
-        self.job, self.optim, self.world, self.accumulate = job, optim, world, accumulate
-        dtype, job.device = PRECISIONS[precision], world.device
-        job.module.to(world.device)
+        self.job, self.optim, self.processes, self.accumulate = job, optim, processes, accumulate
+        dtype, job.device = PRECISIONS[precision], processes.device
+        job.module.to(processes.device)
         if job.base is not None:
-            job.base.to(world.device, dtype)
+            job.base.to(processes.device, dtype)
         self.params = freeze_the_rest(job, dtype)
         self.names = {param: name for name, param in job.module.named_parameters()}
         self.rounded = [] if dtype is torch.float32 else [(p, p.data, p.data.to(dtype)) for p in self.params]
@@ -132,14 +132,14 @@ class PlainEngine:
         self.gradients, parts = [None] * len(self.params), []
         with self._computing():
             for part in range(self.accumulate):
-                loss, figures = self.job.loss(step, share_of(self.world, self.accumulate, part))
+                loss, figures = self.job.loss(step, share_of(self.processes, self.accumulate, part))
                 (loss * (self.scale / self.accumulate)).backward()
                 parts.append({"loss": loss.item(), **figures})
                 for index, (param, before) in enumerate(zip(self.params, self.gradients, strict=True)):
                     if param.grad is not None:
                         gradient, param.grad = param.grad.float(), None
                         self.gradients[index] = gradient if before is None else before.add_(gradient)
-        return mean_figures(self.world, parts)
+        return mean_figures(self.processes, parts)
 
     def update(self, step: int, *, skip: bool) -> float:
         """Change the weights, unless `skip`; returns the norm of the gradient, and with a NaN there changes nothing."""
@@ -162,11 +162,11 @@ class PlainEngine:
     def _average(self) -> None:
         """Gradients without the scale of the loss, their mean over the processes."""
         found = [gradient for gradient in self.gradients if gradient is not None]
-        if self.world.size > 1:
+        if self.processes.size > 1:
             together = torch.cat([gradient.flatten() for gradient in found])
             dist.all_reduce(together)
             for gradient, mean in zip(found, together.split([g.numel() for g in found]), strict=True):
-                gradient.copy_(mean.view_as(gradient) / self.world.size)
+                gradient.copy_(mean.view_as(gradient) / self.processes.size)
         if self.scaling:
             torch._foreach_div_(found, self.scale)
 

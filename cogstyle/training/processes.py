@@ -21,7 +21,7 @@ LOST = ("closed by peer", "reset by peer", "Broken pipe", "Timed out", "timeout"
 
 
 @dataclass(frozen=True)
-class World:
+class Processes:
     """This process among all of the run. Alone, every answer is its own."""
 
     rank: int = 0
@@ -52,7 +52,7 @@ class World:
 
 
 @contextmanager
-def join(device: str = "auto", *, group: bool = False) -> Iterator[World]:
+def join(device: str = "auto", *, group: bool = False) -> Iterator[Processes]:
     """Join the processes that torchrun or deepspeed started; alone when nothing did.
 
     Args:
@@ -65,7 +65,7 @@ def join(device: str = "auto", *, group: bool = False) -> Iterator[World]:
     """
     (rank, size, local), where = launched(), find_device(device)
     if size == 1 and not group:
-        yield World(device=where)
+        yield Processes(device=where)
         return
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(size)}  # DeepSpeed reads them
     if where.type == "cuda":
@@ -74,7 +74,7 @@ def join(device: str = "auto", *, group: bool = False) -> Iterator[World]:
     store = None if size > 1 else dist.HashStore()
     try:
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
-        yield World(rank, size, where, dist.new_group(backend="gloo", timeout=PREPARING))
+        yield Processes(rank, size, where, dist.new_group(backend="gloo", timeout=PREPARING))
     except ValueError as error:
         if "environment variable" not in str(error):
             raise

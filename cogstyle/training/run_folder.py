@@ -31,7 +31,7 @@ from cogstyle.training.curves import family
 from cogstyle.training.engine import Engine
 from cogstyle.training.guard import Guard
 from cogstyle.training.identity import Identity
-from cogstyle.training.processes import World
+from cogstyle.training.processes import Processes
 from cogstyle.video import Video
 
 BEST, LOG = "best.safetensors", "log.jsonl"
@@ -62,13 +62,13 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, world: World) -> Iterator[None]:
+def claimed(folder: Path, processes: Processes) -> Iterator[None]:
     """Make a run's folder, and hold it for this run alone while the block lasts.
 
     Raises:
         FileError: if it cannot be made, or another process is training in it.
     """
-    if not world.first:
+    if not processes.first:
         yield
         return
     make_folder(folder)
@@ -94,9 +94,16 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, guard: Guard, world: World, *, identity: Identity, keep_best: bool, quiet: bool
+        self,
+        folder: Path,
+        processes: Processes | None = None,
+        *,
+        identity: Identity | None = None,
+        keep_best: bool = True,
+        quiet: bool = False,
     ) -> None:
-        self.folder, self.guard, self.world, self.identity, self.keep_best = folder, guard, world, identity, keep_best
+        self.folder, self.processes, self.identity = folder, processes or Processes(), identity or Identity()
+        self.guard, self.keep_best = Guard(0.0, 1), keep_best  # the loop brings the guard
         self.quiet = quiet
         self.rows: list[dict[str, Any]] = []
         self.pending: list[dict[str, float]] = []  # figures of the steps since the last row
@@ -112,7 +119,7 @@ class Run:
 
     def say(self, text: str, *, always: bool = False) -> None:
         """One line above the progress bar."""
-        if self.world.first and (always or not self.quiet):
+        if self.processes.first and (always or not self.quiet):
             tqdm.write(text, file=sys.stderr)
 
     def resume(self, engine: Engine, *, steps: int, tensorboard: bool) -> int:
@@ -124,28 +131,28 @@ class Run:
             TrainingError: if the processes do not see the same files.
         """
         first, changes, found = 0, "", newest_checkpoint(self.folder)
-        names = self.world.gather(None if found is None else found.path.name)
+        names = self.processes.gather(None if found is None else found.path.name)
         if len(set(names)) > 1:
             raise TrainingError(f"the processes see different checkpoints in {self.folder}: is it on a shared disk?")
         if found is not None:
             changes = self.identity.check(self.folder, found.meta, steps)
-            first = self._go_on_from(found, engine)
+            first = self._resume_from(found, engine)
         self.rows = read_log(self.folder / LOG, first)
-        if self.world.first:
+        if self.processes.first:
             if found is not None and found.damaged:
                 set_aside(self.folder, found.path)
             self._find_best(keep=found is not None and not changes)
             with whole_file(self.folder / LOG) as file:
                 file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())
             self.board = Board(self.folder, first) if tensorboard else None
-        self.best = self.world.gather(self.best)[0]
+        self.best = self.processes.gather(self.best)[0]
         if changes:
             self.say(f"going on after step {first} with another recipe: {changes}", always=True)
             self.log(first - 1, {"recipe": changes})
             self.save(engine, first, keep=10**9)
         return first
 
-    def _go_on_from(self, found: Checkpoint, engine: Engine) -> int:
+    def _resume_from(self, found: Checkpoint, engine: Engine) -> int:
         for reason in found.damaged:
             self.say(f"{reason}; going on from {found.path.name}", always=True)
         try:
@@ -176,7 +183,7 @@ class Run:
     def save(self, engine: Engine, step: int, *, keep: int) -> None:
         """Write a checkpoint: `step` is the next one. Every process must call this."""
         tensors = engine.state()
-        if self.world.first:
+        if self.processes.first:
             guard = {name: value for name, value in asdict(self.guard).items() if name not in ("spike", "limit")}
             state = {"seconds": self.trained_seconds, "guard": guard, "pending": self.pending}
             meta = {"step": str(step), "state": json.dumps(state)} | self.identity.meta()
@@ -186,19 +193,19 @@ class Run:
         """Say the figures, and keep the weights if none before were better. Every process must call this."""
         shown = {name: value for name, value in figures.items() if family(name)[0] == name}
         self.say(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
-        found = self.world.gather(score(figures))[0]
+        found = self.processes.gather(score(figures))[0]
         if not self.keep_best or found is None or not (self.best is None or found <= self.best[0]):
             return
         self.best = found, done
         tensors = engine.state()
-        if self.world.first:
+        if self.processes.first:
             meta = {"step": str(done), "score": repr(found)} | self.identity.meta()
             write_checkpoint(self.folder / BEST, weights_alone(tensors), meta)
 
     def log(self, step: int, row: dict[str, Any]) -> None:
         """Add a row to log.jsonl and to TensorBoard."""
         self.rows.append({"step": step, "seconds": self.trained_seconds, **row})
-        if not self.world.first:
+        if not self.processes.first:
             return
         try:
             with (self.folder / LOG).open("a") as file:
@@ -210,7 +217,7 @@ class Run:
 
     def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Write NAME-STEP.png."""
-        if self.world.first:
+        if self.processes.first:
             write_png(self.folder / f"{name}-{step:06d}.png", picture_HWC)
             if self.board is not None:
                 self.board.picture(name, picture_HWC, step)
@@ -218,7 +225,7 @@ class Run:
     def drawn(self, video: Video, step: int) -> None:
         """Write grid-STEP.png, the frames side by side, and where there are several grid-STEP.gif."""
         self.picture("grid", np.concatenate(list(video.frames), 1), step)
-        if self.world.first and len(video.frames) > 1:
+        if self.processes.first and len(video.frames) > 1:
             video.save(self.folder / f"grid-{step:06d}.gif")
 
     def skip(self, step: int, reason: str) -> None:

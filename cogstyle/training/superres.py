@@ -1,6 +1,6 @@
 """Training super-resolution beside a frozen image model: every fine token of a frame in one pass."""
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,10 @@ from cogstyle.adapter import superres_from_image
 from cogstyle.bundle import Bundle, WeightFile, update_bundle
 from cogstyle.config import SuperResConfig
 from cogstyle.data import shards
-from cogstyle.files import fingerprint
 from cogstyle.rows import Row
-from cogstyle.shapes_world import rows as scene_rows
-from cogstyle.shapes_world import world
 from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import token_loss
+from cogstyle.training.sources import Rows
 from cogstyle.video import enlarge, psnr
 
 SHOWN = 32  # validation scenes whose pixels are compared
@@ -26,29 +24,25 @@ class SuperResolutionJob:
     """Cross-entropy of the fine tokens, given the coarse ones and the caption.
 
     Args:
-        rows: training samples, each a moment of another scene at both sizes.
+        source: the bundle that has the image model; `folder` is the one to write.
+        rows: to train and to validate on, each a moment of a scene at both sizes; None: for an export alone.
+        shown: validation rows as pixels, which are compared.
         caption_dropout: share of the samples without caption, as an image without one is upscaled.
-        emphasis: scenes to train on more often.
-        encode: gives the rows as `shards.encode` does; None: there are no rows, as for an export alone.
     """
 
     def __init__(
         self,
+        source: Bundle,
+        folder: Path,
+        rows: Rows | None,
+        shown: Sequence[Row],
         *,
-        bundle: Path,
-        data: Path,
-        rows: int,
-        validation_rows: int,
         batch: int,
         seed: int,
         caption_dropout: float,
-        emphasis: scene_rows.Emphasis = scene_rows.EVEN,
         copy_output: bool = True,
-        encode: shards.Encode | None = shards.encode,
-        quiet: bool = False,
     ) -> None:
-        self.bundle, self.batch, self.seed, self.dropout = bundle, batch, seed, caption_dropout
-        source = Bundle(bundle)
+        self.folder, self.batch, self.seed, self.dropout = folder, batch, seed, caption_dropout
         torch.manual_seed(seed)
         self.transformer = source.image_model()
         self.sizes = SuperResConfig(text_span=source.model_config.text_span)
@@ -61,40 +55,11 @@ class SuperResolutionJob:
         self.module: nn.Module = self.upscaler
         self.base: nn.Module | None = self.transformer
         self.device = torch.device("cpu")
-        self.text, self.vqvae = source.text(), source.vqvae()
-        make = partial(scene_rows.superres_row, size=self.vqvae.config.image_size, factor=self.sizes.factor)
-        digest = source.sha256(WeightFile.TOKENIZER)
-        if encode is None:
-            return
-        get = partial(self._rows, data=data, digest=digest, encode=encode, quiet=quiet)
-        self.train, self.held_back = (
-            get(partial(make, emphasis=which), count=count, first_seed=first)
-            for count, first, which in ((rows, 0, emphasis), (validation_rows, world.VALIDATION_SEED, scene_rows.EVEN))
-        )
-        self.shown = [make(world.VALIDATION_SEED + number) for number in range(min(SHOWN, validation_rows))]
+        self.text, self.vqvae, self.shown = source.text(), source.vqvae(), shown
+        if rows is not None:
+            self.train, self.held_back = rows
 
-    def _rows(
-        self,
-        make: partial[Row],
-        *,
-        data: Path,
-        count: int,
-        first_seed: int,
-        digest: str,
-        encode: shards.Encode,
-        quiet: bool,
-    ) -> shards.Shards:
-        folder = data / f"superres-{fingerprint(scene_rows.RULES, first_seed, sorted(make.keywords.items()), digest)}"
-        return encode(
-            lambda number: make(first_seed + number),
-            count,
-            folder,
-            vqvae=self.vqvae,
-            tokenizer_sha256=digest,
-            quiet=quiet,
-        )
-
-    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+    def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task."""
         load_weights(self.upscaler, tensors)
 
@@ -160,4 +125,4 @@ class SuperResolutionJob:
         return np.concatenate([np.concatenate(list(row), 1) for row in (bicubic, self._best(6), truth)])
 
     def export(self) -> None:
-        update_bundle(self.bundle, {WeightFile.SUPERRES: self.module.state_dict()}, superres=self.sizes)
+        update_bundle(self.folder, {WeightFile.SUPERRES: self.module.state_dict()}, superres=self.sizes)

@@ -1,8 +1,7 @@
-"""Training the VQ image tokenizer: on the shapes world, or on anybody's pictures and videos."""
+"""Training the VQ image tokenizer on pictures."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,18 +11,17 @@ from torch import Tensor, nn
 
 from cogstyle.bundle import WeightFile, update_bundle
 from cogstyle.config import TokenizerConfig
-from cogstyle.shapes_world import rows, world
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
 from cogstyle.training.job import WHOLE, Share, load_weights
+from cogstyle.training.sources import Pictures
 
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
 DECAY = 0.99  # of the running means that the codebook follows
 DEAD = 0.025  # an entry chosen by fewer places than this share of the mean is moved onto a feature of the batch
 REVIVED = 0.125  # share of the mean that a moved entry is taken to have: what nothing chooses is soon moved again
-CLIPS, CLIP = 24, 5  # held-back clips, and frames of each
+CLIPS = 24  # held-back clips
 HELD_BACK, PAGE, PART = 128, 24, 16  # held-back pictures, those of them that are shown, those computed at once
 NEVER = 1 << 40  # a step that no run comes to
-CLOSE_UP = 0.25  # share of the pictures that are cut out of a render at three times the size
 
 
 def update_codebook(codebook: Codebook, features_PD: Tensor, ids_P: Tensor) -> None:
@@ -54,44 +52,6 @@ def cluster_codes(vectors_VD: Tensor, clusters: int) -> Tensor:
     return torch.from_numpy(labels).flatten().to(torch.int32)
 
 
-class Pictures(Protocol):
-    """What a tokenizer is trained on and judged by."""
-
-    def draw(self, rng: np.random.Generator, count: int, *, held_back: bool = False) -> np.ndarray:
-        """uint8 [count, size, size, 3]: random pictures, of those that training never sees if `held_back`."""
-
-    def clips(self, count: int) -> np.ndarray:
-        """uint8 [at most count, F, size, size, 3]: clips that training never sees."""
-
-
-@dataclass(frozen=True)
-class ShapesPictures:
-    """Scenes of the shapes world at random moments, some of them close up around an actor."""
-
-    size: int  # pixels along the side
-
-    def draw(self, rng: np.random.Generator, count: int, *, held_back: bool = False) -> np.ndarray:
-        size = self.size
-        pictures: list[np.ndarray] = []
-        while len(pictures) < count:
-            first_seed = world.VALIDATION_SEED if held_back else 0
-            scene = world.draw_scene(first_seed + int(rng.integers(world.VALIDATION_SEED)))
-            for _ in range(2):
-                t = float(rng.uniform(0.0, scene.duration))
-                if rng.random() >= CLOSE_UP:
-                    pictures.append(world.render(scene, t, size))
-                    continue
-                place = world.state(scene.actors[0], t, scene.duration)
-                corner = np.array([place.x, place.y]) * 3 * size - size / 2 + rng.uniform(-0.5, 0.5, 2) * size
-                x, y = np.clip(corner, 0, 2 * size).astype(int)
-                pictures.append(world.render(scene, t, 3 * size)[y : y + size, x : x + size])
-        return np.stack(pictures[:count])
-
-    def clips(self, count: int) -> np.ndarray:
-        seeds = range(world.VALIDATION_SEED, world.VALIDATION_SEED + count)
-        return np.stack([rows.keyframe_row(seed, self.size, CLIP).frames for seed in seeds])
-
-
 def to_tensor(images_BHWC: np.ndarray) -> Tensor:
     """uint8 [B, height, width, 3] -> [B, 3, height, width] (channels last in memory)."""
     return torch.from_numpy(np.ascontiguousarray(images_BHWC)).permute(0, 3, 1, 2)
@@ -108,22 +68,21 @@ class TokenizerJob:
     """VQ-VAE: squared error of the pixels + commitment; the codebook follows running means.
 
     Args:
-        pictures: what to train on; default: the shapes world.
+        pictures: what to train on; None: nothing, as for an export alone.
         decoder_only: train the decoder alone: pictures keep their codes, so whatever was trained on them still fits.
     """
 
     def __init__(
         self,
         config: TokenizerConfig,
+        pictures: Pictures | None,
         *,
         batch: int,
         seed: int,
         bundle: Path,
-        pictures: Pictures | None = None,
         decoder_only: bool = False,
     ) -> None:
         self.config, self.batch, self.seed, self.bundle = config, batch, seed, bundle
-        self.pictures: Pictures = pictures or ShapesPictures(config.image_size)
         self.decoder_only = decoder_only
         self.has_codes = False  # a codebook to go on from
         self.places = batch * (config.image_size // config.rate) ** 2  # of a step
@@ -132,10 +91,13 @@ class TokenizerJob:
         self.module: nn.Module = self.model
         self.base: nn.Module | None = None
         self.device = torch.device("cpu")
-        self.held_back_BCHW = to_tensor(self.pictures.draw(np.random.default_rng(seed), HELD_BACK, held_back=True))
-        self.clips_CFHW3 = self.pictures.clips(CLIPS)
+        if pictures is None:
+            return
+        self.pictures = pictures
+        self.held_back_BCHW = to_tensor(pictures.draw(np.random.default_rng(seed), HELD_BACK, held_back=True))
+        self.clips_CFHW3 = pictures.clips(CLIPS)
 
-    def go_on_from(self, tensors: dict[str, Tensor]) -> None:
+    def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from the weights of a trained tokenizer, its codebook with them."""
         load_weights(self.model, tensors)
         codebook, self.has_codes = self.model.codebook, True

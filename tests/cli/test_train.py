@@ -10,7 +10,7 @@ from cogstyle.bundle import Bundle
 from cogstyle.cli.main import main
 from cogstyle.shapes_world import rows
 from cogstyle.training import loop
-from cogstyle.training.recipe import load_recipe, make_job
+from cogstyle.training.run import load_recipe, make_job
 from tests.conftest import bundle_below, debug_recipe, replace_image_model
 
 
@@ -45,7 +45,7 @@ def test_a_recipe_becomes_a_bundle(debug_bundle, tmp_path, capsys):
     }
     assert "done:" in capsys.readouterr().out
     assert after.manifest["trained_rates"]["keyframes"] == sorted(
-        {4 / seconds for seconds in make_job(load_recipe(recipe), runs=runs, quiet=True).train.seconds}
+        {4 / seconds for seconds in make_job(load_recipe(recipe), runs=runs, quiet=True).batches.train.seconds}
     )
 
 

@@ -14,15 +14,15 @@ from cogstyle.cli.main import build_parser
 from cogstyle.config import SamplingConfig
 from cogstyle.data.mixing import MixConfig
 from cogstyle.training.engine import EngineConfig
-from cogstyle.training.job import OptimConfig
-from cogstyle.training.loop import LoopConfig
-from cogstyle.training.recipe import DataConfig, Recipe
+from cogstyle.training.job import LoopConfig, OptimConfig
+from cogstyle.training.recipes import KeyframesRecipe
+from cogstyle.training.sources import SceneData
 from tests.fuzz.ground import EVERY, OPEN, OTHERS, READERS, copy
 from tests.fuzz.values import ARGUMENTS, spoil_bytes, spoil_table, to_toml, wrong_value
 
 WEIGHTS = {"bytes": 6, "table": 3, "header": 2, "recipe": 4, "bundle": 4, "prompts": 2, "arguments": 5}
-RECIPE = {"optim": OptimConfig, "loop": LoopConfig, "data": DataConfig, "sampling": SamplingConfig, "mix": MixConfig,
-          "engine": EngineConfig, "": Recipe}  # fmt: skip
+RECIPE = {"optim": OptimConfig, "loop": LoopConfig, "data": SceneData, "sampling": SamplingConfig, "mix": MixConfig,
+          "engine": EngineConfig, "": KeyframesRecipe}  # fmt: skip
 STRUCTURED = (".toml", ".json", ".jsonl")
 
 

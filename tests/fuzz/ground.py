@@ -240,7 +240,8 @@ def _recipes(folder: Path, debug: Path) -> None:
         table = tomllib.loads(path.read_text()) | {"bundle": "bundle"}
         (folder / "recipes" / path.name).write_text(to_toml(table))
     for path in sorted((Path(__file__).parents[2] / "train").rglob("*.toml")):
-        table = tomllib.loads(path.read_text("utf-8")) | {"bundle": "bundle", "preset": "debug"}
+        table = tomllib.loads(path.read_text("utf-8")) | {"bundle": "bundle"}
+        table |= {"preset": "debug"} if table["task"] in ("text", "tokenizer", "image") else {}
         table |= {key: "bundle" for key in ("base", "start") if key in table}
         data = table.get("data", {})
         data |= {"rows": 24} if "rows" in data else {}

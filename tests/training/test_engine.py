@@ -13,7 +13,7 @@ from cogstyle.training import dry_run
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.export import export
 from cogstyle.training.job import OptimConfig, Share, seed_step
-from cogstyle.training.processes import World, join
+from cogstyle.training.processes import Processes, join
 from tests.training.tiny import OPTIM, VideoJob, fork_all, statuses
 
 CPU = torch.device("cpu")
@@ -65,18 +65,18 @@ def two_processes(folder):
     import deepspeed
 
     deepspeed.get_accelerator().is_fp16_supported = lambda: True  # it says no on many a CPU that does it
-    with join("cpu") as world:
+    with join("cpu") as processes:
         for name, config in CASES.items():
             job = VideoJob()
-            engine = start(config, job, OPTIM, world, ema=0.9)
+            engine = start(config, job, OPTIM, processes, ema=0.9)
             figures = {"losses": go(engine, range(3)), "held": held(job), "optimiser": optimiser_bytes(engine)}
             figures["validation"] = engine.call(job.validate)["validation_loss"]
             state = engine.state()
             if name in RESUMED:
-                again = start(config, VideoJob(), OPTIM, world, ema=0.9)
+                again = start(config, VideoJob(), OPTIM, processes, ema=0.9)
                 again.load(read_tensors(folder / "half.safetensors")[0])
                 figures["resumed"] = go(again, [2])
-            if world.first:
+            if processes.first:
                 export(job, state)
                 assert all(torch.equal(value, state[f"optim.{key}.ema"]) for key, value in job.exported.items()), name
                 write_tensors(folder / f"{name}.safetensors", state)
@@ -86,7 +86,7 @@ def two_processes(folder):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """Losses, halfway state, final state and validation loss of one plain process in float32."""
-    engine = start(EngineConfig(), VideoJob(), OPTIM, World(), ema=0.9)
+    engine = start(EngineConfig(), VideoJob(), OPTIM, Processes(), ema=0.9)
     losses = go(engine, range(2))
     folder = tmp_path_factory.mktemp("two")
     write_tensors(folder / "half.safetensors", engine.state())
@@ -118,10 +118,10 @@ def test_two_processes_train_as_one(name, alone, together):
 @pytest.mark.parametrize("name", ["plain", "zero 2", "zero 2 bf16, offload", "zero 3"])
 def test_one_process_goes_on_from_two(name, alone, together):
     """What any engine saves, any other loads: here the next two steps, in plain torch."""
-    engine = start(EngineConfig(), VideoJob(), OPTIM, World(), ema=0.9)
+    engine = start(EngineConfig(), VideoJob(), OPTIM, Processes(), ema=0.9)
     engine.load({name: value.clone() for name, value in alone[2].items()})
     wanted = go(engine, range(3, 5))
-    other = start(EngineConfig(), VideoJob(), OPTIM, World(), ema=0.9)
+    other = start(EngineConfig(), VideoJob(), OPTIM, Processes(), ema=0.9)
     other.load(read_tensors(together / f"{name}.safetensors")[0])
     assert go(other, range(3, 5)) == pytest.approx(wanted, rel=0.0, abs=HALF if "bf16" in name else 1e-5)
 
@@ -131,7 +131,7 @@ def test_frozen_weights_cost_their_own_size_only(name, together):
     """No gradient, no float32 copy and no optimiser state of them; what trains costs what the plan says."""
     found, job, config = json.loads((together / f"{name}.json").read_text()), VideoJob(), CASES[name]
     sizes = [sum(p.numel() for p in module.parameters()) for module in (job.module, job.base)]
-    memory, host = dry_run.state_memory(*sizes, 2 * sizes[0], config, World(size=2), ema=True)
+    memory, host = dry_run.state_memory(*sizes, 2 * sizes[0], config, Processes(size=2), ema=True)
     memory |= host
     slack = 20_000  # pieces are padded, and ZeRO 3 keeps small ones whole; the frozen weights are 167,000 bytes
     assert found["held"][1] == 0
@@ -146,8 +146,8 @@ def test_what_trains_costs_more_than_what_is_frozen():
     found = []
     for whole in (False, True):
         job = VideoJob(whole)
-        made = dry_run.make_plan(job, OPTIM, EngineConfig(), World(), ema=False)
-        engine = start(EngineConfig(), job, OPTIM, World())
+        made = dry_run.estimate(job, OPTIM, EngineConfig(), Processes(), ema=False)
+        engine = start(EngineConfig(), job, OPTIM, Processes())
         go(engine, [0])
         assert optimiser_bytes(engine)[1] == pytest.approx(made.memory["optimiser"], abs=1000)
         found.append(made)
@@ -158,7 +158,7 @@ def test_what_trains_costs_more_than_what_is_frozen():
 
 def test_activation_checkpointing_keeps_less():
     kept = [
-        dry_run.make_plan(VideoJob(), OPTIM, EngineConfig(activation_checkpointing=again), World(), ema=False)
+        dry_run.estimate(VideoJob(), OPTIM, EngineConfig(activation_checkpointing=again), Processes(), ema=False)
         for again in (False, True)
     ]
     assert kept[1].memory["activations"] < 0.5 * kept[0].memory["activations"]

@@ -67,7 +67,7 @@ def test_a_tokenizer_trains_in_one_process(tmp_path, monkeypatch, capsys):
     [
         ("", 3, "batch 4 does not divide among 3 processes x accumulate 1"),
         ("[engine]\nzero = 3\n[sampling]\ntop_k = 1", 5, "batch 4 does not divide among 5 processes"),
-        ("[engine]\nstages = 3", 1, "[engine]: unknown key stages; known are zero, offload"),
+        ("[engine]\nstages = 3", 1, "[engine]: unknown key stages; known are device, zero, offload"),
     ],
 )
 def test_what_cannot_train_is_said_at_once(table, processes, message, recipe, tmp_path, monkeypatch, capsys):

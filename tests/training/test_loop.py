@@ -17,13 +17,13 @@ from cogstyle.files import read_tensors
 from cogstyle.training import loop as loop_module
 from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.engine import EngineConfig, start
+from cogstyle.training.export import TOKENIZERS
 from cogstyle.training.guard import SETTLED, Guard
-from cogstyle.training.job import OptimConfig
-from cogstyle.training.loop import LoopConfig, train_step
-from cogstyle.training.processes import World, join
-from cogstyle.training.recipe import load_recipe, make_job
-from cogstyle.training.run_folder import BEST
-from cogstyle.training.transformer import TOKENIZERS
+from cogstyle.training.job import LoopConfig, OptimConfig
+from cogstyle.training.loop import train_step
+from cogstyle.training.processes import Processes, join
+from cogstyle.training.run import load_recipe, make_job
+from cogstyle.training.run_folder import BEST, Run
 from tests.conftest import TASKS, debug_recipe
 from tests.training.tiny import OPTIM, TinyJob, fork, fork_all, statuses
 
@@ -41,11 +41,11 @@ def newest(folder):
     return read_tensors(checkpoints(folder)[-1])
 
 
-def go(folder, job=None, *, steps=8, loop=OFTEN, world=None, **options):
+def go(folder, job=None, *, steps=8, loop=OFTEN, processes=None, **options):
     """A run of the tiny job."""
     job = job or TinyJob()
     optim = replace(OPTIM, steps=steps)
-    loop_module.run(job, optim, loop, seed=0, folder=folder, quiet=True, world=world, **options)
+    loop_module.run(job, optim, loop, Run(folder, processes, quiet=True, **options), seed=0)
     return job
 
 
@@ -61,7 +61,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(task, optimizer, debug_b
     def run(name):
         job = make_job(recipe, runs=tmp_path, quiet=True)
         job.export = lambda: None
-        loop_module.run(job, recipe.optim, loop, seed=recipe.seed, folder=tmp_path / name, quiet=True)
+        loop_module.run(job, recipe.optim, loop, Run(tmp_path / name, quiet=True), seed=recipe.seed)
 
     run("whole")
     plain = loop_module.train_step
@@ -91,7 +91,7 @@ def test_the_loss_falls_and_the_base_stays(task, debug_bundle, tmp_path):
     job = make_job(recipe, runs=tmp_path, quiet=True)
     before = {k: v.clone() for k, v in job.transformer.state_dict().items()}
     optim = OptimConfig(steps=60, batch=8, lr=1e-2, warmup=2)
-    engine, guard = start(EngineConfig(), job, optim, World()), Guard(0.0, 1)
+    engine, guard = start(EngineConfig(), job, optim, Processes()), Guard(0.0, 1)
     losses = [train_step(engine, optim, guard, seed=0, step=step)[0]["loss"] for step in range(60)]
     assert sum(losses[-5:]) < sum(losses[:5]) - 0.3
     same = all(torch.equal(v, before[k]) for k, v in job.transformer.state_dict().items())
@@ -103,7 +103,7 @@ def test_words_that_images_never_name_become_as_long_as_the_others(debug_bundle,
     share_files(Bundle(debug_bundle), tmp_path / "copy", TOKENIZERS)
     job = make_job(load_recipe(debug_recipe(tmp_path, "image", bundle=tmp_path / "copy")), runs=tmp_path, quiet=True)
     weight, (seconds,) = job.transformer.embed.weight, job.text.encode("4.0秒")
-    words = torch.tensor(sorted({i for caption in job.train.captions for i in job.text.encode(caption)}))
+    words = torch.tensor(sorted({i for caption in job.batches.train.captions for i in job.text.encode(caption)}))
     with torch.no_grad():
         weight[words] *= 7.0
     before = weight.detach().clone()
@@ -118,10 +118,10 @@ def test_loss_is_on_generated_frames_only(debug_bundle, tmp_path):
     recipe = load_recipe(debug_recipe(tmp_path, "interpolation", bundle=debug_bundle))
     job = make_job(recipe, runs=tmp_path, quiet=True)
     before, _ = job.loss(0)
-    job.train.tokens[:, 0::2, -1] = (job.train.tokens[:, 0::2, -1] + 1) % 32
+    job.batches.train.tokens[:, 0::2, -1] = (job.batches.train.tokens[:, 0::2, -1] + 1) % 32
     same, _ = job.loss(0)
     assert torch.equal(before, same)
-    job.train.tokens[:, 1::2, -1] = (job.train.tokens[:, 1::2, -1] + 1) % 32
+    job.batches.train.tokens[:, 1::2, -1] = (job.batches.train.tokens[:, 1::2, -1] + 1) % 32
     other, _ = job.loss(0)
     assert not torch.equal(before, other)
 
@@ -156,7 +156,7 @@ def test_what_trains_later_has_a_running_mean_later(tmp_path):
     for name, optimizer in (("a", "adamw"), ("m", "muon")):
         job = Late()
         optim = replace(OPTIM, optimizer=optimizer)
-        loop_module.run(job, optim, replace(OFTEN, ema=0.5), seed=0, folder=tmp_path / name, quiet=True)
+        loop_module.run(job, optim, replace(OFTEN, ema=0.5), Run(tmp_path / name, quiet=True), seed=0)
         assert torch.equal(job.exported["bias"], newest(tmp_path / name)[0]["optim.bias.ema"])
 
 
@@ -242,8 +242,8 @@ def test_kill_9_loses_nothing_but_the_steps_since_the_last_checkpoint(tmp_path):
 
 
 def in_two(folder, job):
-    with join("cpu") as world:
-        go(folder, job, steps=100_000, world=world)
+    with join("cpu") as processes:
+        go(folder, job, steps=100_000, processes=processes)
 
 
 def test_when_one_process_dies_the_other_says_so(tmp_path, monkeypatch):

@@ -9,13 +9,13 @@ import torch
 
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.cli.main import main
-from cogstyle.data import shards
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import one_writer, read_tensors
 from cogstyle.training import loop as loop_module
+from cogstyle.training import sources
 from cogstyle.training.checkpoint import checkpoints, newest_checkpoint
 from cogstyle.training.processes import join
-from cogstyle.training.run_folder import BEST
+from cogstyle.training.run_folder import BEST, Run
 from tests.conftest import debug_recipe, replace_image_model
 from tests.training.test_loop import OFTEN, go
 from tests.training.tiny import TinyJob
@@ -133,16 +133,14 @@ def test_a_run_goes_on_with_another_recipe_on_purpose(recipe, tmp_path, capsys):
 
 
 def test_shards_of_other_videos_are_other_data(tmp_path, monkeypatch):
-    from cogstyle.training import identity
-    from cogstyle.training.recipe import DataConfig
 
-    monkeypatch.setattr(shards, "read_index", lambda folder: "an index")
+    monkeypatch.setattr(sources, "read_index", lambda folder: "an index")
     folder = tmp_path / "shards"
     folder.mkdir()
     found = []
     for content in (b"one", b"two", b"one"):
         (folder / "part-00000.safetensors").write_bytes(content)
-        found.append(identity._data(DataConfig(shards=str(folder))))
+        found.append(sources.ShardData(str(folder)).identity())
     assert found[0] == found[2] != found[1]
 
 
@@ -224,14 +222,14 @@ class Rising(TinyJob):
 def test_the_best_weights_are_exported_unless_the_last_are_asked_for(ema, tmp_path):
     loop = loop_module.LoopConfig(sample_every=2, ema=ema, checkpoint_minutes=0.0, keep=8)
     job = Rising()
-    said = loop_module.run(job, loop_optim(), loop, seed=0, folder=tmp_path / "best", quiet=True)
+    said = loop_module.run(job, loop_optim(), loop, Run(tmp_path / "best", quiet=True), seed=0)
     assert said == "step 4, the best by validation (1.0000; the last, step 8: 2.5000)"
     tensors = read_tensors(tmp_path / "best" / "checkpoint-00000004.safetensors")[0]
     key = "optim.weight.ema" if ema else "module.weight"
     assert torch.equal(job.exported["weight"], tensors[key])
     assert not any("exp_avg" in name for name in read_tensors(tmp_path / "best" / BEST)[0])
     job = Rising()
-    said = loop_module.run(job, loop_optim(), loop, seed=0, folder=tmp_path / "last", keep_best=False, quiet=True)
+    said = loop_module.run(job, loop_optim(), loop, Run(tmp_path / "last", keep_best=False, quiet=True), seed=0)
     assert said == "step 8" and not torch.equal(job.exported["weight"], tensors[key])
     data = bytearray((tmp_path / "best" / BEST).read_bytes())
     data[-1] ^= 1
@@ -245,7 +243,7 @@ def loop_optim():
 
 
 def test_validation_is_shown(tmp_path, capsys):
-    loop_module.run(Rising(), loop_optim(), loop_module.LoopConfig(sample_every=2), seed=0, folder=tmp_path)
+    loop_module.run(Rising(), loop_optim(), loop_module.LoopConfig(sample_every=2), Run(tmp_path), seed=0)
     shown = re.findall(r"step (\d): validation_loss (\S+)", capsys.readouterr().err)
     assert shown == [("2", "3.0000"), ("4", "1.0000"), ("6", "2.0000"), ("8", "2.5000")]
 

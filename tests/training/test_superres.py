@@ -6,7 +6,7 @@ import torch
 
 from cogstyle.bundle import Bundle
 from cogstyle.shapes_world import rows
-from cogstyle.training.recipe import load_recipe, make_job, train
+from cogstyle.training.run import load_recipe, make_job, train
 from tests.conftest import debug_recipe
 
 

@@ -13,11 +13,11 @@ from cogstyle.bundle import Bundle
 from cogstyle.config import TOKENIZERS
 from cogstyle.errors import ConfigError
 from cogstyle.pictures import write_png
+from cogstyle.shapes_world.pictures import ScenePictures
 from cogstyle.tokenizers.vqvae import Codebook
-from cogstyle.training.recipe import load_recipe, make_job, train
+from cogstyle.training.run import load_recipe, make_job, train
 from cogstyle.training.tokenizer import (
     DEAD,
-    ShapesPictures,
     TokenizerJob,
     cluster_codes,
     ssim,
@@ -50,13 +50,13 @@ def test_clusters_group_neighbours():
 
 
 def test_training_pictures_are_a_function_of_the_step():
-    a, b, c = (ShapesPictures(32).draw(np.random.default_rng([0, step]), 6) for step in (1, 1, 2))
+    a, b, c = (ScenePictures(32).draw(np.random.default_rng([0, step]), 6) for step in (1, 1, 2))
     assert a.shape == (6, 32, 32, 3) and np.array_equal(a, b) and not np.array_equal(a, c)
     assert to_tensor(a).shape == (6, 3, 32, 32)
 
 
 def test_gradients_reach_the_encoder_through_the_codes(tmp_path):
-    job = TokenizerJob(TOKENIZERS["debug"], batch=4, seed=0, bundle=tmp_path)
+    job = TokenizerJob(TOKENIZERS["debug"], ScenePictures(32), batch=4, seed=0, bundle=tmp_path)
     loss, figures = job.loss(0)
     loss.backward()
     assert job.model.encoder[0].weight.grad.abs().sum() > 0 and figures["error"] > 0
@@ -123,7 +123,7 @@ def test_footage_trains_a_tokenizer_that_a_bundle_then_has(footage, tmp_path):
 
 def test_a_codebook_larger_than_a_batch_starts_from_several(tmp_path):
     config = replace(TOKENIZERS["debug"], codes=500)
-    job = TokenizerJob(config, batch=4, seed=0, bundle=tmp_path)  # 64 places
+    job = TokenizerJob(config, ScenePictures(32), batch=4, seed=0, bundle=tmp_path)  # 64 places
     job.loss(0)
     assert job.model.codebook.vectors.unique(dim=0).shape[0] > 300
 
@@ -139,11 +139,11 @@ def test_ssim_falls_with_noise_and_not_with_the_picture():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("footage = 'x'\nrows = 5", "rows has no effect on footage"),
+        ("footage = 'x'\nrows = 5", "unknown key rows; known are footage, shares"),
         ("footage = 'x'\nshares = [1.0, 2.0]", "shares has 2 numbers for 1 places of footage"),
         ("footage = ['x', 'y']\nshares = [1.0, 0.0]", "must be greater than 0"),
-        ("rows = 5", "of a tokenizer is footage"),
-        ("rows = 5\nshares = [1.0]", "shares has no effect without footage"),
+        ("rows = 5", "unknown key rows; known are footage"),
+        ("rows = 5\nshares = [1.0]", "unknown key rows; known are footage"),
     ],
 )
 def test_wrong_footage_is_refused(data, message, tmp_path):

@@ -15,9 +15,10 @@ from cogstyle.errors import BundleError, ConfigError
 from cogstyle.files import read_tensors, sha256
 from cogstyle.interop.sat_bundle import import_sat
 from cogstyle.training import loop as loop_module
+from cogstyle.training.export import TOKENIZERS
 from cogstyle.training.job import Share
-from cogstyle.training.recipe import load_recipe, make_job, train
-from cogstyle.training.transformer import TOKENIZERS
+from cogstyle.training.run import load_recipe, make_job, train
+from cogstyle.training.run_folder import Run
 from tests.conftest import debug_recipe, disturb
 from tests.interop.sat_folder import write
 from tests.interop.test_sat_bundle import IDS
@@ -50,7 +51,7 @@ def mixed(debug_bundle, tmp_path):
 
 def step_of(job, name):
     """The first step that trains a group."""
-    return next(step for step in range(100) if job.groups[job.group(step)].name == name)
+    return next(step for step in range(100) if job.batches.groups[job.batches.group(step)].name == name)
 
 
 def test_images_train_the_image_model_and_not_the_adapter(mixed):
@@ -92,7 +93,7 @@ def test_figures_are_what_the_batch_holds(mixed):
         assert times == (list(range(layout.known + 1, 6)) if layout.frames > 1 else [])
         assert np.mean(frames or [figures["loss_image"]]) == pytest.approx(loss.item(), rel=1e-5)
     assert {name for name in mixed.validate() if name.startswith("validation")} == {
-        f"validation_loss_{group.name}" for group in mixed.groups
+        f"validation_loss_{group.name}" for group in mixed.batches.groups
     }
     assert mixed.picture().shape == (8 * 2 * 32, 5 * 32, 3)
 
@@ -101,9 +102,9 @@ def test_image_to_video_reads_no_caption(debug_bundle, tmp_path):
     path = recipe_of(tmp_path, debug_bundle, mix=["#"])
     path.write_text(path.read_text().replace("keyframes = 2, ", "").replace(", continuation = 3", ""))
     job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
-    job.dropout = 0.0
+    job.batches.dropout = 0.0
     loss, figures = job.loss(0)
-    job.rows["keyframes"][0].captions[:] = ["a red star grows"] * 24
+    job.batches.rows["keyframes"][0].captions[:] = ["a red star grows"] * 24
     assert torch.equal(job.loss(0)[0], loss) and figures["loss_image_to_video"] == pytest.approx(loss.item())
 
 
@@ -115,7 +116,7 @@ def test_an_interrupted_mix_equals_an_uninterrupted_one(debug_bundle, tmp_path, 
     def run(name):
         job = make_job(recipe, runs=tmp_path, quiet=True)
         job.export = lambda: None
-        loop_module.run(job, recipe.optim, recipe.loop, seed=recipe.seed, folder=tmp_path / name, quiet=True)
+        loop_module.run(job, recipe.optim, recipe.loop, Run(tmp_path / name, quiet=True), seed=recipe.seed)
 
     run("whole")
     plain = loop_module.train_step
@@ -222,7 +223,7 @@ def test_pb_relax_is_equal_and_half_precision_close(debug_bundle, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('train = "some"', "train 'some' must be adapter or all"),
+        ('train = "some"', "train 'some' must be 'adapter' or 'all'"),
         ('base = "nowhere"', "no bundle 'nowhere'"),
     ],
 )
@@ -238,7 +239,7 @@ def test_a_batch_size_and_a_token_budget_exclude_each_other(debug_bundle, tmp_pa
         load_recipe(path)
     image = debug_recipe(tmp_path, "image")
     image.write_text('train = "all"\n' + image.read_text())
-    with pytest.raises(ConfigError, match="train has no effect on the task 'image'"):
+    with pytest.raises(ConfigError, match="unknown key train; known are task, bundle"):
         load_recipe(image)
 
 
@@ -255,7 +256,7 @@ def test_training_goes_on_from_the_weights_of_a_bundle(task, debug_bundle, tmp_p
     assert all(parameter.requires_grad for parameter in job.trained())
     assert job.validate() != anew
     with pytest.raises(BundleError, match="another architecture"):
-        job.go_on_from({"gate": torch.zeros(1)})
+        job.load_initial_weights({"gate": torch.zeros(1)})
 
 
 def test_training_scenes_can_have_two_actors_more_often(debug_bundle, tmp_path):
@@ -264,8 +265,10 @@ def test_training_scenes_can_have_two_actors_more_often(debug_bundle, tmp_path):
     for share in (None, 0.0, 1.0):
         path.write_text(text if share is None else f"{text}\ntwo_actors = {share}")
         job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
-        found[share] = np.mean([bool(re.search("and an? |一个.*一个", caption)) for caption in job.train.captions])
-        held_back.append(job.held_back.captions)
+        found[share] = np.mean(
+            [bool(re.search("and an? |一个.*一个", caption)) for caption in job.batches.train.captions]
+        )
+        held_back.append(job.batches.held_back.captions)
     assert found[0.0] == 0.0 < found[None] < found[1.0] == 1.0
     assert held_back[0] == held_back[1] == held_back[2]
 
@@ -277,8 +280,8 @@ def test_training_scenes_can_have_an_action_more_often(debug_bundle, tmp_path):
         path.write_text(f"{text}\nactions = {{ circle = {weight} }}")
         job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
         found[weight] = np.mean(
-            [bool(re.search("circles .*clockwise|转圈", caption)) for caption in job.train.captions]
+            [bool(re.search("circles .*clockwise|转圈", caption)) for caption in job.batches.train.captions]
         )
-        held_back.append(job.held_back.captions)
+        held_back.append(job.batches.held_back.captions)
     assert found[1.0] < 0.5 < 0.9 < found[1000.0]
     assert held_back[0] == held_back[1]

@@ -1,0 +1,115 @@
+"""Which rows a step trains on: a function of (seed, step) alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cogstyle.config import ModelConfig
+from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
+from cogstyle.data.shards import Shards
+from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.training.job import WHOLE, Share
+from cogstyle.training.sources import Rows
+
+
+def groups_of(task: str, config: ModelConfig, batch: int, mix: MixConfig | None) -> list[Group]:
+    """The tasks that take turns: those of a mix, or one alone in batches of `batch`."""
+    return [Group(tuple(make_tasks(task, config)), batch)] if mix is None else make_groups(mix, config)
+
+
+def kinds_of(groups: Sequence[Group]) -> tuple[str, ...]:
+    """The kinds of rows that groups read."""
+    return tuple(dict.fromkeys(group.rows for group in groups))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one group: their numbers, those without caption, and the task of each (its place in the group)."""
+
+    group: Group
+    data: Shards
+    picks: np.ndarray
+    dropped: np.ndarray
+    tasks: np.ndarray
+
+    def tokens(self) -> Tensor:
+        """Int64 [B, F, L] in memory order."""
+        return self.data.tokens[torch.from_numpy(self.picks)][:, list(self.group.layout.times)].long()
+
+    def texts(self, text: TextTokenizer) -> Tensor:
+        """Ids [B, S]."""
+        image, found = self.group.layout.frames == 1, []
+        for pick, drop in zip(self.picks, self.dropped, strict=True):
+            caption = None if drop else self.data.captions[pick]
+            found.append(text.image_text(caption) if image else text.video_text(caption, self.data.seconds[pick]))
+        return text.pad(found)
+
+
+class Batches:
+    """Batches of the groups that take turns.
+
+    Args:
+        rows: to train and to validate on, by kind.
+        caption_dropout: share of the samples without caption, so that guidance has its unconditional half.
+        mix: what `groups` came from, if several tasks take turns; `steps` is the length of the run.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        rows: Mapping[str, Rows],
+        *,
+        seed: int,
+        caption_dropout: float,
+        mix: MixConfig | None = None,
+        steps: int = 1,
+    ) -> None:
+        self.groups, self.rows, self.seed, self.dropout = groups, rows, seed, caption_dropout
+        self.mixed, self.images, self.steps = mix is not None, None if mix is None else mix.images, steps
+        self.shown = next((group for group in groups if group.layout.frames > 1), groups[0])  # in pictures
+        self.pools = [[rows_at(rows[group.rows][0], member) for member in group.tasks] for group in groups]
+
+    def group(self, step: int) -> int:
+        """Number of the group that a step trains, the same in every process."""
+        return draw_group(shares(self.groups, step, steps=self.steps, images=self.images), step, self.seed)
+
+    def at(self, step: int, share: Share = WHOLE) -> Batch:
+        """A share of a step's batch."""
+        number = self.group(step)
+        group = self.groups[number]
+        tasks_B, picks = draw_rows(group, self.pools[number], step, self.seed)
+        dropped = np.random.default_rng([self.seed, step, 1]).random(group.samples) < self.dropout
+        dropped |= np.array([not task.captioned for task in group.tasks])[tasks_B]
+        rest = group.samples % share.count if self.mixed else 0  # a token budget leaves out what does not divide
+        whole = slice(group.samples - rest)
+        return Batch(group, self.rows[group.rows][0], *(share.of(part[whole]) for part in (picks, dropped, tasks_B)))
+
+    def validation(self, group: Group, most: int | None = None) -> Iterator[Batch]:
+        """The validation rows of a group in batches; or one batch of the first `most`."""
+        data = self.rows[group.rows][1]
+        numbers = np.arange(len(data))
+        parts = np.array_split(numbers, -(-len(data) // group.samples)) if most is None else [numbers[:most]]
+        for picks in parts:
+            yield Batch(group, data, picks, np.zeros(len(picks), bool), np.zeros(len(picks), int))
+
+    def trained_seconds(self) -> set[float]:
+        """Lengths of the clips that steps can draw."""
+        return {
+            self.rows[group.rows][0].seconds[row]
+            for group, pools in zip(self.groups, self.pools, strict=True)
+            for row in np.concatenate(pools).tolist()
+            if group.layout.frames > 1
+        }
+
+    @property
+    def train(self) -> Shards:
+        """The training rows of the group that pictures show."""
+        return self.rows[self.shown.rows][0]
+
+    @property
+    def held_back(self) -> Shards:
+        """The validation rows of the group that pictures show."""
+        return self.rows[self.shown.rows][1]

@@ -1,0 +1,181 @@
+"""Recipes: one TOML file says everything about one weight. The class of its task says which keys it can have."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cogstyle.bundle import Bundle
+from cogstyle.config import FRAME_RATES, TOKENIZERS, SamplingConfig, TokenizerConfig, from_dict, preset, require
+from cogstyle.data.mixing import MixConfig, check_mix
+from cogstyle.errors import ConfigError
+from cogstyle.files import read_toml
+from cogstyle.schema import Seed
+from cogstyle.shipped import shipped_recipe
+from cogstyle.training.engine import DeviceConfig, EngineConfig, ProcessConfig
+from cogstyle.training.job import DrawingLoopConfig, LoopConfig, OptimConfig
+from cogstyle.training.sources import FootageData, SceneData, ShardData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train, and into which bundle it goes."""
+
+    task: str  # a name of RECIPES
+    bundle: str  # folder of the bundle: read for what the task stands on, written at the end
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRecipe(Recipe):
+    """A text tokenizer, on captions of the shapes world."""
+
+    preset: str = "shapes"  # of the image model that reads its ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightRecipe(Recipe):
+    """What is trained step by step."""
+
+    optim: OptimConfig
+    start: str | None = None  # bundle whose weights for this task are the initial ones; default: new ones
+    licence: str = "Apache-2.0"  # of the weights
+    export: Literal["best", "last"] = "best"  # weights by validation, or the last ones
+    loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
+    engine: DeviceConfig = DeviceConfig()  # noqa: RUF009  (frozen)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a token budget says how many samples a step has."""
+        return False
+
+    def __post_init__(self) -> None:
+        batch = self.optim.batch
+        sized = (batch > 0) != self.mixed
+        require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRecipe(WeightRecipe):
+    """An image tokenizer, on scenes of the shapes world or on footage."""
+
+    preset: str = "shapes"  # architecture
+    tokenizer: TokenizerConfig | None = None  # architecture, instead of a preset's
+    train: Literal["decoder"] | None = None  # the decoder alone: the codes of `start` stay
+    data: FootageData | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        started = self.train is None or self.start is not None
+        require(started, 'train "decoder" needs a start: the bundle that has the codes')
+
+    @property
+    def config(self) -> TokenizerConfig:
+        """The recipe's own architecture, else that of what it starts from, else a preset.
+
+        Raises:
+            ConfigError: if that is of a kind that is not trained here.
+        """
+        if self.tokenizer is not None or self.start is None:
+            return self.tokenizer or preset(TOKENIZERS, self.preset)
+        found = Bundle(self.start).tokenizer_config
+        if not isinstance(found, TokenizerConfig):
+            raise ConfigError(f"start {self.start!r}: a tokenizer of kind {found.kind!r} cannot be trained here")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecipe(WeightRecipe):
+    """What sampling draws with: trained on tokens, by any number of processes."""
+
+    data: SceneData | ShardData
+    sampling: SamplingConfig | None = None  # how sampling draws by default
+    engine: ProcessConfig = EngineConfig()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = not isinstance(self.loop, DrawingLoopConfig) or not self.loop.prompts or self.engine.zero < 3
+        require(whole, "prompts cannot be drawn with zero 3: no process has the whole weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecipe(StageRecipe):
+    """The image model."""
+
+    preset: str = "shapes"  # architecture
+    loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRecipe(StageRecipe):
+    """A temporal adapter on an image model."""
+
+    base: str | None = None  # another bundle to take the image model and tokenizers from
+    train: Literal["adapter", "all"] = "adapter"  # "all": the image model too
+    pb_relax: bool = False  # the order of the temporal scores that half precision survives
+    copy_output: bool = True  # start the output projection as a copy, not random
+    mix: MixConfig | None = None  # tasks that take turns
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
+
+    @property
+    def mixed(self) -> bool:
+        return self.mix is not None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mix is not None:
+            check_mix(self.mix, self.task, train_all=self.train == "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyframesRecipe(AdapterRecipe):
+    """The adapter that draws keyframes."""
+
+    frame_rate: float | None = None  # that sampling uses unless it is told another
+    loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = self.frame_rate is None or self.frame_rate in FRAME_RATES
+        require(known, f"frame_rate {self.frame_rate} must be one of {FRAME_RATES}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolationRecipe(AdapterRecipe):
+    """The adapter that draws the frames between others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperresRecipe(StageRecipe):
+    """Super-resolution."""
+
+    data: SceneData
+    copy_output: bool = True  # start the output projection as a copy, not random
+    engine: ProcessConfig = ProcessConfig()  # noqa: RUF009  (frozen)
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "text": TextRecipe,
+    "tokenizer": TokenizerRecipe,
+    "image": ImageRecipe,
+    "keyframes": KeyframesRecipe,
+    "interpolation": InterpolationRecipe,
+    "superres": SuperresRecipe,
+}
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe; its task selects its class.
+
+    Raises:
+        FileError, ConfigError: for a file that cannot be read, unknown keys, or values out of range.
+    """
+    table = read_toml(shipped_recipe(path))
+    task = table.get("task")
+    require(task is not None, f"{path}: missing key task")
+    require(task in tuple(RECIPES), f"{path}: unknown task {task!r:.60}; known are {', '.join(RECIPES)}")
+    for key in ("bundle", "base", "start"):
+        if isinstance(table.get(key), str):
+            table[key] = os.path.expanduser(table[key])
+    return from_dict(RECIPES[str(task)], table, str(path))

@@ -1,0 +1,150 @@
+"""From a recipe to a bundle: a whole run, or a plan of it."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from cogstyle.bundle import Bundle, WeightFile, check_replaced, update_bundle
+from cogstyle.config import MODELS, Prompts, SamplingConfig, preset, require
+from cogstyle.devices import find_device, launched
+from cogstyle.files import read_bytes, write_bytes
+from cogstyle.pictures import write_png
+from cogstyle.training.board import Board
+from cogstyle.training.checkpoint import checkpoints
+from cogstyle.training.dry_run import DryRun, FirstRows, estimate
+from cogstyle.training.engine import ProcessConfig
+from cogstyle.training.grid import prompt_grid
+from cogstyle.training.identity import Identity
+from cogstyle.training.job import DrawingLoopConfig, Job
+from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
+from cogstyle.training.loop import Grid
+from cogstyle.training.loop import run as train_job
+from cogstyle.training.processes import Processes, join
+from cogstyle.training.recipes import KeyframesRecipe, StageRecipe, TextRecipe, WeightRecipe, load_recipe
+from cogstyle.training.run_folder import Run, claimed, make_folder, run_folder
+from cogstyle.training.text import train_text_model
+from cogstyle.training.transformer import TransformerJob
+
+REPLACED = {"tokenizer": WeightFile.TOKENIZER, "image": WeightFile.IMAGE}  # files that others stand on
+ALONE = "the task {task!r} trains in one process; {processes} were started"
+
+
+def train(
+    path: Path,
+    *,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    continue_run: bool = False,
+    encode_only: bool = False,
+    quiet: bool = False,
+) -> str:
+    """Train a recipe to its end, resuming what `runs` holds of it; returns what came of it, in one line.
+
+    Every process that a launcher starts calls this; the first one writes.
+
+    Args:
+        name: of the run; default: the recipe's, without `.toml`.
+        continue_run: go on from what the run has trained with another recipe.
+    """
+    recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
+    if isinstance(recipe, TextRecipe):
+        require(launched().size == 1, ALONE.format(task=recipe.task, processes=launched().size))
+        model = train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)
+        update_bundle(Path(recipe.bundle), {WeightFile.TEXT: model}, prompts=Prompts())
+        return f"text.model in {recipe.bundle}"
+    assert isinstance(recipe, WeightRecipe)
+    check(recipe)
+    if recipe.task in REPLACED and getattr(recipe, "train", None) != "decoder" and not checkpoints(folder):
+        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
+    engine = engine_of(recipe)
+    with (
+        join(engine.device, group=engine.zero > 0) as processes,
+        nullcontext() if encode_only else claimed(folder, processes),
+    ):
+        look = processes.first and not encode_only
+        identity, said = processes.gather(_look(recipe, folder, continue_run) if look else (Identity(), ""))[0]
+        if said:
+            return said
+        if not processes.first:
+            processes.wait()  # for the first one, which encodes the data
+        job = make_job(recipe, runs=runs, quiet=quiet or not processes.first)
+        if processes.first:
+            processes.wait()
+        if encode_only:
+            return f"the data of {path} in {runs / 'data'}"
+        identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
+        if processes.first:
+            write_bytes(folder / RECIPE, read_bytes(path))
+        this = Run(folder, processes, identity=identity, keep_best=recipe.export == "best", quiet=quiet)
+        drawn = grid(recipe, job)
+        said = train_job(job, recipe.optim, recipe.loop, this, seed=recipe.seed, engine=engine, grid=drawn)
+        if processes.first:
+            update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe, identity.seen))
+            note_export(recipe, folder, path)
+    return f"{folder}: {recipe.optim.steps} steps; exported {said} to {recipe.bundle}"
+
+
+def _look(recipe: WeightRecipe, folder: Path, continue_run: bool) -> tuple[Identity, str]:
+    """What the recipe trains; of a run that has ended, what it was: it is exported again."""
+    identity, last = identify(recipe, folder, forced=continue_run)
+    return identity, "" if last is None else export_again(recipe, folder, last)
+
+
+def engine_of(recipe: WeightRecipe) -> ProcessConfig:
+    """How the recipe's steps are computed; a tokenizer's job has a precision of its own."""
+    if isinstance(recipe.engine, ProcessConfig):
+        return recipe.engine
+    return ProcessConfig(recipe.engine.device, precision="fp32")
+
+
+def check(recipe: WeightRecipe) -> None:
+    """What can be known about a run before anything is computed.
+
+    Raises:
+        ConfigError: naming what does not fit, or is not installed.
+    """
+    processes = launched().size
+    alone = isinstance(recipe, StageRecipe) or processes == 1
+    require(alone, ALONE.format(task=recipe.task, processes=processes))
+    if isinstance(recipe, StageRecipe):
+        recipe.engine.check(recipe.optim, processes, find_device(recipe.engine.device))
+    if recipe.loop.tensorboard:
+        Board.check()
+
+
+def grid(recipe: WeightRecipe, job: Job) -> Grid | None:
+    """What draws the recipe's prompts, if it has any."""
+    if not isinstance(recipe.loop, DrawingLoopConfig) or not recipe.loop.prompts:
+        return None
+    assert isinstance(recipe, StageRecipe) and isinstance(job, TransformerJob)
+    image = video = recipe.sampling or SamplingConfig()
+    rate = 1.0
+    if isinstance(recipe, KeyframesRecipe):
+        image, rate = Bundle(recipe.base or recipe.bundle).sampling("image"), recipe.frame_rate or rate
+    return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)
+
+
+def dry_run(
+    path: Path, *, runs: Path = Path("runs"), name: str | None = None, processes: int = 1
+) -> tuple[DryRun, Path]:
+    """The plan of a recipe and a picture of its first batch; trains nothing, and encodes a few rows at most.
+
+    Args:
+        name: of the run.
+        processes: how many would train.
+    """
+    recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
+    require(isinstance(recipe, WeightRecipe), f"the task {recipe.task!r} has no steps to plan")
+    assert isinstance(recipe, WeightRecipe)
+    engine = engine_of(recipe)
+    device = find_device(engine.device)
+    engine.check(recipe.optim, processes, device)
+    identify(recipe, folder)
+    rows = FirstRows()
+    job = make_job(recipe, runs=runs, encode=rows.encode)
+    picture = folder / "first-batch.png"
+    make_folder(folder)
+    write_png(picture, job.preview())
+    plan = estimate(job, recipe.optim, engine, Processes(size=processes, device=device), ema=recipe.loop.ema > 0)
+    return replace(plan, rows=rows.missing, encoding_seconds=rows.seconds), picture
