@@ -1,4 +1,4 @@
-"""Attention of one channel over a whole sequence: training and prefill. Steps of sampling have theirs in `fast_path.py`.
+"""Attention of one channel over a whole sequence: training and prefill. Steps of sampling: `fast_path.py`.
 
 A channel is called as ``channel(layer, q_BTNH, k_BTNH, v_BTNH) -> context_BTNH``. Text rows come first.
 Which keys a row sees is prepared once a forward pass, not once a layer.
