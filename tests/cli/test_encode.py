@@ -95,8 +95,8 @@ def test_train_says_what_is_wrong_with_shards(encoded, world, debug_bundle, tmp_
     said = train("interpolation", f'"{encoded}"')
     assert f"no shards for interpolation: {encoded} is for keyframes; write some with cogstyle encode --for" in said
     assert "nothing holds no shards with an index.json; cogstyle encode writes them" in train("keyframes", '"nothing"')
-    assert "shards has no effect on the task 'superres'" in train("superres", f'"{encoded}"')
-    assert "[data] has rows and shards; set one of them" in train("keyframes", f'"{encoded}"\nrows = 5')
+    assert "unknown key shards" in train("superres", f'"{encoded}"')
+    assert "[data]: unknown key shards; known are rows" in train("keyframes", f'"{encoded}"\nrows = 5')
     assert "part-00000.safetensors was encoded by another tokenizer" in train(
         "keyframes", f'"{encoded}"', retokenized(debug_bundle, tmp_path)
     )
