@@ -52,7 +52,7 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda", local)
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()  # "meta" has no numbers
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
     return device

@@ -221,12 +221,15 @@ def read_part(path: Path, expected: dict[str, str]) -> tuple[dict[str, Tensor], 
 def _join(parts: list[tuple[dict[str, Tensor], dict[str, str]]], where: str, count: int | None) -> Shards:
     tokens, captions, seconds, fine, sources = [], [], [], [], []
     for part, meta in parts:
-        if len(part["seconds"]):
-            tokens.append(part["tokens"])
-            fine += [part["fine"]] if "fine" in part else []
-            captions += bytes(part["captions"].numpy()).decode().split("\n")
-            seconds += part["seconds"].tolist()
-            sources += [facts["content"] for facts in json.loads(meta.get("rows", "[]"))]
+        try:
+            if len(part["seconds"]):
+                tokens.append(part["tokens"])
+                fine += [part["fine"]] if "fine" in part else []
+                captions += bytes(part["captions"].numpy()).decode().split("\n")
+                seconds += part["seconds"].tolist()
+                sources += [facts["content"] for facts in json.loads(meta.get("rows", "[]"))]
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"a part of {where} is damaged ({error}); remove it and encode again") from None
     if len(captions) < (wanted := 1 if count is None else count):
         raise BundleError(f"{where} holds {len(captions)} rows, {wanted} are asked for")
     together = torch.cat(fine)[:count] if fine else None

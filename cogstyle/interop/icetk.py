@@ -1,5 +1,6 @@
 """icetk's assets: `ice_text.model` (sentencepiece), `ice_image.pt` ({"module": weights}), cluster labels (numpy)."""
 
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def read_clusters(path: Path, codes: int) -> Tensor:
     """
     try:
         labels = np.load(expect_regular(path), mmap_mode="r", allow_pickle=False)  # mapped: no larger than its file
-    except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError) as error:
         raise BundleError(f"cannot read cluster labels {path}: {error}") from None
     if not isinstance(labels, np.ndarray):
         raise BundleError(f"{path} holds several arrays, needed is one of cluster labels")

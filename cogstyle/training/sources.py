@@ -17,6 +17,7 @@ from annotated_types import Interval
 from cogstyle.config import require
 from cogstyle.data.footage import Footage, files_of, stamp
 from cogstyle.data.shards import Encode, Shards, encode, load_videos, read_index, split_validation
+from cogstyle.errors import BundleError
 from cogstyle.files import fingerprint, sha256
 from cogstyle.rows import Row
 from cogstyle.schema import Share, Weight
@@ -156,6 +157,12 @@ class ShardData:
             size=how.vqvae.config.image_size,
             tokenizer_sha256=how.digest,
         )
+        low, high = map(int, found.tokens.aminmax())
+        if low < 0 or high >= how.vqvae.config.codes:
+            limit = how.vqvae.config.codes - 1
+            raise BundleError(
+                f"shards of {self.shards} hold codes from {low} to {high}, expected 0 to {limit}: damaged"
+            )
         for caption, seconds in zip(found.captions, found.seconds, strict=True):
             _ = how.text.image_text(caption) if still else how.text.video_text(caption, seconds)
         return found

@@ -85,6 +85,7 @@ def test_first_frame_is_kept(run, debug_bundle):
         (["x", "--out", "/dev/null/v.mp4"], "/dev/null is not a folder"),
         (["x", "--out", "/proc/v.mp4"], "cannot write /proc/v.mp4"),
         (["x", "--out", "v.mp4", "--device", "nowhere"], "device 'nowhere' is not available"),
+        (["x", "--out", "v.mp4", "--device", "meta"], "device 'meta' is not available"),
         (["--out", "v.mp4"], "give either a PROMPT or --prompts"),
         (["--prompts", "none.jsonl", "--out", "d"], "cannot read none.jsonl"),
     ],

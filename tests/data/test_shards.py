@@ -12,6 +12,7 @@ from cogstyle.data import shards
 from cogstyle.data.encode import Encoding, make_index
 from cogstyle.data.manifest import read_manifest
 from cogstyle.errors import BundleError
+from cogstyle.files import write_tensors
 from cogstyle.shapes_world import rows
 from tests.videos import write_clock
 
@@ -87,3 +88,13 @@ def test_held_back_rows_are_of_other_videos():
     assert set(also_held.sources) <= set(held_back.sources) and len(also_trained)
     with pytest.raises(BundleError, match=r"3 rows of 1 videos leave none to check on"):
         shards.split_validation([data.take(np.arange(3))], 4)
+
+
+@pytest.mark.parametrize("damage", [{"tokens": None}, {"captions": torch.full((9,), 0xC1, dtype=torch.uint8)}])
+def test_a_damaged_part_is_named(tmp_path, damage):
+    """What a flipped bit leaves readable as a file, and wrong as rows."""
+    part = shards.pack(["a circle"], [4.0], tokens=torch.zeros(1, 5, 16, dtype=torch.int32)) | damage
+    part = {name: value for name, value in part.items() if value is not None}
+    write_tensors(shards.part_path(tmp_path, 0), part, {shards.TOKENIZER_KEY: "abc"})
+    with pytest.raises(BundleError, match=r"is damaged .*remove it and encode again"):
+        shards.load(tmp_path, 1, tokenizer_sha256="abc")

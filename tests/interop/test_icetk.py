@@ -108,7 +108,13 @@ def test_label_files_that_are_none(tmp_path):
     path = tmp_path / "l.npy"
     np.save(path, np.zeros(8, int))
     header = path.read_bytes()[:128]
-    for content in (header.replace(b"(8,)", b"(10000000000000,)").ljust(128)[:128], b"", b"\x93NUMPY", header[:60]):
+    for content in (
+        header.replace(b"(8,)", b"(10000000000000,)").ljust(128)[:128],
+        b"",
+        b"\x93NUMPY",
+        header[:60],
+        header.replace(b"}", b" "),
+    ):
         path.write_bytes(content)
         with pytest.raises(BundleError, match="cannot read cluster labels"):
             read_clusters(path, 8)
