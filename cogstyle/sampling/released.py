@@ -70,11 +70,7 @@ def prefill(
     memory: Memory,
 ) -> None:
     """Prefill by `forward`."""
-    forward(
-        *(model, texts.ids, texts.rows(known_BFL), layout, adapter),
-        memory=memory,
-        bias=texts.row_bias,
-    )
+    forward(model, texts.ids, texts.rows(known_BFL), layout, adapter, memory=memory, bias=texts.row_bias)
 
 
 def prefill_late(

@@ -4,8 +4,6 @@ from cogstyle.video.frames import enlarge, psnr, square
 from cogstyle.video.reading import VIDEOS, PictureReader, VideoReader, open_video, read_image, read_last_frames
 from cogstyle.video.writing import SUFFIXES, Video, check_output, check_place
 
-check_suffix = check_output  # its name before it looked at more than the suffix
-
 __all__ = [
     "SUFFIXES",
     "VIDEOS",
@@ -14,7 +12,6 @@ __all__ = [
     "VideoReader",
     "check_output",
     "check_place",
-    "check_suffix",
     "enlarge",
     "open_video",
     "psnr",
