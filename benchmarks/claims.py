@@ -101,15 +101,15 @@ def run_arm(lab: Lab, name: str, seed: int) -> dict[str, Any]:
     every = max(1, arm.length * lab.recipe.steps // CURVE)
     with (folder / "log.jsonl").open("w") as log:
 
-        def watch(done: int, job: TransformerJob, figures: dict[str, float]) -> None:
+        def on_step(done: int, job: TransformerJob, figures: dict[str, float]) -> None:
             row: dict[str, float] = {"step": done, **({"loss": figures["loss"]} if figures else {})}
             if done % every == 0:
                 row["validation_loss"] = float(validation(job, 16)[0].mean())
             log.write(json.dumps(row) + "\n")
             log.flush()
 
-        watch(0, job, {})
-        seconds = train(job, arm, lab.recipe, seed=seed, watch=watch)
+        on_step(0, job, {})
+        seconds = train(job, arm, lab.recipe, seed=seed, on_step=on_step)
     if not arm.train_all:
         job.transformer = lab.bundle.image_model()  # as it was before the precision of training rounded it
     weights = {key: value.detach().contiguous() for key, value in job.module.state_dict().items()}

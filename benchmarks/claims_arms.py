@@ -36,7 +36,7 @@ from cogstyle.training.sources import SceneData
 from cogstyle.training.transformer import TransformerJob, fresh_transformer
 
 LEVELS = 3  # refinements from keyframes to a whole clip: 5 -> 33 frames
-Watch = Callable[[int, TransformerJob, dict[str, float]], None]  # told the steps done, the job, the step's figures
+OnStep = Callable[[int, TransformerJob, dict[str, float]], None]  # called with steps done, job, figures of the step
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def make_job(arm: Arm, recipe: Recipe, bundle: Bundle, data: Path, seed: int) ->
     return TransformerJob(model, Batches(groups, read, seed=seed, mix=mix, **options), None, train_all=arm.train_all)
 
 
-def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, watch: Watch) -> float:
+def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, on_step: OnStep) -> float:
     """Train an arm from its start to its end; returns the seconds of processor time."""
     steps = arm.length * recipe.steps
     optim = OptimConfig(steps, optimizer="muon", lr=recipe.lr, warmup=max(1, steps // 10) if steps > 1 else 0)
@@ -160,5 +160,5 @@ def train(job: TransformerJob, arm: Arm, recipe: Recipe, *, seed: int, watch: Wa
         began = time.process_time()
         figures, _ = train_step(engine, optim, guard, seed=seed, step=step)
         seconds += time.process_time() - began
-        engine.call(partial(watch, step + 1, job, figures))
+        engine.call(partial(on_step, step + 1, job, figures))
     return seconds

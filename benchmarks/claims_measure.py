@@ -29,7 +29,9 @@ from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.training.loss import token_loss
 from cogstyle.video import Video
 
-DRAWN = SamplingConfig(temperature=0.6, top_p=0.9)  # keyframes; no guidance: so short a run learns no guide
+DRAWN = SamplingConfig(
+    temperature=0.6, top_p=0.9
+)  # keyframes; no guidance: so short a run learns nothing to lead away from
 REFINED = SamplingConfig(temperature=0.2, top_p=0.95)
 
 

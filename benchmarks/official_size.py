@@ -83,11 +83,11 @@ def draw(bundle: Bundle, count: int) -> tuple[Tensor, float]:
     tokens = torch.zeros(1, config.frames, config.tokens, dtype=torch.long)
     found = []
     began = time.perf_counter()
-    for layout, beside in ((image_layout(config, 12), None), (keyframe_layout(config, 12), adapter)):
+    for layout, used in ((image_layout(config, 12), None), (keyframe_layout(config, 12), adapter)):
         pick = sampler(SamplingConfig(top_k=50), [(0,)], layout, None)
         steps = Schedule(sequential(layout).steps[:count], layout.tokens)
-        plan = Plan(layout, steps, () if beside is None else tuple(beside.windows))
-        out = finish(decode(model, Texts(texts), tokens[:, : layout.frames], plan, pick, adapter=beside))
+        plan = Plan(layout, steps, () if used is None else tuple(used.windows))
+        out = finish(decode(model, Texts(texts), tokens[:, : layout.frames], plan, pick, adapter=used))
         found.append(out.flatten(1)[:, steps.steps[0] : steps.steps[-1] + 1])
     return torch.cat(found, 1), (time.perf_counter() - began) / (2 * count)
 

@@ -32,7 +32,7 @@ from cogstyle.sampling.logits import sampler
 from cogstyle.sampling.schedule import Schedule, sequential
 from tests.reference import naive_loop
 
-TEXT, GUIDE = 16, 6  # tokens of the prompt and of the guide
+TEXT, UNCONDITIONAL = 16, 6  # tokens of the prompt and of the unconditional text
 OPTIONS = SamplingConfig(temperature=1.05, top_k=200)
 Models = tuple[Transformer, TemporalAdapter, TemporalAdapter]
 
@@ -114,9 +114,11 @@ def step_ms(models: Models, layout: FrameLayout, *, guided: bool, batch: int, st
         times.append(clock())
         return drawn
 
-    guides = torch.cat([torch.full((batch, TEXT - GUIDE), config.pad), ids(config, batch, GUIDE)], 1)
+    unconditional = torch.cat(
+        [torch.full((batch, TEXT - UNCONDITIONAL), config.pad), ids(config, batch, UNCONDITIONAL)], 1
+    )
     tokens = torch.randint(config.codes, (batch, layout.frames, layout.tokens), generator=torch.manual_seed(2))
-    texts = Texts(ids(config, batch, TEXT), guides, 3.0 if guided else 1.0)
+    texts = Texts(ids(config, batch, TEXT), unconditional, 3.0 if guided else 1.0)
     plan = Plan(layout, schedule, tuple(adapter.windows))
     finish(decode(model, texts, tokens, plan, pick, adapter=adapter))
     return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
@@ -125,7 +127,7 @@ def step_ms(models: Models, layout: FrameLayout, *, guided: bool, batch: int, st
 def naive_ms(models: Models, layout: FrameLayout, *, guided: bool, steps: int, windowed: bool) -> float:
     """The same by the naive loop, one sample."""
     model, adapter, times = models[0], models[2 if windowed else 1], []
-    texts = ids(model.config, 1, TEXT).tolist() + (ids(model.config, 1, GUIDE).tolist() if guided else [])
+    texts = ids(model.config, 1, TEXT).tolist() + (ids(model.config, 1, UNCONDITIONAL).tolist() if guided else [])
     tokens = torch.randint(model.config.codes, (layout.frames, layout.tokens), generator=torch.manual_seed(2))
     pick = sampler(OPTIONS, [(0, 0)], layout, None)
     naive_loop.decode(
@@ -150,12 +152,12 @@ def clip_seconds(models: Models, ahead: int) -> dict[str, float]:
     """A clip of 33 frames: first frame, guided keyframes, three levels of interpolation."""
     model, key, fine = models
     config, seconds = model.config, {}
-    text, guide_text = ids(config, 1, TEXT), ids(config, 1, TEXT)
+    text, unconditional_text = ids(config, 1, TEXT), ids(config, 1, TEXT)
 
     def fill(tokens: Tensor, layout: FrameLayout, adapter: TemporalAdapter | None, guidance: float) -> Tensor:
         rows, windows = len(tokens), () if adapter is None else tuple(adapter.windows)
         pick = sampler(OPTIONS, [(layout.frames, n) for n in range(rows)], layout, None)
-        texts = Texts(text.expand(rows, -1), guide_text.expand(rows, -1), guidance)
+        texts = Texts(text.expand(rows, -1), unconditional_text.expand(rows, -1), guidance)
         plan = plan_for(layout, windows, ahead=ahead)
         return finish(decode(model, texts, tokens, plan, pick, adapter=adapter))
 

@@ -209,7 +209,7 @@ class SuperResConfig:
 
 @dataclass(frozen=True)
 class Prompts:
-    """How a caption becomes the text that a model reads; the guide is what guidance leads away from."""
+    """How a caption becomes the text that a model reads; a guide is the unconditional text of guidance."""
 
     image: str = "{prompt}"
     image_guide: str = "<n>"
@@ -234,7 +234,7 @@ class Prompts:
 class SamplingConfig:
     """How one stage draws its tokens. Of `clusters`, `top_k` and `top_p` at most one is set."""
 
-    # guide + guidance * (condition - guide); 1 = no guide
+    # unconditional + guidance * (condition - unconditional); 1 = the condition alone
     guidance: Annotated[float, Interval(ge=0.0, le=1000.0)] = 1.0
     temperature: Temperature = 1.0
     clusters: Id = 0  # draw among this many best clusters (0 = no clusters)

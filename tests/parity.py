@@ -72,12 +72,12 @@ def models(folder: Path, role: str) -> tuple[Transformer, TemporalAdapter | Supe
     checkpoint = sat.read_checkpoint(folder / name)
     start = int(load_file(folder / "train_stage1.safetensors")["input_tokens"][0, 64])
     config = sat.model_config(checkpoint, start_of_image=start)
-    beside = new_module(role, config, SuperResConfig(coarse_offset=COARSE_OFFSET))
+    adapter = new_module(role, config, SuperResConfig(coarse_offset=COARSE_OFFSET))
     base = Transformer(config)
-    for module, weights in zip((base, beside), sat.split_weights(checkpoint.weights), strict=True):
+    for module, weights in zip((base, adapter), sat.split_weights(checkpoint.weights), strict=True):
         module.load_state_dict(weights, assign=True)
-    assert isinstance(beside, TemporalAdapter | SuperResolution)
-    return base, beside
+    assert isinstance(adapter, TemporalAdapter | SuperResolution)
+    return base, adapter
 
 
 def temporal(folder: Path, role: str) -> tuple[Transformer, TemporalAdapter]:
@@ -116,8 +116,8 @@ def plan(layout: FrameLayout, adapter: TemporalAdapter | None, steps: int) -> Pl
     return Plan(layout, schedule, () if adapter is None else tuple(adapter.windows))
 
 
-def guides(golden: dict[str, Tensor], span: int, pad: int) -> Tensor:
-    """The guide's text, left-padded to the prompt's length."""
+def unconditional_texts(golden: dict[str, Tensor], span: int, pad: int) -> Tensor:
+    """The unconditional text, left-padded to the prompt's length."""
     texts = golden["guider_seq"][:, : int(golden["guider_text_len"])].long()
     return torch.cat([texts.new_full((len(texts), span - texts.shape[1]), pad), texts], 1)
 
@@ -134,7 +134,7 @@ def check_sampling(folder: Path, name: str) -> Iterator[Finding]:
     tokens = forced[:, span + 1 :].unflatten(1, (layout.frames, -1))
     text, bias = forced[:, :span], float(golden["log_text_attention_weights"])
     guided = "guider_seq" in golden
-    guide_texts = guides(golden, span, model.config.pad) if guided else None
+    unconditional = unconditional_texts(golden, span, model.config.pad) if guided else None
     steps, kept = len(golden["ar_predicted_index"]), []
 
     def follow(logits_BPV: Tensor, places_P: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def check_sampling(folder: Path, name: str) -> Iterator[Finding]:
     finish(
         decode(
             model,
-            Texts(text, guide_texts, float(golden["guidance_alpha"]) if guided else 1.0, bias),
+            Texts(text, unconditional, float(golden["guidance_alpha"]) if guided else 1.0, bias),
             tokens,
             plan(layout, None if bare else adapter, steps),
             follow,
@@ -194,7 +194,7 @@ def check_greedy(folder: Path, name: str) -> Iterator[Finding]:
             pick = released.last_place(sampler(first, seeds, layout, labels), pick, layout)
         texts = Texts(
             text,
-            guides(given, span, model.config.pad)[:rows] if guided else None,
+            unconditional_texts(given, span, model.config.pad)[:rows] if guided else None,
             float(given["guidance_alpha"]) if guided else 1.0,
             float(given["log_text_attention_weights"]),
         )

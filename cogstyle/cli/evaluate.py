@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             batch=arguments.batch,
             names=arguments.parts,
             command=shlex.join(["cogstyle", *sys.argv[1:]]),
-            done=bar.update,
+            progress=bar.update,
             begun=bar.set_description,
         )
     print((arguments.out / report.MARKDOWN).read_text("utf-8"))

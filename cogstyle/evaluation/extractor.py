@@ -75,10 +75,10 @@ def read_settings(path: Path) -> ExtractorSettings:
     Raises:
         ConfigError: if there is none, or it says something unknown.
     """
-    beside = path.with_suffix(".toml")
-    says = f"no {beside}: it must say what {path.name} takes, at least `frames` and `size` (docs/evaluation.md)"
-    require(beside.exists(), says)
-    return from_dict(ExtractorSettings, read_toml(beside), str(beside))
+    settings = path.with_suffix(".toml")
+    says = f"no {settings}: it must say what {path.name} takes, at least `frames` and `size` (docs/evaluation.md)"
+    require(settings.exists(), says)
+    return from_dict(ExtractorSettings, read_toml(settings), str(settings))
 
 
 class Extractor:

@@ -78,28 +78,28 @@ class TemporalMixin(BaseMixin):
         column = partial(ColumnParallelLinear, stride=3, gather_output=False, **linear)
         row = partial(RowParallelLinear, input_is_parallel=True, **linear)
         # a tuple keeps the layers unregistered: their parts are registered below, under the released names
-        self.beside = tuple(TemporalAttention(width, heads, column=column, row=row) for _ in range(layers))
-        self.query_key_value = nn.ModuleList(layer.qkv for layer in self.beside)
-        self.dense = nn.ModuleList(layer.dense for layer in self.beside)
-        self.attn_distribution = nn.ParameterList(layer.gate for layer in self.beside)
+        self.temporal_attention = tuple(TemporalAttention(width, heads, column=column, row=row) for _ in range(layers))
+        self.query_key_value = nn.ModuleList(layer.qkv for layer in self.temporal_attention)
+        self.dense = nn.ModuleList(layer.dense for layer in self.temporal_attention)
+        self.attn_distribution = nn.ParameterList(layer.gate for layer in self.temporal_attention)
 
     def attention_forward(
         self, hidden_states: Tensor, mask: Tensor, *, layer_id: Any, channels: Channels, **_: Any
     ) -> Tensor:
         """SAT's hook: both channels of a layer, [B, T, D] -> [B, T, D]."""
         layer = int(layer_id)
-        frozen, beside = self.transformer.layers[layer].attention, self.beside[layer]
-        qkv_BTNH = frozen.query_key_value(hidden_states).unflatten(-1, (3, -1, beside.head_width)).unbind(2)
+        frozen, temporal = self.transformer.layers[layer].attention, self.temporal_attention[layer]
+        qkv_BTNH = frozen.query_key_value(hidden_states).unflatten(-1, (3, -1, temporal.head_width)).unbind(2)
         spatial_BTD = frozen.dense(channels.spatial(layer, *qkv_BTNH).flatten(2))
-        return beside(layer, hidden_states, spatial_BTD, channels.temporal[self.windows[layer]], channels.text)
+        return temporal(layer, hidden_states, spatial_BTD, channels.temporal[self.windows[layer]], channels.text)
 
     @torch.no_grad()
     def reinit(self, parent_model: Any = None) -> None:
         """Start as a copy of the frozen attention, where a checkpoint has no temporal channel."""
-        for beside, frozen in zip(self.beside, self.transformer.layers, strict=True):
-            beside.qkv.load_state_dict(frozen.attention.query_key_value.state_dict())
-            beside.dense.load_state_dict(frozen.attention.dense.state_dict())
-            beside.gate.zero_()
+        for temporal, frozen in zip(self.temporal_attention, self.transformer.layers, strict=True):
+            temporal.qkv.load_state_dict(frozen.attention.query_key_value.state_dict())
+            temporal.dense.load_state_dict(frozen.attention.dense.state_dict())
+            temporal.gate.zero_()
 
 
 class PositionMixin(BaseMixin):

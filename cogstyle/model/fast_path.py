@@ -68,8 +68,8 @@ class FastLayers:
     """The layers of a model and of the adapter beside it, as they stand now, for steps."""
 
     def __init__(self, model: Transformer, adapter: TemporalAdapter | None) -> None:
-        beside = [None] * len(model.layers) if adapter is None else adapter.layers
-        self.layers = [_layer(*pair) for pair in zip(model.layers, beside, strict=True)]  # type: ignore[arg-type]
+        temporal = [None] * len(model.layers) if adapter is None else adapter.layers
+        self.layers = [_layer(*pair) for pair in zip(model.layers, temporal, strict=True)]  # type: ignore[arg-type]
         self.windows = [None] * len(model.layers) if adapter is None else adapter.windows
         self.norm = _norm(model.norm)
 
@@ -85,11 +85,12 @@ def _norm(norm: nn.LayerNorm) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
 
 
-def _layer(block: Block, beside: TemporalAttention | None) -> Callable[..., Tensor]:
+def _layer(block: Block, temporal_attention: TemporalAttention | None) -> Callable[..., Tensor]:
     norm1, norm2, norm3, norm4 = map(_norm, (block.norm1, block.norm2, block.norm3, block.norm4))
     qkv, dense, up, down = block.qkv.forward, block.dense.forward, block.up, block.down.forward
-    if beside is not None:
-        own_qkv, own_dense, gate = beside.qkv.forward, beside.dense.forward, beside.gate.sigmoid()
+    if temporal_attention is not None:
+        own_qkv, own_dense = temporal_attention.qkv.forward, temporal_attention.dense.forward
+        gate = temporal_attention.gate.sigmoid()
 
     def run(index: int, x_BPD: Tensor, spatial: StepChannel, temporal: StepChannel | None) -> Tensor:
         h_BPD = norm1(x_BPD)

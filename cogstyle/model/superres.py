@@ -71,21 +71,27 @@ class SuperResolution(nn.Module):
         fine_BMD = (start + self.positions.weight).expand(batch, -1, -1)
         x_BRD = torch.cat([base.embed_text(text_BS), coarse], 1)
         bias, window = _coarse_bias(valid_BS, config.tokens), self.window_bias(x_BRD.device)
-        for block, beside in zip(base.layers, self.layers, strict=True):
-            assert isinstance(block, Block) and isinstance(beside, LocalAttention)
-            x_BRD, fine_BMD = self._layer(x_BRD, fine_BMD, block, beside, bias, window)
+        for block, local_attention in zip(base.layers, self.layers, strict=True):
+            assert isinstance(block, Block) and isinstance(local_attention, LocalAttention)
+            x_BRD, fine_BMD = self._layer(x_BRD, fine_BMD, block, local_attention, bias, window)
         return base.norm(fine_BMD)
 
     def _layer(
-        self, x_BRD: Tensor, fine_BMD: Tensor, block: Block, beside: LocalAttention, bias: Tensor, window: Tensor
+        self,
+        x_BRD: Tensor,
+        fine_BMD: Tensor,
+        block: Block,
+        local_attention: LocalAttention,
+        bias: Tensor,
+        window: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Text and coarse rows, which nothing here trains, and fine rows, which read them."""
         first, heads = x_BRD.shape[1] - self.config.tokens, self.config.heads
         q, k, v = block.qkv(block.norm1(x_BRD)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
         frozen_BRD = block.dense(attend(q, k, v, bias).transpose(1, 2).flatten(2))
-        fine = beside.qkv(block.norm1(fine_BMD)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        fine = local_attention.qkv(block.norm1(fine_BMD)).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
         context = self._local(fine, (k[:, :, first:], v[:, :, first:]), window)
-        local_BMD = beside.dense(context.transpose(1, 2).flatten(2))
+        local_BMD = local_attention.dense(context.transpose(1, 2).flatten(2))
         return block.mlp(x_BRD + block.norm3(frozen_BRD)), block.mlp(fine_BMD + block.norm3(local_BMD))
 
     def _local(self, fine: Tensor, coarse: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:

@@ -121,9 +121,9 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """All layers and the last norm over embedded rows, the first `text` of which are text."""
         for index, layer in enumerate(self.layers):
-            beside = adapter.layers[index] if adapter is not None else None
+            temporal_attention = adapter.layers[index] if adapter is not None else None
             channel = temporal[adapter.windows[index]] if adapter is not None and temporal is not None else None
-            x_BTD = layer(index, x_BTD, text, spatial, channel, beside)
+            x_BTD = layer(index, x_BTD, text, spatial, channel, temporal_attention)
         return self.norm(x_BTD)
 
     def logits(self, h_BTD: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from cogstyle.model.fast_path import FastLayers
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.decode_plan import Plan
-from cogstyle.sampling.logits import Pick, guide
+from cogstyle.sampling.logits import Pick, apply_guidance
 from cogstyle.sampling.lookahead import LookAhead
 
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
@@ -95,7 +95,7 @@ class Scorer:
         if not self.texts.guided:
             return logits_RPV
         prompt_BPV, unconditional_BPV = logits_RPV.chunk(2)
-        return guide(prompt_BPV, unconditional_BPV, self.texts.guidance)
+        return apply_guidance(prompt_BPV, unconditional_BPV, self.texts.guidance)
 
 
 def text_room(valid_RS: Tensor, bias: float, heads: int, longest: int) -> Tensor | None:
@@ -128,7 +128,7 @@ def decode(
             once, which changes no token.
         pick: draws tokens from logits.
         prefill: fills the memory with texts and known frames.
-        progress: told the tokens of every step that counts.
+        progress: called with the tokens of every step that counts.
     """
     layout, known = plan.layout, plan.layout.known
     model.check_positions(layout, adapter)

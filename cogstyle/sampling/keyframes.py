@@ -31,7 +31,7 @@ class TextConditions:
         require(count == wanted, f"{count} seeds for {wanted} prompts; give one a prompt")
 
     def texts(self, seconds: float | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
-        """Left-padded texts and guides [B * copies, S]; seconds None is the image model's."""
+        """Left-padded texts and unconditional texts [B * copies, S]; seconds None is the image model's."""
 
         def ids(prompt: str | None) -> list[int]:
             return self.text.image_text(prompt) if seconds is None else self.text.video_text(prompt, seconds)

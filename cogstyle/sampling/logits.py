@@ -15,9 +15,9 @@ from cogstyle.errors import SamplingError
 from cogstyle.layout import FrameLayout
 
 
-def guide(condition_BPV: Tensor, guide_BPV: Tensor, scale: float) -> Tensor:
-    """guide + scale * (condition - guide)."""
-    return guide_BPV + scale * (condition_BPV - guide_BPV)
+def apply_guidance(condition_BPV: Tensor, unconditional_BPV: Tensor, scale: float) -> Tensor:
+    """unconditional + scale * (condition - unconditional)."""
+    return unconditional_BPV + scale * (condition_BPV - unconditional_BPV)
 
 
 def top_k(logits_BV: Tensor, k: int) -> Tensor:

@@ -162,7 +162,7 @@ class Pipeline(Models):
 
         Args:
             prompts: one a video; None: without text.
-            progress: told the number of frames of every pass.
+            progress: called with the number of frames of every pass.
 
         Raises:
             LayoutError: if the tokens do not fill the model's grid.

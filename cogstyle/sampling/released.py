@@ -16,12 +16,12 @@ from cogstyle.sampling.logits import Pick, sampler
 from cogstyle.sampling.stage import Stage
 
 
-def misplaced(tokens_BFL: Tensor, texts_BS: Tensor, guides_BS: Tensor, *, pad: int) -> Tensor:
-    """Known frames as the released sampler puts them behind the guide: where the longer prompt would end.
+def misplaced(tokens_BFL: Tensor, texts_BS: Tensor, unconditional_BS: Tensor, *, pad: int) -> Tensor:
+    """Known frames as the released sampler puts them behind the unconditional text: where the longer prompt would end.
 
     They come late by the difference in length; -1 where nothing was written.
     """
-    late_B = ((texts_BS != pad).sum(1) - (guides_BS != pad).sum(1)).clamp(min=0)
+    late_B = ((texts_BS != pad).sum(1) - (unconditional_BS != pad).sum(1)).clamp(min=0)
     flat_BP = tokens_BFL.flatten(1)
     source_BP = torch.arange(flat_BP.shape[1], device=flat_BP.device) - late_B[:, None]
     moved_BP = flat_BP.gather(1, source_BP.clamp(min=0)).masked_fill(source_BP < 0, -1)

@@ -52,7 +52,7 @@ def wavefront(layout: FrameLayout, windows: Iterable[Window | None]) -> Schedule
     step_P = torch.full((layout.frames * length,), -1, dtype=torch.long)  # known places: before the first step
     for place in range(first, len(step_P)):
         seen = step_P[:place][sees_PP[place, :place]]
-        follows = int(step_P[place - 1]) + 1 if place % length else 0
-        step_P[place] = max(follows, int(seen.max()) if len(seen) else 0)
+        earliest = int(step_P[place - 1]) + 1 if place % length else 0
+        step_P[place] = max(earliest, int(seen.max()) if len(seen) else 0)
     order = step_P[first:].argsort(stable=True) + first
     return Schedule(list(order.split(step_P[first:].bincount().tolist())), length)

@@ -73,7 +73,7 @@ def upscale(
         texts_BS: left-padded text ids, a row a frame.
         seeds: names the random stream of each frame; frames of equal seeds share the numbers of every place.
         budget: bytes that a pass may take beside the weights; see `frame_bytes`.
-        progress: told the number of frames of every pass.
+        progress: called with the number of frames of every pass.
 
     Raises:
         ConfigError: if the budget is too small for one frame.

@@ -21,7 +21,7 @@ INK, PAPER = (30, 30, 30), (255, 255, 255)
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """Frames uint8 [F, height, width, 3], a title, a note under it, and whether all is right (None: not judged)."""
 
     frames: np.ndarray
@@ -51,11 +51,11 @@ def wrong(verdict: Verdict) -> list[str]:
     return [name for name in ATTRIBUTES if not getattr(verdict, name)]
 
 
-def row_of(clip: Clip) -> Row:
+def row_of(clip: Clip) -> PageRow:
     """A sampled clip as a row."""
     failed = wrong(clip.verdict)
     note = f"read: {seen(clip.reading)}   {'wrong: ' + ', '.join(failed) if failed else 'all right'}"
-    return Row(clip.video.frames, f"{clip.seed}: {asked(clip.scene)}", note, not failed)
+    return PageRow(clip.video.frames, f"{clip.seed}: {asked(clip.scene)}", note, not failed)
 
 
 def _cell(frame: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def _cell(frame: np.ndarray) -> np.ndarray:
     return np.pad(small, ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
 
 
-def page(rows: Sequence[Row], *, title: str = "", columns: int = COLUMNS) -> np.ndarray:
+def page(rows: Sequence[PageRow], *, title: str = "", columns: int = COLUMNS) -> np.ndarray:
     """Rows under each other, uint8 [height, width, 3]; a clip shows at most `columns` of its frames, evenly spread."""
     font, width = ImageFont.load_default(13), BAR + columns * (CELL + 2 * GAP)
     parts = [_text([(title, INK)], width, font)] if title else []

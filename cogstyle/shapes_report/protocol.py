@@ -18,7 +18,7 @@ from cogstyle.video import Video
 
 TUNING_SEED = 2_000_000
 Scenes = Sequence[tuple[int, world.Scene]]  # with the seed that a clip of it is sampled from
-Done = Callable[[float], object]  # called with work that is finished, in clips
+Progress = Callable[[float], object]  # called with work that is finished, in clips
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def sample_scenes(
     *,
     batch: int = 10,
     rate: float | None = None,
-    done: Done = lambda clips: None,
+    progress: Progress = lambda clips: None,
 ) -> list[Clip]:
     """Sample every (seed, scene) at `rate`, or else at the lowest rate, which holds the whole action; judge each."""
     clips = []
@@ -82,7 +82,7 @@ def sample_scenes(
         captions = [world.caption(scene) for _, scene in part]
         videos = pipe.sample(captions, [seed for seed, _ in part], replace(options, frame_rate=keyframe_rate))
         clips += [judged(seed, scene, video) for (seed, scene), video in zip(part, videos, strict=True)]
-        done(len(part))
+        progress(len(part))
     return sorted(clips, key=lambda clip: clip.seed)
 
 

@@ -77,7 +77,7 @@ def evaluate(
     batch: int = 10,
     names: Sequence[str] = (),
     command: str = "",
-    done: Callable[[float], object] = lambda work: None,
+    progress: Callable[[float], object] = lambda work: None,
     begun: Callable[[str], object] = lambda name: None,
 ) -> dict[str, Any]:
     """Run the parts of a plan that `folder` does not have yet, and write report.json, report.md and pages of pictures.
@@ -85,7 +85,7 @@ def evaluate(
     Args:
         batch: videos sampled side by side; changes no figure.
         names: parts to run; default: all.
-        done: called with the work that is finished, in whole clips.
+        progress: called with the work that is finished, in whole clips.
         begun: called with the name of every section when it begins.
     """
     require(batch > 0, f"batch {batch} must be positive")
@@ -95,18 +95,18 @@ def evaluate(
     except (OSError, ValueError) as error:
         raise FileError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
     with one_writer(folder):
-        return _evaluate(Bench(pipe, plan, batch, done), folder, names=names, command=command, begun=begun)
+        return _evaluate(Bench(pipe, plan, batch, progress), folder, names=names, command=command, begun=begun)
 
 
 def _evaluate(
     bench: Bench, folder: Path, *, names: Sequence[str], command: str, begun: Callable[[str], object]
 ) -> dict[str, Any]:
-    pipe, plan, done = bench.pipe, bench.plan, bench.done
+    pipe, plan, progress = bench.pipe, bench.plan, bench.progress
     report = start(pipe, plan, folder)
     for part in chosen_sections(plan, names):
         begun(part.name)
         if part.name in report["parts"]:
-            done(part.work)
+            progress(part.work)
             continue
         began = time.perf_counter()
         figures, pages = part.run(bench)

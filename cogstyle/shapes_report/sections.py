@@ -11,11 +11,11 @@ from cogstyle.config import FRAME_RATES, require
 from cogstyle.sampling.pipeline import Options, Pipeline
 from cogstyle.shapes_report import temporal
 from cogstyle.shapes_report.distances import distances
-from cogstyle.shapes_report.pages import ROWS, Row, asked, page, row_of, seen, wrong
+from cogstyle.shapes_report.pages import ROWS, PageRow, asked, page, row_of, seen, wrong
 from cogstyle.shapes_report.protocol import (
     TUNING_SEED,
     Clip,
-    Done,
+    Progress,
     Scenes,
     draw_scenes,
     every,
@@ -85,7 +85,7 @@ class Bench:
     pipe: Pipeline
     plan: Evaluation
     batch: int = 10
-    done: Done = lambda work: None
+    progress: Progress = lambda work: None
 
     @property
     def keyframes(self) -> int:
@@ -99,8 +99,8 @@ class Bench:
         return factor * self.pipe.bundle.tokenizer_config.image_size
 
     def sample(self, scenes: Scenes, options: Options, *, rate: float | None = None, work: float = 1.0) -> list[Clip]:
-        done = lambda clips: self.done(work * clips)  # noqa: E731
-        return sample_scenes(self.pipe, scenes, options, batch=self.batch, rate=rate, done=done)
+        progress = lambda clips: self.progress(work * clips)  # noqa: E731
+        return sample_scenes(self.pipe, scenes, options, batch=self.batch, rate=rate, progress=progress)
 
     def true_clips(self, scenes: Scenes) -> list[Clip]:
         """What perfect clips of the scenes would be."""
@@ -151,13 +151,13 @@ def reader(bench: Bench) -> tuple[Figures, Pages]:
         (clip,) = bench.true_clips([(seed, world.draw_scene(seed))])
         times = frame_times(clip.video)
         true.append(replace(clip, video=Video(clip.video.frames[:1], clip.video.fps)))
-        bench.done(READING)
+        bench.progress(READING)
     accepted: dict[str, list[bool]] = {name: [] for name in counterfactuals.CHANGES}
     noticed: dict[str, list[bool]] = {name: [] for name in counterfactuals.CHANGES}
     rng = np.random.default_rng(plan.first_seed)
     for clip in true[: plan.count]:
         for name, (attribute, change) in counterfactuals.CHANGES.items():
-            bench.done(READING)
+            bench.progress(READING)
             if (other := change(clip.scene, rng)) is None:
                 continue
             moments = [k / clip.video.fps for k in range(len(times))]
@@ -272,7 +272,7 @@ def frame_rate(bench: Bench) -> tuple[Figures, Pages]:
         step = mean_step(clips[0].reading)
         shown = "no actor found" if step is None else f"this clip {step:.3f}"
         note = f"{rate:g} keyframes a second: {true:.3f} canvas widths between two would be true, {shown}"
-        pictures.append(Row(clips[0].video.frames, asked(clips[0].scene), note))
+        pictures.append(PageRow(clips[0].video.frames, asked(clips[0].scene), note))
     return {"rates": rows, **_line(pairs)}, {"frame-rate.png": page(pictures, columns=frames)}
 
 
@@ -297,14 +297,14 @@ def stages(bench: Bench, *, actors: int) -> tuple[Figures, Pages]:
     plan, figures, rows = bench.plan, {}, []
     scenes = plan.scenes(actors, False)
     fed = {"truth": bench.true_clips(scenes)}
-    fed |= fed_with_truth(bench.pipe, scenes, plan.options, batch=bench.batch, done=bench.done)
+    fed |= fed_with_truth(bench.pipe, scenes, plan.options, batch=bench.batch, progress=bench.progress)
     for stage, clips in fed.items():
         levels = 0 if stage == "keyframes" else plan.levels
         figures[stage] = {"alignment": summarise(_verdicts(clips)), "temporal": _temporal(clips, levels)}
     for number in range(min(4, plan.count)):
         for stage, clips in fed.items():
             row = row_of(clips[number])
-            rows.append(Row(row.frames, f"{STAGES.get(stage, 'the truth')}   {row.title}", row.note, row.right))
+            rows.append(PageRow(row.frames, f"{STAGES.get(stage, 'the truth')}   {row.title}", row.note, row.right))
     name = "one-actor" if actors == 1 else "two-actors"
     return {"stages": figures}, {f"stages-{name}.png": page(rows)}
 
@@ -321,7 +321,7 @@ def diversity(bench: Bench) -> tuple[Figures, Pages]:
         true = [judged(k, other, true_video(other, **shape)) for k, other in others]
         figures.append({"caption": world.caption(scene), "found": _spread(clips), "true": _spread(true)})
         first = np.stack([clip.video.frames[0] for clip in clips])
-        rows.append(Row(first, f"first frames of {SEEDS} seeds: {asked(scene)}"))
+        rows.append(PageRow(first, f"first frames of {SEEDS} seeds: {asked(scene)}"))
     return {"texts": figures, "seeds": SEEDS}, {"diversity.png": page(rows, columns=SEEDS)}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cogstyle.sampling.pipeline import Options, Pipeline
-from cogstyle.shapes_report.protocol import Clip, Done, Scenes, by_rate, judged, true_video
+from cogstyle.shapes_report.protocol import Clip, Progress, Scenes, by_rate, judged, true_video
 from cogstyle.shapes_world import world
 from cogstyle.video import Video
 
@@ -20,7 +20,7 @@ STAGES = {
 
 
 def fed_with_truth(
-    pipe: Pipeline, scenes: Scenes, options: Options, *, batch: int = 10, done: Done = lambda clips: None
+    pipe: Pipeline, scenes: Scenes, options: Options, *, batch: int = 10, progress: Progress = lambda clips: None
 ) -> dict[str, list[Clip]]:
     """What each stage makes of true inputs, by the names of STAGES; judged against the scene. The image model
     is not among them: its input is the text, as always.
@@ -52,5 +52,5 @@ def fed_with_truth(
             for (seed, scene), shown_FM, coarse_FL in zip(part, tokens_BFL, coarse_BFL, strict=True):
                 video = Video(pipe.decode(shown_FM), fps, tokens=coarse_FL)
                 found.setdefault(stage, []).append(judged(seed, scene, video))
-        done(len(part))
+        progress(len(part))
     return {stage: sorted(clips, key=lambda clip: clip.seed) for stage, clips in found.items()}

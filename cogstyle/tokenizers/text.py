@@ -92,12 +92,12 @@ class TextTokenizer:
         return self.pieces.piece_to_id(token) + self.config.codes
 
     def image_text(self, prompt: str | None) -> list[int]:
-        """Ids for the image model; None gives the guide."""
+        """Ids for the image model; None gives the unconditional text."""
         template = self.prompts.image_guide if prompt is None else self.prompts.image
         return self._fill(template, prompt)
 
     def video_text(self, prompt: str | None, seconds: float) -> list[int]:
-        """Ids for a video adapter; `seconds` is the time the frames span, None gives the guide."""
+        """Ids for a video adapter; `seconds` is the time the frames span, None gives the unconditional text."""
         template = self.prompts.video_guide if prompt is None else self.prompts.video
         return self._fill(template, prompt, seconds=float(seconds))
 

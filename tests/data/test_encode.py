@@ -91,7 +91,7 @@ def test_a_run_goes_on_where_it_was_cut(videos, debug_bundle, tmp_path, monkeypa
         load(cut, index)
     monkeypatch.setattr(encode, "_write_part", real)
     seen = []
-    monkeypatch.setattr(encode.Encoder, "__call__", watch(encode.Encoder.__call__, seen))
+    monkeypatch.setattr(encode.Encoder, "__call__", record(encode.Encoder.__call__, seen))
     (_, refused), _ = run(videos, cut, debug_bundle)
     assert seen == list(range(4, 12)) and len(refused) == 4
     assert_same(whole, cut)
@@ -102,7 +102,7 @@ def test_a_run_goes_on_where_it_was_cut(videos, debug_bundle, tmp_path, monkeypa
     assert_same(whole, cut)
 
 
-def watch(real, seen):
+def record(real, seen):
     def call(self, numbered):
         seen.extend(number for number, _ in numbered)
         return real(self, numbered)

@@ -17,8 +17,8 @@ def test_weights_come_back(model, adapters, tmp_path, ranks, dtype):
     adapter = adapters["interpolation"]
     write(tmp_path, model, adapter, ranks=ranks, dtype=dtype)
     checkpoint = sat.read_checkpoint(tmp_path)
-    base, beside = sat.split_weights(checkpoint.weights)
-    for found, module in ((base, model), (beside, adapter)):
+    base, added = sat.split_weights(checkpoint.weights)
+    for found, module in ((base, model), (added, adapter)):
         expected = module.state_dict()
         assert found.keys() == expected.keys()
         for name, value in found.items():

@@ -71,7 +71,7 @@ def wide(config):
 
 
 @pytest.fixture(scope="module")
-def beside(wide):
+def wide_adapters(wide):
     made = {"keyframes": adapter_from_image(wide), "interpolation": adapter_from_image(wide, window=2)}
     for adapter in made.values():
         disturb(adapter)
@@ -79,11 +79,11 @@ def beside(wide):
 
 
 @pytest.fixture(scope="module")
-def bundle(wide, beside, debug_bundle, tmp_path_factory):
+def bundle(wide, wide_adapters, debug_bundle, tmp_path_factory):
     """The debug bundle's tokenizers around these weights."""
     folder = tmp_path_factory.mktemp("wide") / "bundle"
     share_files(Bundle(debug_bundle), folder, ["tokenizer.safetensors", "text.model"])
-    files = {f"{name}.safetensors": module.state_dict() for name, module in {"image": wide, **beside}.items()}
+    files = {f"{name}.safetensors": module.state_dict() for name, module in {"image": wide, **wide_adapters}.items()}
     update_bundle(folder, files, half=False, model=wide.config)
     return folder
 
@@ -113,19 +113,19 @@ def time_order(config, role, text):
     )
 
 
-def twin(folder, role, wide, beside, bundle, ranks):
+def twin(folder, role, wide, wide_adapters, bundle, ranks):
     """A checkpoint of our weights, its inputs, and our logits of all image places."""
     if ranks == 1 or role == "keyframes":
         export_sat(Bundle(bundle), folder, role=role, ranks=ranks)
     else:  # as SAT itself would split it, with its bookkeeping
-        write(folder, wide, beside[role], ranks=ranks)
+        write(folder, wide, wide_adapters[role], ranks=ranks)
     torch.manual_seed(6)
     text, tokens = draw(wide.config)
     inputs = written_out(wide.config, text, tokens)
     places = torch.arange(text.shape[1], inputs["input_ids"].shape[1]).expand(2, -1)
     save_file(inputs | {"places": places.contiguous()}, folder / "inputs.safetensors")
     with torch.no_grad():
-        return wide.logits(wide(text, tokens, time_order(wide.config, role, text.shape[1]), beside[role]))
+        return wide.logits(wide(text, tokens, time_order(wide.config, role, text.shape[1]), wide_adapters[role]))
 
 
 def released(folder, stage, ranks):
@@ -147,10 +147,10 @@ def released(folder, stage, ranks):
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one process", "tensor parallel"])
-def hosted(request, wide, beside, bundle, tmp_path_factory):
+def hosted(request, wide, wide_adapters, bundle, tmp_path_factory):
     """Folders that SAT has loaded and run, and the logits that it should have found."""
     folder = tmp_path_factory.mktemp("hosted")
-    wanted = {role: twin(folder / role, role, wide, beside, bundle, request.param) for role in STAGES}
+    wanted = {role: twin(folder / role, role, wide, wide_adapters, bundle, request.param) for role in STAGES}
     if GOLDENS.is_dir():
         wanted |= {stage: released(folder / stage, stage, request.param) for stage in STAGES.values()}
     launch(request.param, "logits", *(folder / name for name in wanted))
@@ -171,16 +171,16 @@ def test_sat_computes_our_logits(hosted, name):
 
 
 @pytest.mark.parametrize("role", list(STAGES))
-def test_names_are_the_released_ones(hosted, wide, beside, role):
+def test_names_are_the_released_ones(hosted, wide, wide_adapters, role):
     _, folder, _ = hosted
     names = json.loads((folder / role / "names_0.json").read_text())
     assert names["class"] == "cogstyle.interop.sat_model.CogVideoModel"
-    assert names["all"] == sorted(sat_weights(wide, beside[role]))
+    assert names["all"] == sorted(sat_weights(wide, wide_adapters[role]))
     assert names["trained"] == [name for name in names["all"] if name.startswith("mixins.")]
 
 
-def test_what_does_not_fit_is_refused(wide, beside, bundle, tmp_path):
-    twin(tmp_path / "folder", "keyframes", wide, beside, bundle, 1)
+def test_what_does_not_fit_is_refused(wide, wide_adapters, bundle, tmp_path):
+    twin(tmp_path / "folder", "keyframes", wide, wide_adapters, bundle, 1)
     launch(1, "refusals", tmp_path / "folder")
 
 
@@ -206,11 +206,11 @@ def train_here(wide, adapter, bundle, data, role):
 
 
 @pytest.mark.parametrize(("role", "ranks", "bare"), [("keyframes", 1, True), ("interpolation", 2, False)])
-def test_a_fine_tune_comes_back(role, ranks, bare, wide, beside, bundle, tmp_path):
+def test_a_fine_tune_comes_back(role, ranks, bare, wide, wide_adapters, bundle, tmp_path):
     """A shard of one row, so that the order of SAT's batches does not matter; `bare`: from the image model alone."""
-    start = adapter_from_image(wide, window=beside[role].window)
+    start = adapter_from_image(wide, window=wide_adapters[role].window)
     if not bare:
-        start.load_state_dict(beside[role].state_dict())
+        start.load_state_dict(wide_adapters[role].state_dict())
     write(tmp_path / "start", wide, start, ranks=ranks)
     path = tmp_path / "start" / "model_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_dropout": 0.0}))

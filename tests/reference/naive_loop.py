@@ -84,7 +84,7 @@ def decode(
     steps: int | None = None,
     clock=lambda: None,
 ) -> Tensor:
-    """Fill one video; `texts` is the prompt and, with guidance, the guide. `clock` is called before every step."""
+    """Fill one video; `texts` is the prompt and, with guidance, the unconditional. `clock` runs before each step."""
     flat, known, length = tokens_FL.flatten().clone(), layout.known * layout.tokens, layout.tokens
     runs = [Naive(model, adapter, text, layout) for text in texts]
 

@@ -13,7 +13,7 @@ from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import plan_for
 from cogstyle.sampling.interpolate import refine
 from cogstyle.sampling.keyframes import OVERLAP, TextConditions, keyframes
-from cogstyle.sampling.logits import guide, sampler
+from cogstyle.sampling.logits import apply_guidance, sampler
 from cogstyle.sampling.stage import Stage
 from tests.model.test_transformer import some_text, some_tokens
 from tests.reference import naive_loop
@@ -24,15 +24,15 @@ LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation":
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_steps_equal_full_forward(model, adapters, config, kind, guidance):
-    texts, guides = some_text(config, [3, 6]), some_text(config, [2, 2], span=6)
+    texts, unconditional = some_text(config, [3, 6]), some_text(config, [2, 2], span=6)
     layout, adapter = LAYOUTS[kind](config, 6), adapters.get(kind)
     tokens = some_tokens(config, 2, layout.frames)
     pick = sampler(SamplingConfig(temperature=0.7), [(7,), (8,)], layout, None)
     plan = plan_for(layout, () if adapter is None else tuple(adapter.windows))
-    drawn = finish(decode(model, Texts(texts, guides, guidance), tokens, plan, pick, adapter=adapter))
+    drawn = finish(decode(model, Texts(texts, unconditional, guidance), tokens, plan, pick, adapter=adapter))
     logits = model.logits(model(texts, drawn, layout, adapter))
     if guidance != 1.0:
-        logits = guide(logits, model.logits(model(guides, drawn, layout, adapter)), guidance)
+        logits = apply_guidance(logits, model.logits(model(unconditional, drawn, layout, adapter)), guidance)
     first = layout.known * layout.tokens
     expected = pick(logits[:, first:], torch.arange(first, logits.shape[1]))
     assert torch.equal(drawn.flatten(1)[:, first:], expected)
@@ -130,14 +130,14 @@ def test_a_longer_video_goes_on_from_its_last_frames(model, adapters, config):
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_the_naive_loop_draws_the_same(model, adapters, config, kind, guidance):
     """Two forwards, growing caches, full logits and one place a step, against caches, plans and steps tried ahead."""
-    text, guide_text = [config.codes + 3, config.codes + 5, config.codes + 4], [config.codes + 2]
+    text, unconditional_text = [config.codes + 3, config.codes + 5, config.codes + 4], [config.codes + 2]
     layout, adapter = LAYOUTS[kind](config, 3), adapters.get(kind)
-    tokens, texts = some_tokens(config, 1, layout.frames), [text, guide_text] if guidance != 1.0 else [text]
+    tokens, texts = some_tokens(config, 1, layout.frames), [text, unconditional_text] if guidance != 1.0 else [text]
     pick = sampler(SamplingConfig(temperature=0.7), [(7,)], layout, None)
     expected = naive_loop.decode(model, texts, tokens[0], layout, pick, adapter=adapter, guidance=guidance)
     windows = () if adapter is None else tuple(adapter.windows)
     plan = plan_for(layout, windows, ahead=4)
-    both = Texts(torch.tensor([text]), torch.tensor([[config.pad] * 2 + guide_text]), guidance)
+    both = Texts(torch.tensor([text]), torch.tensor([[config.pad] * 2 + unconditional_text]), guidance)
     drawn = finish(decode(model, both, tokens, plan, pick, adapter=adapter))
     assert torch.equal(drawn[0], expected)
 
@@ -162,9 +162,11 @@ def test_shipped_weights_draw_what_the_naive_loop_draws(kind, dtype):
         *(plain[0], ids[: 1 + guided], tokens[0], layout, pick), adapter=plain[1], guidance=options.guidance
     )
     model, adapter = bundle.image_model(), bundle.adapter(kind) if kind != "image" else None
-    prompt, guide_text = text.pad(ids).split(1)
+    prompt, unconditional_text = text.pad(ids).split(1)
     plan = plan_for(layout, () if adapter is None else tuple(adapter.windows), ahead=16)
-    drawn = finish(decode(model, Texts(prompt, guide_text, options.guidance), tokens, plan, pick, adapter=adapter))
+    drawn = finish(
+        decode(model, Texts(prompt, unconditional_text, options.guidance), tokens, plan, pick, adapter=adapter)
+    )
     assert torch.equal(drawn[0], expected)
 
 

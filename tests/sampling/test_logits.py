@@ -5,14 +5,14 @@ import torch
 
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import ConfigError, SamplingError
-from cogstyle.sampling.logits import draw, draw_in_clusters, guide, sample, top_k, top_p
+from cogstyle.sampling.logits import apply_guidance, draw, draw_in_clusters, sample, top_k, top_p
 
 
 def test_guide_is_linear():
     a, b = torch.randn(2, 3), torch.randn(2, 3)
-    torch.testing.assert_close(guide(a, b, 1.0), a)
-    torch.testing.assert_close(guide(a, b, 0.0), b)
-    torch.testing.assert_close(guide(a, b, 3.0), b + 3 * (a - b))
+    torch.testing.assert_close(apply_guidance(a, b, 1.0), a)
+    torch.testing.assert_close(apply_guidance(a, b, 0.0), b)
+    torch.testing.assert_close(apply_guidance(a, b, 3.0), b + 3 * (a - b))
 
 
 def test_draw_inverts_the_cumulative():

@@ -14,11 +14,11 @@ from cogstyle.sampling.logits import sampler
 from cogstyle.sampling.stage import Stage
 
 
-def test_known_frames_come_late_behind_a_shorter_guide(config):
+def test_known_frames_come_late_behind_a_shorter_unconditional_text(config):
     pad, tokens = config.pad, torch.arange(2 * 2 * 16).view(2, 2, 16)
     texts = torch.tensor([[pad, 40, 41, 42], [40, 41, 42, 43]])
-    guides = torch.tensor([[pad, pad, pad, 40], [40, 41, 42, 43]])
-    moved = released.misplaced(tokens, texts, guides, pad=pad)
+    unconditional = torch.tensor([[pad, pad, pad, 40], [40, 41, 42, 43]])
+    moved = released.misplaced(tokens, texts, unconditional, pad=pad)
     assert moved[0].flatten().tolist() == [-1, -1, *tokens[0].flatten()[:-2].tolist()]
     assert torch.equal(moved[1], tokens[1])
 
@@ -44,19 +44,21 @@ def test_an_unwritten_place_is_a_zero_vector(model):
 
 @pytest.mark.parametrize("role", ["keyframes", "interpolation"])
 def test_quirks_change_guided_sampling(model, adapters, role):
-    """The guide's late frames and the open border move the tokens; the corrected sampler is the default."""
+    """Frames late behind a shorter text and the open border move the tokens; the corrected sampler is the default."""
     config = model.config
     layout = keyframe_layout(config, 3) if role == "keyframes" else interpolation_layout(config, 3)
     pad = config.pad
-    texts, guides = torch.tensor([[pad + 2, pad + 3, pad + 4]]), torch.tensor([[pad, pad, pad + 2]])
+    texts, unconditional = torch.tensor([[pad + 2, pad + 3, pad + 4]]), torch.tensor([[pad, pad, pad + 2]])
     tokens = torch.randint(0, config.codes, (1, config.frames, config.tokens))
     stage = Stage(model, adapters[role], SamplingConfig(guidance=3.0))
-    plain = stage.fill(tokens, layout, (texts, guides), [(0,)])
-    theirs = released.ReleasedStage(model, adapters[role], stage.config).fill(tokens, layout, (texts, guides), [(0,)])
+    plain = stage.fill(tokens, layout, (texts, unconditional), [(0,)])
+    theirs = released.ReleasedStage(model, adapters[role], stage.config).fill(
+        tokens, layout, (texts, unconditional), [(0,)]
+    )
     assert not torch.equal(plain, theirs)
     assert torch.equal(plain[:, : layout.known], theirs[:, : layout.known])
     plan = plan_for(layout, tuple(adapters[role].windows))
-    given = model, Texts(texts, guides, 3.0), tokens, plan
+    given = model, Texts(texts, unconditional, 3.0), tokens, plan
     pick = sampler(stage.config, [(0,)], layout, None)
     drawn = {
         way: finish(decode(*given, pick, adapter=adapters[role], prefill=way))

@@ -43,7 +43,7 @@ def test_the_wavefront_is_as_short_as_the_masks_allow(grid, window, times, roles
 
 
 def test_frames_in_flight_fit_their_lanes():
-    """No frame takes a lane of the spatial memory before the frame that had it is done."""
+    """No frame takes a slot of the spatial memory before the frame that had it is done."""
     layout = FrameLayout(0, (8, 8), tuple(range(7)), (Role.GENERATED,) * 7)
     schedule = wavefront(layout, [Window(4), Window(4, 2)])
     frames_in_flight = schedule.frames_in_flight()
@@ -51,9 +51,9 @@ def test_frames_in_flight_fit_their_lanes():
     owner = {}
     for places in schedule.steps:
         for frame in sorted({place // 64 for place in places.tolist()}):
-            lane = frame % frames_in_flight
-            assert owner.get(lane, frame) <= frame
-            owner[lane] = frame
+            slot = frame % frames_in_flight
+            assert owner.get(slot, frame) <= frame
+            owner[slot] = frame
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])

@@ -16,9 +16,9 @@ SCENES = protocol.draw_scenes(1_000_000, 12)
 
 
 def test_truth_is_read_as_right_and_at_the_lowest_rate():
-    done = []
-    clips = protocol.sample_scenes(Truth(SCENES), SCENES, Options(levels=1), batch=5, done=done.append)
-    assert [clip.seed for clip in clips] == [seed for seed, _ in SCENES] and sum(done) == 12
+    progress = []
+    clips = protocol.sample_scenes(Truth(SCENES), SCENES, Options(levels=1), batch=5, progress=progress.append)
+    assert [clip.seed for clip in clips] == [seed for seed, _ in SCENES] and sum(progress) == 12
     assert np.mean([clip.verdict.all for clip in clips]) > 0.9
     for clip in clips:
         assert clip.video.fps == 2 * 4 / clip.scene.duration

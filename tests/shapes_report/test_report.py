@@ -25,12 +25,14 @@ def pipe():
 
 @pytest.fixture(scope="module")
 def whole(pipe, tmp_path_factory):
-    folder, done, begun = tmp_path_factory.mktemp("report"), [], []
+    folder, progress, begun = tmp_path_factory.mktemp("report"), [], []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sections, "TRUE_CLIPS", 4)
-        found = report.evaluate(pipe, PLAN, folder, command="cogstyle evaluate", done=done.append, begun=begun.append)
+        found = report.evaluate(
+            pipe, PLAN, folder, command="cogstyle evaluate", progress=progress.append, begun=begun.append
+        )
         work = sum(part.work for part in sections.sections_of(PLAN))
-    assert sum(done) == pytest.approx(work) and begun == list(found["parts"])
+    assert sum(progress) == pytest.approx(work) and begun == list(found["parts"])
     return folder, found
 
 
@@ -143,10 +145,10 @@ def test_pages_show_failures(pipe, tmp_path):
     """Right and wrong rows carry their colour at the left edge."""
     from PIL import Image
 
-    from cogstyle.shapes_report.pages import RIGHT, WRONG, Row, page
+    from cogstyle.shapes_report.pages import RIGHT, WRONG, PageRow, page
 
     clip = np.zeros((5, 64, 64, 3), np.uint8)
-    picture = page([Row(clip, "asked", "read", True), Row(clip, "asked " * 99, "read", False)], columns=3)
+    picture = page([PageRow(clip, "asked", "read", True), PageRow(clip, "asked " * 99, "read", False)], columns=3)
     colours = {tuple(colour) for colour in picture[:, 0].tolist()}
     assert {RIGHT, WRONG} <= colours and picture.dtype == np.uint8
     Image.fromarray(picture).save(Path(tmp_path) / "page.png")

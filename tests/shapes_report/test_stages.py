@@ -11,9 +11,9 @@ SCENES = draw_scenes(1_000_000, 4)
 
 
 def test_perfect_stages():
-    done = []
-    found = fed_with_truth(Truth(SCENES), SCENES, Options(levels=1, upscale=True), batch=3, done=done.append)
-    assert list(found) == ["tokenizer", "keyframes", "interpolation", "superres"] and sum(done) == 4
+    progress = []
+    found = fed_with_truth(Truth(SCENES), SCENES, Options(levels=1, upscale=True), batch=3, progress=progress.append)
+    assert list(found) == ["tokenizer", "keyframes", "interpolation", "superres"] and sum(progress) == 4
     for stage, clips in found.items():
         assert [clip.seed for clip in clips] == [seed for seed, _ in SCENES]
         assert all(clip.verdict.all for clip in clips), stage
