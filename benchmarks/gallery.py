@@ -15,7 +15,7 @@ import torch
 
 from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Options, Pipeline, load
-from cogstyle.shapes_report.pages import RIGHT, WRONG, Row, asked, page, row_of, seen
+from cogstyle.shapes_report.pages import RIGHT, WRONG, PageRow, asked, page, row_of, seen
 from cogstyle.shapes_report.protocol import Clip, Scenes, draw_scenes, sample_scenes, slow_movers
 from cogstyle.shapes_world import world
 from cogstyle.video import Video
@@ -89,7 +89,7 @@ class Gallery:
         scene = slow_movers(world.VALIDATION_SEED, 1)
         clips = [sample_scenes(self.pipe, scene, Options(), rate=rate)[0] for rate in RATES]
         rows = [
-            Row(clip.video.frames[:: 2 ** Options().levels], f"keyframes at {rate:g} a second: {asked(clip.scene)}")
+            PageRow(clip.video.frames[:: 2 ** Options().levels], f"keyframes at {rate:g} a second: {asked(clip.scene)}")
             for rate, clip in zip(RATES, clips, strict=True)
         ]
         moves = self._show("rates", moving([clip.video for clip in clips], [None] * len(RATES)), "three rates")
@@ -108,7 +108,7 @@ class Gallery:
         for level in range(most + 1):
             frames = clip.video.frames[:: 2 ** (most - level)]
             rows.append(
-                Row(frames, f"level {level}: {len(frames)} frames" + (", every other one" if level > 2 else ""))
+                PageRow(frames, f"level {level}: {len(frames)} frames" + (", every other one" if level > 2 else ""))
             )
         return f"「{world.caption(scene)}」\n\n{self._show('levels', page(rows, columns=17), 'frames of each level')}"
 
