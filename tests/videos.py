@@ -9,6 +9,8 @@ import av
 import numpy as np
 
 BRIGHTNESS = 40  # a second, so six seconds at most
+EVERY = [k / 8 for k in range(33)]  # 4 s
+RISING = [np.full((32, 32, 3), 5 * k, np.uint8) for k in range(33)]  # as bright as `clock` reads at 8 a second
 
 
 def write_clock(
@@ -46,6 +48,19 @@ def write_clock(
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 4), np.int16), format="s16", layout="mono")
             silence.sample_rate = 8000
             container.mux([*sound.encode(silence), *sound.encode()])
+    return path
+
+
+def write_frames(path, pictures, *, codec="libx264", rate=8, pix_fmt="yuv420p", options=None, b_frames=2, form="rgb24"):
+    """A video of these pictures, as they are."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.gop_size = pix_fmt, 12
+        stream.codec_context.max_b_frames = b_frames
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=form)))
+        container.mux(stream.encode())
     return path
 
 
