@@ -28,11 +28,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="kind",
         metavar="TASK",
         default="keyframes",
-        help="what the rows will train: keyframes, interpolation, continuation or image",
+        help="what the rows will train: keyframes, interpolation, continuation, image or superres",
     )
     add_bundle_argument(parser)
     parser.add_argument(
-        "--extra-rates", type=int, default=0, help="keyframes: take each clip also at so many higher frame rates"
+        "--extra-rates",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keyframes, interpolation: take each clip also at the next N higher frame rates",
+    )
+    parser.add_argument(
+        "--frames-per-video",
+        type=int,
+        metavar="N",
+        help="image and superres: the first frame and N - 1 at random moments (default: 2)",
+    )
+    parser.add_argument(
+        "--factor", type=int, metavar="N", help="superres: so many fine tokens along the side of a coarse one (default: 2)"
+    )
+    parser.add_argument(
+        "--flip",
+        choices=("auto", "all", "no"),
+        default="auto",
+        help="also every row mirrored: those whose captions name no side (default), all, or none",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=("crop", "letterbox"),
+        default="crop",
+        help="frames are the largest square in the middle (default), or the whole picture between bars",
     )
     parser.add_argument(
         "--split-long",
@@ -74,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.bundle import open_bundle
+    from cogstyle.data.clips import STILL
     from cogstyle.data.dataset_card import CARD, check_card, write_card
     from cogstyle.data.encode import Encoding, make_index
     from cogstyle.data.folder import check_folder
@@ -83,8 +109,14 @@ def run(arguments: argparse.Namespace) -> int:
     require(arguments.workers >= 0, f"workers {arguments.workers} must be 0 or more")
     require(arguments.entries_per_part >= 1, f"entries-per-part {arguments.entries_per_part} must be 1 or more")
     require(arguments.extra_rates >= 0, f"extra-rates {arguments.extra_rates} must be 0 or more")
-    only = arguments.kind == "keyframes" or not arguments.extra_rates
-    require(only, f"extra-rates has no effect with --for {arguments.kind}")
+    kind = arguments.kind
+    for name, value, kinds in (
+        ("extra-rates", arguments.extra_rates or None, ("keyframes", "interpolation")),
+        ("frames-per-video", arguments.frames_per_video, ("image", "superres")),
+        ("factor", arguments.factor, ("superres",)),
+    ):
+        require(value is None or value >= 1, f"{name} {value} must be 1 or more")
+        require(value is None or kind in kinds, f"{name} has no effect with --for {kind}")
     shard = parse_shard(arguments.shard)
     parse_limit(arguments.max_bad, 0)
     check_folder(arguments.to)
@@ -101,10 +133,14 @@ def run(arguments: argparse.Namespace) -> int:
     index = make_index(
         manifest,
         bundle,
-        arguments.kind,
-        extra_rates=arguments.extra_rates,
+        kind,
         entries_per_part=arguments.entries_per_part,
+        extra_rates=arguments.extra_rates,
         split_long=arguments.split_long,
+        stills=(arguments.frames_per_video or 2) if kind in STILL else 1,
+        factor=(arguments.factor or 2) if kind == "superres" else 1,
+        flip=arguments.flip,
+        letterbox=arguments.fit == "letterbox",
     )
     mine, refused = Encoding(manifest, arguments.to, index, bundle.folder).run(
         shard=shard,

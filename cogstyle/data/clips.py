@@ -5,6 +5,8 @@ seconds that they span. What is drawn from the shapes world: docs/shapes_world.m
 """
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +14,13 @@ import numpy as np
 from cogstyle.config import FRAME_RATES
 from cogstyle.errors import MediaError
 
-RULES = 2  # to be raised with every change of the rules below: shards made by other rules are not read
-KINDS = ("keyframes", "interpolation", "continuation", "image")
-INTERPOLATION_RATES = (2.0, 4.0, 8.0)
+KINDS = ("keyframes", "interpolation", "continuation", "image", "superres")
+STILL = ("image", "superres")  # rows of one frame
+LEVELS = 3  # of refinement: each doubles the frame rate of keyframes
+FASTER = 1.1  # times a video's own frame rate that rows may have: rates in files are averages
+SIDES = re.compile(
+    r"\b(left|right|leftwards?|rightwards?|(counter|anti)?clockwise)\b|左|右|时针|時計回り", re.IGNORECASE
+)  # words that a mirrored picture makes untrue
 SLACK = 0.05  # share of a row's span that a video may be longer: files last a frame or two more than was meant
 TOLERANCE = 1e-3  # seconds, as times in files are rounded
 
@@ -38,37 +44,67 @@ class Clip:
 
 
 def clips_of(
-    kind: str, duration: float, *, start: float = 0.0, frames: int = 5, extra_rates: int = 0, seed: int = 0
+    kind: str,
+    duration: float,
+    *,
+    start: float = 0.0,
+    frames: int = 5,
+    extra_rates: int = 0,
+    stills: int = 1,
+    own_rate: float = math.inf,
+    seed: int = 0,
 ) -> list[Clip]:
     """The clips to train on of a video that shows its caption from `start` for `duration` seconds.
 
     "keyframes": from the start at the lowest rate at which `frames` fit, so that the clip holds the whole action, and
-    at the next `extra_rates` rates. "interpolation": at each of `INTERPOLATION_RATES` that fits, one of the stretches
-    that refining those keyframes meets. "continuation": at one of the rates, from a later moment on. "image": the
-    middle. Source: CogVideo, multi-frame-rate training.
+    at the next `extra_rates` rates. "interpolation": one stretch of each level at which those keyframes are refined.
+    "continuation": at one of the rates, from a later moment on. "image" and "superres": the first frame, with which a
+    video begins, and as many others as `stills` are more, at random moments. Source: CogVideo, multi-frame-rate
+    training.
+
+    Args:
+        own_rate: frames a second of the video; no row has more.
 
     Raises:
-        MediaError: if it is too short.
+        MediaError: if it is too short, or has too few frames a second.
     """
-    if kind == "image":
-        return [Clip(start + duration / 2, 1.0, 1)]
+    rng = np.random.default_rng(seed)
+    if kind in STILL:
+        moments = (np.arange(stills - 1) + rng.random(stills - 1)) / max(stills - 1, 1) * duration
+        return [Clip(start + moment, 1.0, 1) for moment in (0.0, *moments.tolist())]
     fits = [rate for rate in FRAME_RATES if (frames - 1) / rate <= duration + TOLERANCE]
     if not fits:
         least, highest = (frames - 1) / FRAME_RATES[-1], FRAME_RATES[-1]
         raise MediaError(f"{duration:.3g} s are too short: {frames} frames span {least:g} s at {highest:g} a second")
+    keyframe_rates = [rate for rate in fits[: 1 + extra_rates] if rate <= max(FASTER * own_rate, fits[0])]
     if kind == "keyframes":
-        return [Clip(start, rate, frames) for rate in fits[: 1 + extra_rates]]
-    rng = np.random.default_rng(seed)
+        return [Clip(start, rate, frames) for rate in keyframe_rates]
     if kind == "interpolation":
-        rates = [rate for rate in INTERPOLATION_RATES if rate in fits]
-        firsts = [int(rng.integers(int(rate / fits[0]))) * (frames - 1) / rate for rate in rates]
-        return [Clip(start + first, rate, frames) for first, rate in zip(firsts, rates, strict=True)]
+        levels = [(rate, level) for rate in keyframe_rates for level in range(1, LEVELS + 1)]
+        clips = [
+            _stretch(rate, level, start, frames, rng) for rate, level in levels if rate * 2**level <= FASTER * own_rate
+        ]
+        if not clips:
+            raise MediaError(f"{own_rate:.3g} frames a second have none between keyframes at {fits[0]:g} a second")
+        return clips
     later = {rate: int((duration + TOLERANCE) * rate) - (frames - 1) for rate in fits}  # frames to choose among
     rates = [rate for rate in fits if later[rate] > 0]
     if not rates:
         raise MediaError(f"{duration:.3g} s are too short: {frames} frames at {fits[-1]:g} a second leave none before")
     rate = rates[int(rng.integers(len(rates)))]
     return [Clip(start + (1 + int(rng.integers(later[rate]))) / rate, rate, frames)]
+
+
+def _stretch(keyframe_rate: float, level: int, start: float, frames: int, rng: np.random.Generator) -> Clip:
+    """One of the groups of frames that a level of refinement fills."""
+    rate = keyframe_rate * 2**level
+    groups = 2 ** (level - 1) * (frames - 1) // (frames // 2)
+    return Clip(start + int(rng.integers(groups)) * (frames - 1) / rate, rate, frames)
+
+
+def names_side(texts: Iterable[str]) -> bool:
+    """Whether one of the texts would be untrue of the mirrored picture."""
+    return any(SIDES.search(text) is not None for text in texts)
 
 
 def stretches_of(kind: str, duration: float, *, frames: int = 5, split: bool = False) -> list[tuple[float, float]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cogstyle.data.clips import Clip
+from cogstyle.data.clips import STILL, Clip
 from cogstyle.data.shards import INDEX_KEY, Index, part_path, read_part
 from cogstyle.data.workers import spread
 from cogstyle.errors import BundleError, ConfigError, FileError, MediaError
@@ -125,6 +125,8 @@ def card(title: str, contents: Contents, index: Index, *, name: str, pictured: b
         lines += [f"**Not finished:** {contents.parts} of {index.parts} parts are there.", ""]
     lines += [f"- {entries} of {index.entries} entries encoded, {len(refused)} refused; {len(rows)} rows"]
     if rows:
+        mirrored = sum("flipped" in facts for facts in rows)
+        lines += [f"- {mirrored} of the rows are mirrored"] if mirrored else []
         lengths = sorted({facts["entry"]: facts["length"] for facts in rows}.values())
         lines += [
             f"- {sum(lengths) / 3600:.2f} hours; an entry lasts {lengths[0]:.2f} to {lengths[-1]:.2f} s, "
@@ -144,7 +146,7 @@ def card(title: str, contents: Contents, index: Index, *, name: str, pictured: b
         lines += ["- rows by language: " + ", ".join(f"{key} {count}" for key, count in said.most_common())]
     lines += [f"- a row is {index.frames} frame{'s' * (index.frames > 1)} of {index.size} x {index.size} px as tokens"]
     lines += [f"- image tokenizer sha256 `{index.tokenizer_sha256}`", ""]
-    if index.kind != "image" and rows:
+    if index.kind not in STILL and rows:
         lines += ["| frames a second | seconds that a row spans | rows |", "|---:|---:|---:|"]
         rates = Counter(facts["rate"] for facts in rows)
         lines += [f"| {rate:g} | {(index.frames - 1) / rate:g} | {rates[rate]} |" for rate in sorted(rates)] + [""]
@@ -168,7 +170,7 @@ def picture(
     count = len(contents.rows)
     chosen = sorted({round(k * (count - 1) / (SHOWN - 1)) for k in range(SHOWN)} if count else ())
     clips = [
-        (videos / facts["video"], Clip(facts["start"], facts["rate"], index.frames), index.size)
+        (videos / facts["video"], Clip(facts["start"], facts["rate"], index.frames), index, "flipped" in facts)
         for facts in (contents.rows[place] for place in chosen)
     ]
     seen = {
@@ -188,10 +190,10 @@ def picture(
     if not pairs:
         return None
     scale = -(-PIXELS // index.size)
-    return np.concatenate(pairs, 1 if index.kind == "image" else 0).repeat(scale, 0).repeat(scale, 1)
+    return np.concatenate(pairs, 1 if index.kind in STILL else 0).repeat(scale, 0).repeat(scale, 1)
 
 
-Numbered = tuple[int, tuple[Path, Clip, int]]  # a row of the picture: video, clip, pixels a side
+Numbered = tuple[int, tuple[Path, Clip, Index, bool]]  # a row of the picture: video, clip, how, whether mirrored
 
 
 def _looking() -> Any:
@@ -200,10 +202,10 @@ def _looking() -> Any:
 
 
 def _look(chunk: Sequence[Numbered]) -> np.ndarray | None:
-    ((_, (path, clip, size)),) = chunk
+    ((_, (path, clip, index, flipped)),) = chunk
     try:
         with open_video(path) as video:
-            return video.frames_at(clip.times, size)
+            return video.frames_at(clip.times, index.size, letterbox=index.letterbox)[:, :, :: -1 if flipped else 1]
     except MediaError:
         return None
 

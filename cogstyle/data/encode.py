@@ -5,6 +5,7 @@ machines that share the folder.
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
-from cogstyle.data.clips import KINDS, Clip, clips_of, stretches_of
+from cogstyle.data.clips import KINDS, STILL, Clip, clips_of, names_side, stretches_of
 from cogstyle.data.folder import content_of, ensure_index, stamp, writing
 from cogstyle.data.manifest import Entry, Manifest
 from cogstyle.data.shards import (
@@ -33,7 +34,7 @@ from cogstyle.data.shards import (
 from cogstyle.data.workers import spread
 from cogstyle.errors import BundleError, CogstyleError, MediaError
 from cogstyle.files import fingerprint, write_tensors
-from cogstyle.video import open_video
+from cogstyle.video import PictureReader, VideoReader, open_video, square
 
 BATCH = 8  # entries that a worker decodes before it tokenises them together
 
@@ -42,9 +43,12 @@ Numbered = tuple[int, Entry]  # an entry and its place in the manifest
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows of some entries, each with its facts, caption and int32 tokens [F, L]; and the entries refused."""
+    """Rows of some entries, each with its facts, caption and int32 tokens by name; and the entries refused.
 
-    rows: list[tuple[dict[str, Any], str, np.ndarray]]
+    The names are "tokens" [F, L], and for super-resolution "fine" [F, M].
+    """
+
+    rows: list[tuple[dict[str, Any], str, dict[str, np.ndarray]]]
     refused: list[dict[str, Any]]
 
 
@@ -53,11 +57,13 @@ def make_index(
     bundle: Bundle,
     kind: str,
     *,
-    extra_rates: int = 0,
     entries_per_part: int = 256,
-    split_long: bool = False,
+    **choices: Any,
 ) -> Index:
     """What encoding this manifest with this bundle will make.
+
+    Args:
+        choices: further fields of the index.
 
     Raises:
         ConfigError: for an unknown kind.
@@ -70,11 +76,10 @@ def make_index(
         contents=tuple(fingerprint(entries[first : first + entries_per_part]) for first in firsts),
         entries=len(entries),
         entries_per_part=entries_per_part,
-        extra_rates=extra_rates,
-        frames=1 if kind == "image" else bundle.frames,
+        frames=1 if kind in STILL else bundle.frames,
         size=bundle.tokenizer_config.image_size,
         tokenizer_sha256=bundle.sha256(WeightFile.TOKENIZER),
-        split_long=split_long,
+        **choices,
     )
 
 
@@ -98,13 +103,20 @@ class Encoder:
                 refused.append(refusal(number, entry, str(error)))
             except Exception as error:  # one strange file must not end a long run
                 refused.append(refusal(number, entry, f"{type(error).__name__}: {error}"))
-        tokens: Any = image_ids(self.vqvae, [frames for *_, frames in made]).numpy() if made else []
+        found = self._tokens([frames for *_, frames in made]) if made else {}
         rows = [
-            (facts | {"language": language}, caption, ids)
-            for (entry, facts, _), ids in zip(made, tokens, strict=True)
+            (facts | {"language": language}, caption, {name: ids[number] for name, ids in found.items()})
+            for number, (entry, facts, _) in enumerate(made)
             for language, caption in entry.texts
         ]
         return Encoded(rows, refused)
+
+    def _tokens(self, clips: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Token ids by name, each [clips, F, places]."""
+        if self.index.kind != "superres":
+            return {"tokens": image_ids(self.vqvae, clips).numpy()}
+        small = [np.stack([square(frame, self.index.size) for frame in frames]) for frames in clips]
+        return {name: image_ids(self.vqvae, part).numpy() for name, part in (("tokens", small), ("fine", clips))}
 
     def _clips(self, number: int, entry: Entry) -> list[tuple[dict[str, Any], np.ndarray]]:
         if entry.problem:
@@ -117,24 +129,31 @@ class Encoder:
             length = end - entry.start
             facts = {"entry": number, "video": entry.video, "content": content_of(path), "language": entry.language}
             facts["length"] = round(length, 3)
-            return [
-                (facts | {"start": clip.start, "rate": clip.rate}, video.frames_at(clip.times, self.index.size))
-                for clip in self._moments(number, entry, length)
-            ]
+            found, flip = [], self.index.flip
+            flip = flip == "all" or (flip == "auto" and not names_side(text for _, text in entry.texts))
+            for clip in self._moments(number, entry, length, video):
+                size = self.index.size * self.index.factor
+                frames = video.frames_at(clip.times, size, letterbox=self.index.letterbox)
+                said = facts | {"start": clip.start, "rate": clip.rate}
+                found.append((said, frames))
+                if flip:
+                    found.append((said | {"flipped": True}, np.ascontiguousarray(frames[:, :, ::-1])))
+            return found
 
-    def _moments(self, number: int, entry: Entry, duration: float) -> list[Clip]:
+    def _moments(self, number: int, entry: Entry, duration: float, video: VideoReader | PictureReader) -> list[Clip]:
         index = self.index
-        frames, extra = index.frames, index.extra_rates
+        options = {"frames": index.frames, "extra_rates": index.extra_rates, "seed": number}
+        options["stills"] = index.stills if video.last > 0 else 1  # a picture has no other moments
         clips = [
             clip
-            for start, length in stretches_of(index.kind, duration, frames=frames, split=index.split_long)
+            for start, length in stretches_of(index.kind, duration, frames=index.frames, split=index.split_long)
             for clip in clips_of(
-                index.kind, length, start=entry.start + start, frames=frames, extra_rates=extra, seed=number
+                index.kind, length, start=entry.start + start, own_rate=video.rate or math.inf, **options
             )
         ]
         if self.text is not None:
             for clip in clips:  # raises if the caption is too long
-                image = index.kind == "image"
+                image = index.kind in STILL
                 for _, text in entry.texts:
                     _ = self.text.image_text(text) if image else self.text.video_text(text, clip.seconds)
         return clips
@@ -254,11 +273,12 @@ def _write_part(path: Path, index: Index, results: list[Encoded], *, part: int, 
     rows = [row for encoded in results for row in encoded.rows]
     rows.sort(key=lambda row: row[0]["entry"])  # stable: the rates of an entry keep their order
     refused = sorted((entry for encoded in results for entry in encoded.refused), key=lambda entry: entry["entry"])
-    tokens = np.stack([ids for *_, ids in rows]) if rows else np.zeros((0, index.frames, 0), np.int32)
+    empty = {"tokens": np.zeros((0, index.frames, 0), np.int32)}
+    tokens = {name: np.stack([ids[name] for *_, ids in rows]) for name in rows[0][2]} if rows else empty
     tensors = pack(
         [caption for _, caption, _ in rows],
         [(index.frames - 1) / facts["rate"] for facts, *_ in rows],
-        tokens=torch.from_numpy(tokens),
+        **{name: torch.from_numpy(ids) for name, ids in tokens.items()},
     )
     meta = {TOKENIZER_KEY: index.tokenizer_sha256, INDEX_KEY: index.key(part), "stamps": json.dumps(stamps)}
     meta |= {"rows": json.dumps([facts for facts, *_ in rows]), "refused": json.dumps(refused)}

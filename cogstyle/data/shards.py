@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ PART = 1000  # rows a file
 TOKENIZER_KEY = "tokenizer_sha256"
 INDEX = "index.json"
 INDEX_KEY = "index"  # of a part's metadata: `Index.key`
-FORMAT = 3  # of parts of somebody's videos, and of the rules by which their moments are chosen
+FORMAT = 4  # of parts of somebody's videos, and of the rules by which their moments are chosen
 Encode = Callable[..., "Shards"]  # takes what `encode` takes
 
 
@@ -66,7 +66,7 @@ class Shards:
 class Index:
     """How the parts of a folder were made; index.json holds it, and parts made otherwise are never mixed in."""
 
-    kind: str  # "keyframes", "interpolation" or "image"
+    kind: str  # one of clips.KINDS
     contents: tuple[str, ...]  # fingerprint of the lines of the manifest that each part is of
     entries: Count  # of the manifest
     entries_per_part: Count
@@ -75,6 +75,10 @@ class Index:
     size: Picture  # pixels along the side of a frame
     tokenizer_sha256: str
     split_long: bool = False  # whether videos that no row can show as a whole give several
+    stills: Count = 1  # rows of a video for "image" and "superres"
+    factor: Annotated[int, Interval(ge=1, le=64)] = 1  # fine tokens along the side of a coarse one, for "superres"
+    flip: Literal["no", "auto", "all"] = "no"  # which rows come mirrored too; auto: those whose texts name no side
+    letterbox: bool = False  # whether a frame is the whole picture between bars, not the square in its middle
     format: int = FORMAT
 
     @property
@@ -178,7 +182,9 @@ def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Sh
     return _join(parts, str(folder), count)
 
 
-def load_videos(folders: Sequence[Path], kind: str, *, frames: int, size: int, tokenizer_sha256: str) -> Shards:
+def load_videos(
+    folders: Sequence[Path], kind: str, *, frames: int, size: int, tokenizer_sha256: str, factor: int = 1
+) -> Shards:
     """Read everything that `cogstyle encode` wrote for `kind` to any of some folders.
 
     Raises:
@@ -190,7 +196,8 @@ def load_videos(folders: Sequence[Path], kind: str, *, frames: int, size: int, t
         raise BundleError(f"no shards for {kind}: {found}; write some with cogstyle encode --for {kind}")
     parts = []
     for folder, index in chosen.items():
-        for name, has, wants in (("frames", index.frames, frames), ("pixels a side", index.size, size)):
+        sizes = {"frames": (index.frames, frames), "pixels a side": (index.size, size)}
+        for name, (has, wants) in (sizes | {"times finer tokens": (index.factor, factor)}).items():
             if has != wants:
                 raise BundleError(f"{folder} was encoded with {has} {name}, the model takes {wants}")
         paths = [part_path(folder, number) for number in range(index.parts)]
@@ -201,6 +208,12 @@ def load_videos(folders: Sequence[Path], kind: str, *, frames: int, size: int, t
             for number, path in enumerate(paths)
         ]
     return _join(parts, ", ".join(map(str, chosen)), None)
+
+
+def read_captions(folder: Path) -> list[str]:
+    """The captions of what `cogstyle encode` has written to a folder, for any task."""
+    parts = [read_tensors(part_path(folder, number)) for number in range(read_index(folder).parts)]
+    return _join(parts, str(folder), None).captions
 
 
 def read_part(path: Path, expected: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:

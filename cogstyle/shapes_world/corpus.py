@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from cogstyle.shapes_world import world
 
-SECONDS = tuple(f"{seconds}秒" for seconds in (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625))
 CHINESE_WORDS = (
     *world.CHINESE.values(),
     *("圆形", "背景上,", "一个", "向", "移动", "再回来", "转圈", "变大", "变小", "消失再出现", "上下弹跳", "静止不动"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cogstyle.bundle import Bundle, WeightFile
-from cogstyle.config import MODELS, preset, require
+from cogstyle.config import require
 from cogstyle.errors import ConfigError
 from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
 
@@ -83,7 +83,7 @@ def _stands_on(recipe: WeightRecipe) -> dict[str, Any]:
     names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
     return {
         "stands on": {name: source.hashes().get(name) for name in names},
-        "model": asdict(preset(MODELS, recipe.preset) if isinstance(recipe, ImageRecipe) else source.model_config),
+        "model": asdict(recipe.architecture(source) if isinstance(recipe, ImageRecipe) else source.model_config),
         "tokenizer": asdict(source.tokenizer_config),
         "prompts": asdict(source.prompts),
     }

@@ -11,7 +11,7 @@ import torch
 
 from cogstyle.adapter import adapter_from_image
 from cogstyle.bundle import Bundle, WeightFile, share_files, update_bundle
-from cogstyle.config import MODELS, SuperResConfig, preset
+from cogstyle.config import ModelConfig, SuperResConfig
 from cogstyle.data import shards
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import read_text, write_bytes
@@ -87,13 +87,14 @@ def _pictures(recipe: TokenizerRecipe, cache: Path, *, quiet: bool) -> Pictures:
 
 def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any]) -> SuperResolutionJob:
     source, rows, shown = Bundle(recipe.bundle), None, list[Row]()
+    sizes = SuperResConfig(factor=recipe.data.factor, text_span=source.model_config.text_span)
     if options["encode"] is not None:
-        how = encoding(source, source.vqvae(), frames=1, factor=SuperResConfig().factor, **options)
+        how = encoding(source, source.vqvae(), frames=1, factor=sizes.factor, **options)
         rows = recipe.data.read((recipe.task,), how)[recipe.task]
-        shown = recipe.data.validation_pictures(recipe.task, how, SHOWN)
+        shown = recipe.data.validation_pictures(recipe.task, how, rows, SHOWN)
     batch, seed, dropout = recipe.optim.batch, recipe.seed, recipe.data.caption_dropout
     given: dict[str, Any] = {"batch": batch, "seed": seed, "caption_dropout": dropout}
-    return SuperResolutionJob(source, folder, rows, shown, copy_output=recipe.copy_output, **given)
+    return SuperResolutionJob(source, folder, sizes, rows, shown, copy_output=recipe.copy_output, **given)
 
 
 def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:
@@ -103,7 +104,7 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
     source = Bundle(base or recipe.bundle)
     target = Target(recipe.task, folder, source, train_all=train_all)
     torch.manual_seed(recipe.seed)
-    model = new_image_model(source, recipe.preset) if isinstance(recipe, ImageRecipe) else _adapted(source, recipe)
+    model = new_image_model(source, recipe.architecture(source)) if isinstance(recipe, ImageRecipe) else _adapted(source, recipe)
     config, batches = model.transformer.config, None
     if options["encode"] is not None:
         groups = groups_of(recipe.task, config, recipe.optim.batch, mix)
@@ -113,9 +114,8 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
     return TransformerJob(model, batches, target, train_all=train_all)
 
 
-def new_image_model(source: Bundle, name: str) -> VideoModel:
+def new_image_model(source: Bundle, config: ModelConfig) -> VideoModel:
     """An untrained image model on the tokenizers of a bundle."""
-    config = preset(MODELS, name)
     source.manifest["model"] = asdict(config)
     return VideoModel(fresh_transformer(config), None, source.text(), source.vqvae())
 

@@ -3,18 +3,34 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from cogstyle.bundle import Bundle
-from cogstyle.config import FRAME_RATES, TOKENIZERS, SamplingConfig, TokenizerConfig, from_dict, preset, require
+from cogstyle.config import (
+    FRAME_RATES,
+    MODELS,
+    TOKENIZERS,
+    ModelConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    from_dict,
+    preset,
+    require,
+)
 from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
 from cogstyle.schema import Seed
 from cogstyle.shipped import shipped_recipe
+from cogstyle.training.architecture import ModelSizes
 from cogstyle.training.engine import DeviceConfig, EngineConfig, ProcessConfig
 from cogstyle.training.job import DrawingLoopConfig, LoopConfig, OptimConfig
-from cogstyle.training.sources import FootageData, SceneData, ShardData
+from cogstyle.training.sources import CaptionData, FootageData, SceneData, ShardData
+from cogstyle.training.text import Kind
+
+Pieces = Annotated[int, Interval(ge=300, le=1_000_000)]  # 256 of them are bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +44,19 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TextRecipe(Recipe):
-    """A text tokenizer, on captions of the shapes world."""
+    """A text tokenizer: on captions of footage, on those of the shapes world, or a model that there is."""
 
-    preset: str = "shapes"  # of the image model that reads its ids
+    preset: str | None = None  # of the image model that reads its ids, "shapes" by default; without [data] only
+    data: CaptionData | None = None  # captions to learn from
+    pieces: Pieces = 2048  # of the vocabulary that is learned from [data]
+    kind: Kind = "unigram"  # of the sentencepiece model that is learned from [data]
+    model: str | None = None  # a sentencepiece model (.model) to take instead
+    base: str | None = None  # a bundle to take the image tokenizer from
+
+    def __post_init__(self) -> None:
+        given = {"[data]": self.data, "model": self.model, "preset": self.preset}
+        several = [name for name, value in given.items() if value is not None]
+        require(len(several) <= 1, f"{' and '.join(several)} exclude each other: a text tokenizer comes from one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +128,18 @@ class StageRecipe(WeightRecipe):
 class ImageRecipe(StageRecipe):
     """The image model."""
 
-    preset: str = "shapes"  # architecture
+    preset: str | None = None  # architecture, "shapes" by default
+    model: ModelSizes | None = None  # architecture, instead of a preset's: it fits any tokenizers
     loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.preset is None or self.model is None, "preset and [model] exclude each other")
+
+    def architecture(self, source: Bundle) -> ModelConfig:
+        """The image model on the tokenizers of a bundle."""
+        return self.model.config(source) if self.model else preset(MODELS, self.preset or "shapes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +185,6 @@ class InterpolationRecipe(AdapterRecipe):
 class SuperresRecipe(StageRecipe):
     """Super-resolution."""
 
-    data: SceneData
     copy_output: bool = True  # start the output projection as a copy, not random
     engine: ProcessConfig = ProcessConfig()  # noqa: RUF009  (frozen)
 
@@ -175,7 +209,7 @@ def load_recipe(path: Path) -> Recipe:
     task = table.get("task")
     require(task is not None, f"{path}: missing key task")
     require(task in tuple(RECIPES), f"{path}: unknown task {task!r:.60}; known are {', '.join(RECIPES)}")
-    for key in ("bundle", "base", "start"):
+    for key in ("bundle", "base", "start", "model"):
         if isinstance(table.get(key), str):
             table[key] = os.path.expanduser(table[key])
     return from_dict(RECIPES[str(task)], table, str(path))

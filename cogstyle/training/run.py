@@ -5,11 +5,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cogstyle.bundle import Bundle, WeightFile, check_replaced, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, check_replaced, share_files, update_bundle
 from cogstyle.config import MODELS, Prompts, SamplingConfig, preset, require
 from cogstyle.devices import find_device, launched
 from cogstyle.files import read_bytes, write_bytes
 from cogstyle.pictures import write_png
+from cogstyle.tokenizers.text import read_pieces
 from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.dry_run import DryRun, FirstRows, estimate
@@ -23,7 +24,8 @@ from cogstyle.training.loop import run as train_job
 from cogstyle.training.processes import Processes, join
 from cogstyle.training.recipes import KeyframesRecipe, StageRecipe, TextRecipe, WeightRecipe, load_recipe
 from cogstyle.training.run_folder import Run, claimed, make_folder, run_folder
-from cogstyle.training.text import train_text_model
+from cogstyle.training.sources import TextCorpus
+from cogstyle.training.text import learn_pieces, train_text_model, with_symbols, words_of
 from cogstyle.training.transformer import TransformerJob
 
 REPLACED = {"tokenizer": WeightFile.TOKENIZER, "image": WeightFile.IMAGE}  # files that others stand on
@@ -50,9 +52,7 @@ def train(
     recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
     if isinstance(recipe, TextRecipe):
         require(launched().size == 1, ALONE.format(task=recipe.task, processes=launched().size))
-        model = train_text_model(preset(MODELS, recipe.preset), seed=recipe.seed)
-        update_bundle(Path(recipe.bundle), {WeightFile.TEXT: model}, prompts=Prompts())
-        return f"text.model in {recipe.bundle}"
+        return make_text_tokenizer(recipe)
     assert isinstance(recipe, WeightRecipe)
     check(recipe)
     if recipe.task in REPLACED and getattr(recipe, "train", None) != "decoder" and not checkpoints(folder):
@@ -83,6 +83,24 @@ def train(
             update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe, identity.seen))
             note_export(recipe, folder, path)
     return f"{folder}: {recipe.optim.steps} steps; exported {said} to {recipe.bundle}"
+
+
+def make_text_tokenizer(recipe: TextRecipe) -> str:
+    """Write the text tokenizer of a recipe into its bundle; says how many pieces it has."""
+    folder = Path(recipe.bundle)
+    captions = recipe.data.sentences() if recipe.data else [] if recipe.model else list(TextCorpus().sentences())
+    if recipe.model is not None:
+        model = with_symbols(read_bytes(Path(recipe.model)), recipe.model)
+    elif recipe.data is not None:
+        model = learn_pieces(captions, pieces=recipe.pieces, kind=recipe.kind)
+    else:
+        model = train_text_model(preset(MODELS, recipe.preset or "shapes"), seed=recipe.seed)
+    if recipe.base is not None:
+        share_files(Bundle(recipe.base), folder, (WeightFile.TOKENIZER, WeightFile.CLUSTERS))
+    tables = {"words": words_of(captions)} if captions else {}
+    update_bundle(folder, {WeightFile.TEXT: model}, prompts=Prompts(), **tables)
+    pieces = read_pieces(model, str(folder)).get_piece_size()
+    return f"{WeightFile.TEXT} of {pieces} pieces in {folder}"
 
 
 def _look(recipe: WeightRecipe, folder: Path, continue_run: bool) -> tuple[Identity, str]:

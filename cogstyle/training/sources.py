@@ -14,9 +14,20 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from annotated_types import Interval
 
-from cogstyle.config import require
+from cogstyle.config import SuperResConfig, require
+from cogstyle.data.clips import STILL
 from cogstyle.data.footage import Footage, files_of, stamp
-from cogstyle.data.shards import Encode, Shards, encode, load_videos, read_index, split_validation
+from cogstyle.data.manifest import read_manifest
+from cogstyle.data.shards import (
+    INDEX,
+    Encode,
+    Shards,
+    encode,
+    load_videos,
+    read_captions,
+    read_index,
+    split_validation,
+)
 from cogstyle.errors import BundleError
 from cogstyle.files import fingerprint, sha256
 from cogstyle.rows import Row
@@ -27,7 +38,7 @@ from cogstyle.shapes_world.pictures import ScenePictures
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
 
-__all__ = ["FootageData", "Pictures", "Rows", "SceneData", "ScenePictures", "ShardData", "TextCorpus"]
+__all__ = ["CaptionData", "FootageData", "Pictures", "Rows", "SceneData", "ScenePictures", "ShardData", "TextCorpus"]
 
 Rows = tuple[Shards, Shards]  # to train on, to validate on
 Validation = Annotated[int, Interval(ge=8, le=1_000_000)]
@@ -103,7 +114,12 @@ class SceneData:
         options: dict[str, Any] = {"vqvae": how.vqvae, "tokenizer_sha256": how.digest, "quiet": how.quiet}
         return how.encode(lambda number: make(first_seed + number), count, folder, **options)
 
-    def validation_pictures(self, kind: str, how: Encoding, most: int) -> list[Row]:
+    @property
+    def factor(self) -> int:
+        """Of super-resolution."""
+        return SuperResConfig.factor
+
+    def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
         """The first validation rows as pixels, at most `most`."""
         make = _row_of(kind, how, scene_rows.EVEN)
         return [make(world.VALIDATION_SEED + number) for number in range(min(most, self.validation_rows))]
@@ -149,13 +165,14 @@ class ShardData:
         return dict(zip(kinds, split_validation(found, self.validation_rows), strict=True))
 
     def _of_kind(self, kind: str, how: Encoding) -> Shards:
-        still = kind == "image"
+        still = kind in STILL
         found = load_videos(
             self.folders,
             kind,
             frames=1 if still else how.frames,
             size=how.vqvae.config.image_size,
             tokenizer_sha256=how.digest,
+            factor=how.factor if kind == "superres" else 1,
         )
         low, high = map(int, found.tokens.aminmax())
         if low < 0 or high >= how.vqvae.config.codes:
@@ -166,6 +183,24 @@ class ShardData:
         for caption, seconds in zip(found.captions, found.seconds, strict=True):
             _ = how.text.image_text(caption) if still else how.text.video_text(caption, seconds)
         return found
+
+    @property
+    def factor(self) -> int:
+        """Of super-resolution."""
+        found = [index.factor for index in map(read_index, self.folders) if index.kind == "superres"]
+        return found[0] if found else SuperResConfig.factor
+
+    def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
+        """The first validation rows as the tokenizer decodes them, at most `most`."""
+        held_back, pictures = rows[1].take(np.arange(min(most, len(rows[1])))), []
+        assert held_back.fine is not None
+        for number, caption in enumerate(held_back.captions):
+            small, fine = (
+                how.vqvae.decode(part[number].long()).permute(0, 2, 3, 1).numpy()
+                for part in (held_back.tokens, held_back.fine)
+            )
+            pictures.append(Row(small, caption, 0.0, fine))
+        return pictures
 
     def identity(self) -> dict[str, Any]:
         """What the rows depend on, wherever they lie: what the shards hold."""
@@ -204,12 +239,38 @@ def _paths(names: str | tuple[str, ...]) -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True)
+class CaptionData:
+    """Captions of footage, for a text tokenizer."""
+
+    captions: str | tuple[str, ...]  # manifests, folders of videos, or folders of shards
+
+    def sentences(self) -> list[str]:
+        """Every caption, once.
+
+        Raises:
+            ConfigError, FileError, BundleError: if there is none, or it cannot be read.
+        """
+        found: dict[str, None] = {}
+        for place in _paths(self.captions):
+            texts = read_captions(place) if (place / INDEX).is_file() else _captions(place)
+            found |= dict.fromkeys(texts)
+        require(bool(found), f"captions {self.captions}: none of the lines can be used")
+        return list(found)
+
+
+def _captions(place: Path) -> Iterator[str]:
+    for entry in read_manifest(place).entries:
+        if not entry.problem:
+            yield from (text for _, text in entry.texts)
+
+
+@dataclass(frozen=True)
 class TextCorpus:
     """Captions of the shapes world, for a text tokenizer."""
 
     captions: int = 4_000
     seed: int = 0
-    pieces: tuple[str, ...] = (*corpus.SECONDS, *corpus.CHINESE_WORDS)  # words that no spaces part
+    pieces: tuple[str, ...] = corpus.CHINESE_WORDS  # words that no spaces part
 
     def sentences(self) -> Iterator[str]:
         return corpus.captions(self.captions, self.seed)

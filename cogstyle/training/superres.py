@@ -34,6 +34,7 @@ class SuperResolutionJob:
         self,
         source: Bundle,
         folder: Path,
+        sizes: SuperResConfig,
         rows: Rows | None,
         shown: Sequence[Row],
         *,
@@ -45,7 +46,7 @@ class SuperResolutionJob:
         self.folder, self.batch, self.seed, self.dropout = folder, batch, seed, caption_dropout
         torch.manual_seed(seed)
         self.transformer = source.image_model()
-        self.sizes = SuperResConfig(text_span=source.model_config.text_span)
+        self.sizes = sizes
         self.upscaler = superres_from_image(
             self.transformer,
             factor=self.sizes.factor,

@@ -1,35 +1,104 @@
-"""Training the bilingual text tokenizer on captions."""
+"""The text tokenizer: learned from captions, or a sentencepiece model that the user has."""
 
 import io
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import sentencepiece
 
 from cogstyle.config import ModelConfig
+from cogstyle.errors import ConfigError
+from cogstyle.sampling.options import LEVEL_RATES
+from cogstyle.tokenizers.text import LINEBREAK, read_pieces
+from cogstyle.tokenizers.words import LETTERS, WORD, plain
 from cogstyle.training.sources import TextCorpus
+
+Kind = Literal["bpe", "unigram"]
+FRAMES = 5  # of a clip, whose seconds captions begin with
+SYMBOLS = (LINEBREAK, *(f"{(FRAMES - 1) / rate}秒" for rate in LEVEL_RATES))  # always pieces of their own
+PAD = "<pad>"
+CONTROL, USER_DEFINED = 3, 4  # types of a piece in a sentencepiece model
+MOST_WORDS = 20_000  # more say nothing about a caption
 
 
 def train_text_model(config: ModelConfig, *, captions: int = 4_000, seed: int = 0) -> bytes:
-    """A sentencepiece BPE model with byte fallback, as bytes. Piece 0 is <pad>; letters lose their case.
+    """The pieces of the shapes world's captions; its Chinese words, which no spaces part, are pieces of their own."""
+    corpus = TextCorpus(captions, seed)
+    pieces = config.start_of_image - config.codes
+    return learn_pieces(corpus.sentences(), pieces=pieces, symbols=(*SYMBOLS, *corpus.pieces))
 
-    Chinese words of the captions, which no spaces part, and the seconds prefixes are pieces of their own;
-    English words are learned.
+
+def learn_pieces(
+    captions: Iterable[str], *, pieces: int, kind: Kind = "bpe", symbols: Sequence[str] = SYMBOLS
+) -> bytes:
+    """A sentencepiece model with byte fallback, as bytes. Piece 0 is <pad>; letters lose their case.
+
+    Args:
+        pieces: the most that it has.
+        symbols: pieces of their own.
+
+    Raises:
+        ConfigError: if the letters of the captions alone are more pieces.
     """
-    out, corpus = io.BytesIO(), TextCorpus(captions, seed)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=corpus.sentences(),
-        model_writer=out,
-        model_type="bpe",
-        vocab_size=config.start_of_image - config.codes,
-        hard_vocab_limit=False,
-        byte_fallback=True,
-        character_coverage=1.0,
-        normalization_rule_name="nmt_nfkc_cf",
-        add_dummy_prefix=False,
-        user_defined_symbols=["<n>", *corpus.pieces],
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        minloglevel=2,
-    )
+    out = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(captions),
+            model_writer=out,
+            model_type=kind,
+            vocab_size=pieces,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            character_coverage=1.0,
+            normalization_rule_name="nmt_nfkc_cf",
+            add_dummy_prefix=False,
+            user_defined_symbols=list(symbols),
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ConfigError(f"pieces {pieces} cannot be learned from these captions: {str(error)[-200:]}") from None
     return out.getvalue()
+
+
+def with_symbols(model: bytes, where: str) -> bytes:
+    """A user's sentencepiece model, to which padding and `SYMBOLS` are added where it lacks them; ids stay.
+
+    Raises:
+        BundleError: naming `where`, if it is no such model.
+    """
+    found = read_pieces(model, where)
+    missing = [(symbol, USER_DEFINED) for symbol in SYMBOLS if found.piece_to_id(symbol) == found.unk_id()]
+    missing += [(PAD, CONTROL)] if found.pad_id() < 0 else []
+    return model + b"".join(_piece(symbol, type_) for symbol, type_ in missing)
+
+
+def _piece(symbol: str, type_: int) -> bytes:
+    """One more of the repeated field `pieces`: a message of text (field 1), score 0 (2) and type (3)."""
+    name = symbol.encode()
+    body = b"\x0a" + bytes([len(name)]) + name + b"\x15" + bytes(4) + b"\x18" + bytes([type_])
+    return b"\x0a" + bytes([len(body)]) + body
+
+
+def words_of(captions: Iterable[str]) -> dict[str, list[str]]:
+    """The [words] of a bundle: those of its captions, and those that captions begin with.
+
+    Letters without case, such as Chinese ones, which no spaces part into words, count one by one.
+    """
+    words: dict[str, None] = {}
+    openings: dict[str, None] = {}
+    for caption in map(plain, captions):
+        for word in WORD.findall(caption):
+            words |= dict.fromkeys(word) if _uncased(word) else {word: None}
+        if (first := LETTERS.match(caption)) is not None and not _uncased(first.group()):
+            openings[first.group()] = None
+    known = sorted(words) if len(words) <= MOST_WORDS else []
+    return {"openings": sorted(openings)[:MOST_WORDS], "words": known}
+
+
+def _uncased(word: str) -> bool:
+    return any(unicodedata.category(letter) == "Lo" for letter in word)

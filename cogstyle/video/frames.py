@@ -4,13 +4,20 @@ import cv2
 import numpy as np
 
 
-def square(pixels: np.ndarray, size: int, *, pixel_aspect: float = 1.0) -> np.ndarray:
+def square(pixels: np.ndarray, size: int, *, pixel_aspect: float = 1.0, letterbox: bool = False) -> np.ndarray:
     """uint8 [height, width, 3] -> [size, size, 3]: the largest centred square, resized.
 
     Args:
         pixel_aspect: width of a pixel over its height; video for television has other than square ones.
+        letterbox: the whole picture between black bars instead.
     """
     height, width = pixels.shape[:2]
+    if letterbox:
+        scale = size / max(height, width * pixel_aspect)
+        rows, columns = max(1, round(height * scale)), max(1, round(width * pixel_aspect * scale))
+        whole = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        top, left = (size - rows) // 2, (size - columns) // 2
+        return np.pad(whole, ((top, size - rows - top), (left, size - columns - left), (0, 0)))
     side = min(height, width * pixel_aspect)
     rows, columns = max(1, round(side)), max(1, round(side / pixel_aspect))
     top, left = (height - rows) // 2, (width - columns) // 2

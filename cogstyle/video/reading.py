@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from heapq import heappop, heappush
 from itertools import islice, pairwise
 from pathlib import Path
@@ -100,12 +100,12 @@ class PictureReader:
         """Seconds from the first frame until the last one goes."""
         return float(self._begins[-1])
 
-    def frames_at(self, times: Sequence[float], size: int) -> np.ndarray:
-        """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3]."""
+    def frames_at(self, times: Sequence[float], size: int, *, letterbox: bool = False) -> np.ndarray:
+        """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3]; see `square`."""
         numbers = np.searchsorted(self._begins[:-1], np.asarray(times) + CLOCK, "right").clip(1) - 1
         wanted = set(numbers.tolist())
         frames = enumerate(islice(self.frames(), max(wanted) + 1))
-        shown = {number: square(pixels, size) for number, pixels in frames if number in wanted}
+        shown = {number: square(pixels, size, letterbox=letterbox) for number, pixels in frames if number in wanted}
         return np.stack([shown[number] for number in numbers.tolist()])
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -239,7 +239,7 @@ class VideoReader:
                 ends.append((ends[-1][1], ends[-1][1] + length))
         return ends
 
-    def frames_at(self, times: Sequence[float], size: int) -> np.ndarray:
+    def frames_at(self, times: Sequence[float], size: int, *, letterbox: bool = False) -> np.ndarray:
         """What is shown at ascending `times` (seconds from the first frame), uint8 [F, size, size, 3], upright."""
         moments = [self.start + time + CLOCK for time in times]
         with naming("video", self.path):
@@ -254,9 +254,8 @@ class VideoReader:
                 shown = self._shown(moments)
             if not shown:
                 raise ValueError("it has no frames that can be decoded")
-            return np.stack(
-                [upright(frame, square(pixels_of(frame), size, pixel_aspect=self.aspect)) for _, frame in shown]
-            )
+            fit = partial(square, size=size, pixel_aspect=self.aspect, letterbox=letterbox)
+            return np.stack([upright(frame, fit(pixels_of(frame))) for _, frame in shown])
 
     def _shown(self, moments: list[float]) -> list[tuple[float, Any]]:
         """Decode from here: for each moment the last frame that begins before it, else the first; [] without frames."""
