@@ -23,7 +23,8 @@ FLAGS = {
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--workers", "--shard", "--max-bad",
+        "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--factor", "--fit", "--flip",
+        "--frames-per-video", "--workers", "--shard", "--max-bad",
         "--retry",
         "--split-long", "--entries-per-part", "--quiet",
     },

@@ -123,6 +123,8 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
                 manifest["words"] = {"openings": openings}
             if IMAGE not in names:
                 manifest.pop("stands_on", None)
+            if WeightFile.TEXT not in names:  # the vocabulary of a model is that of its tokenizers
+                manifest.pop("model", None)
         files = manifest["files"]
         with _undone_on_failure(folder) as made:
             for name in names:

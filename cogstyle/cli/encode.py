@@ -45,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image and superres: the first frame and N - 1 at random moments (default: 2)",
     )
     parser.add_argument(
-        "--factor", type=int, metavar="N", help="superres: so many fine tokens along the side of a coarse one (default: 2)"
+        "--factor",
+        type=int,
+        metavar="N",
+        help="superres: so many fine tokens along the side of a coarse one (default: 2)",
     )
     parser.add_argument(
         "--flip",

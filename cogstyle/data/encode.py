@@ -129,8 +129,8 @@ class Encoder:
             length = end - entry.start
             facts = {"entry": number, "video": entry.video, "content": content_of(path), "language": entry.language}
             facts["length"] = round(length, 3)
-            found, flip = [], self.index.flip
-            flip = flip == "all" or (flip == "auto" and not names_side(text for _, text in entry.texts))
+            found, choice = [], self.index.flip
+            flip = choice == "all" or (choice == "auto" and not names_side(text for _, text in entry.texts))
             for clip in self._moments(number, entry, length, video):
                 size = self.index.size * self.index.factor
                 frames = video.frames_at(clip.times, size, letterbox=self.index.letterbox)

@@ -70,10 +70,10 @@ class Index:
     contents: tuple[str, ...]  # fingerprint of the lines of the manifest that each part is of
     entries: Count  # of the manifest
     entries_per_part: Count
-    extra_rates: Annotated[int, Interval(ge=0, le=100)]  # rates above the lowest that keyframes are also taken at
     frames: Small  # F
     size: Picture  # pixels along the side of a frame
     tokenizer_sha256: str
+    extra_rates: Annotated[int, Interval(ge=0, le=100)] = 0  # rates above the lowest that keyframes are also taken at
     split_long: bool = False  # whether videos that no row can show as a whole give several
     stills: Count = 1  # rows of a video for "image" and "superres"
     factor: Annotated[int, Interval(ge=1, le=64)] = 1  # fine tokens along the side of a coarse one, for "superres"

@@ -104,7 +104,11 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
     source = Bundle(base or recipe.bundle)
     target = Target(recipe.task, folder, source, train_all=train_all)
     torch.manual_seed(recipe.seed)
-    model = new_image_model(source, recipe.architecture(source)) if isinstance(recipe, ImageRecipe) else _adapted(source, recipe)
+    model = (
+        new_image_model(source, recipe.architecture(source))
+        if isinstance(recipe, ImageRecipe)
+        else _adapted(source, recipe)
+    )
     config, batches = model.transformer.config, None
     if options["encode"] is not None:
         groups = groups_of(recipe.task, config, recipe.optim.batch, mix)

@@ -97,8 +97,8 @@ def make_text_tokenizer(recipe: TextRecipe) -> str:
         model = train_text_model(preset(MODELS, recipe.preset or "shapes"), seed=recipe.seed)
     if recipe.base is not None:
         share_files(Bundle(recipe.base), folder, (WeightFile.TOKENIZER, WeightFile.CLUSTERS))
-    tables = {"words": words_of(captions)} if captions else {}
-    update_bundle(folder, {WeightFile.TEXT: model}, prompts=Prompts(), **tables)
+    words = words_of(captions) if captions else {}
+    update_bundle(folder, {WeightFile.TEXT: model}, prompts=Prompts(), words=words)
     pieces = read_pieces(model, str(folder)).get_piece_size()
     return f"{WeightFile.TEXT} of {pieces} pieces in {folder}"
 

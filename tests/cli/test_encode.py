@@ -37,7 +37,7 @@ def encoded(world, debug_bundle, tmp_path_factory):
 
 
 def encode(manifest, folder, bundle, *options):
-    common = ["--to", str(folder), "--bundle", str(bundle), "--workers", "1", "--quiet"]
+    common = ["--to", str(folder), "--bundle", str(bundle), "--workers", "1", "--flip", "no", "--quiet"]
     return main(["encode", str(manifest), *common, *options])
 
 
@@ -95,7 +95,7 @@ def test_train_says_what_is_wrong_with_shards(encoded, world, debug_bundle, tmp_
     said = train("interpolation", f'"{encoded}"')
     assert f"no shards for interpolation: {encoded} is for keyframes; write some with cogstyle encode --for" in said
     assert "nothing holds no shards with an index.json; cogstyle encode writes them" in train("keyframes", '"nothing"')
-    assert "unknown key shards" in train("superres", f'"{encoded}"')
+    assert f"no shards for superres: {encoded} is for keyframes" in train("superres", f'"{encoded}"')
     assert "[data]: unknown key shards; known are rows" in train("keyframes", f'"{encoded}"\nrows = 5')
     assert "part-00000.safetensors was encoded by another tokenizer" in train(
         "keyframes", f'"{encoded}"', retokenized(debug_bundle, tmp_path)
@@ -208,7 +208,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_twice(debug_bundle, tmp_path):
     table.write_text("\n".join(["video,caption", *(f"{k % 3}.mp4,a circle {k}" for k in range(48))]))
     folder = tmp_path / "s"
     command = [sys.executable, "-m", "cogstyle.cli.main", "encode", str(table), "--to", str(folder)]
-    command += ["--bundle", str(debug_bundle), "--workers", "2", "--entries-per-part", "2", "--quiet"]
+    command += ["--bundle", str(debug_bundle), "--workers", "2", "--flip", "no", "--entries-per-part", "2", "--quiet"]
     process = subprocess.Popen(command, start_new_session=True)
     while not list(folder.glob("part-*.safetensors")):
         assert process.poll() is None

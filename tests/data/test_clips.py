@@ -2,7 +2,7 @@
 
 import pytest
 
-from cogstyle.data.clips import KINDS, Clip, clips_of
+from cogstyle.data.clips import KINDS, Clip, clips_of, names_side
 from cogstyle.errors import MediaError
 
 
@@ -23,7 +23,7 @@ def test_too_short_is_refused_with_the_reason():
             clips_of(kind, 0.49)
     with pytest.raises(MediaError, match=r"0\.6 s are too short: 5 frames at 8 a second leave none before"):
         clips_of("continuation", 0.6)
-    assert clips_of("image", 0.04, start=1.0) == [Clip(1.02, 1.0, 1)]
+    assert clips_of("image", 0.04, start=1.0) == [Clip(1.0, 1.0, 1)]
 
 
 @pytest.mark.parametrize("duration", [0.5, 0.7, 1.0, 2.5, 4.0, 9.0, 30.0])
@@ -33,12 +33,32 @@ def test_interpolation_takes_stretches_of_the_keyframes(duration):
     starts = set()
     for seed in range(200):
         clips = clips_of("interpolation", duration, start=10.0, seed=seed)
-        assert [clip.rate for clip in clips] == [rate for rate in (2.0, 4.0, 8.0) if rate >= key.rate]
+        assert [clip.rate for clip in clips] == [2 * key.rate, 4 * key.rate, 8 * key.rate]
         for clip in clips:
             first = (clip.start - 10.0) / clip.seconds
             assert first == round(first) >= 0 and clip.start - 10.0 + clip.seconds <= key.seconds
             starts.add(clip.start)
-    assert len(starts) == len({k * 4 / r for r in (2, 4, 8) if r >= key.rate for k in range(int(r / key.rate))})
+    assert len(starts) == 8
+    slow = clips_of("interpolation", duration, own_rate=2 * key.rate)
+    assert [clip.rate for clip in slow] == [2 * key.rate]  # a file holds no more frames than it has
+    with pytest.raises(MediaError, match="frames a second have none between keyframes"):
+        clips_of("interpolation", duration, own_rate=key.rate)
+
+
+def test_pictures_are_of_the_first_frame_and_of_any_other():
+    clips = clips_of("image", 4.0, start=2.0, stills=5, seed=1)
+    assert [clip.frames for clip in clips] == [1] * 5 and clips[0].start == 2.0
+    assert [int(clip.start - 2.0) for clip in clips[1:]] == [0, 1, 2, 3]  # spread over the whole
+    assert clips == clips_of("superres", 4.0, start=2.0, stills=5, seed=1) != clips_of("image", 4.0, stills=5, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [(["a dog runs left"], True), (["A Dog", "向右移动"], True), (["it turns CLOCKWISE"], True),
+     (["a dog", "一只狗"], False), (["a bright cleft is leftover"], False)],
+)  # fmt: skip
+def test_words_that_name_a_side(texts, found):
+    assert names_side(texts) == found
 
 
 @pytest.mark.parametrize("duration", [0.7, 1.0, 4.0, 30.0])

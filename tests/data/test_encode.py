@@ -19,7 +19,7 @@ from cogstyle.data.encode import Encoding, make_index
 from cogstyle.data.folder import writing
 from cogstyle.data.manifest import read_manifest
 from cogstyle.errors import BundleError, ConfigError, FileError
-from cogstyle.video import VideoReader
+from cogstyle.video import Video, VideoReader, square
 from tests.videos import write_clock
 
 
@@ -49,9 +49,8 @@ def run(manifest, folder, bundle, kind="keyframes", *, parts=4, extra=0, split=F
 
 
 def load(folder, index):
-    return shards.load_videos(
-        [folder], index.kind, frames=index.frames, size=index.size, tokenizer_sha256=index.tokenizer_sha256
-    )
+    sizes = {"frames": index.frames, "size": index.size, "factor": index.factor}
+    return shards.load_videos([folder], index.kind, tokenizer_sha256=index.tokenizer_sha256, **sizes)
 
 
 def test_rows_are_the_right_frames(videos, debug_bundle, tmp_path):
@@ -130,7 +129,7 @@ def test_machines_share_the_work(videos, debug_bundle, tmp_path):
 def test_other_kinds(videos, debug_bundle, tmp_path):
     _, index = run(videos, tmp_path / "i", debug_bundle, "interpolation")
     data = load(tmp_path / "i", index)
-    assert data.seconds == [2.0, 1.0, 0.5] * 7 + [1.0, 0.5] and data.tokens.shape == (23, 5, 16)
+    assert data.seconds == [1.0, 0.5] * 7 + [0.5] and data.tokens.shape == (15, 5, 16)  # of 8 frames a second
     _, index = run(videos, tmp_path / "p", debug_bundle, "image")
     data = load(tmp_path / "p", index)
     assert data.tokens.shape == (9, 1, 16) and set(data.seconds) == {0.0}  # a short video has a picture too
@@ -138,6 +137,41 @@ def test_other_kinds(videos, debug_bundle, tmp_path):
     assert load(tmp_path / "k", index).seconds == [2.0, 1.0] * 7 + [1.0, 0.5]
     with pytest.raises(ConfigError, match="unknown task 'song' to encode for; known are keyframes, "):
         make_index(videos, Bundle(debug_bundle), "song")
+
+
+def test_mirrored_wide_and_finer_rows(debug_bundle, tmp_path):
+    """A side that is named, in any of the texts, is kept; a letterbox shows all; fine tokens are of the same moment."""
+    wide = np.zeros((16, 64, 96, 3), np.uint8)
+    for k in range(16):
+        wide[k, 16:48, 4 * k : 4 * k + 32] = 255, 40, 10
+    Video(wide, 8.0).save(tmp_path / "0.mp4")
+    table = "video,caption,caption_zh\n0.mp4,a box,一个盒子\n0.mp4,a box,向左\n"
+    (tmp_path / "m.csv").write_text(table, encoding="utf-8")
+    manifest, vqvae = read_manifest(tmp_path / "m.csv"), Bundle(debug_bundle).vqvae()
+
+    def made(kind, **choices):
+        index = make_index(manifest, Bundle(debug_bundle), kind, **choices)
+        folder = tmp_path / f"s{index.key(0)[:8]}"
+        Encoding(manifest, folder, index, debug_bundle).run(workers=0, quiet=True)
+        write_card(folder, index, name="m", videos=tmp_path, vqvae=vqvae)
+        return load(folder, index)
+
+    def codes(frames):
+        return vqvae.encode(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)).int()
+
+    with VideoReader(tmp_path / "0.mp4") as video:
+        plain, whole = video.frames_at([0.0], 32), video.frames_at([0.0], 32, letterbox=True)
+        fine = video.frames_at([0.0], 64)
+    assert not whole[0, :5].any() and not whole[0, -5:].any() and whole[0, 5:27].any()
+    data = made("image", flip="auto", stills=2)
+    assert data.captions == ["a box", "一个盒子"] * 4 + ["a box", "向左"] * 2
+    assert data.tokens[0].equal(codes(plain)) and data.tokens[2].equal(codes(plain[:, :, ::-1]))
+    assert not data.tokens[0].equal(data.tokens[4])  # another moment
+    assert len(made("image", flip="all")) == 8 and len(made("image")) == 4
+    assert made("image", letterbox=True).tokens[0].equal(codes(whole))
+    data = made("superres", factor=2)
+    assert data.fine.shape == (4, 1, 64) and data.fine[0].equal(codes(fine))
+    assert data.tokens[0].equal(codes(square(fine[0], 32)[None]))
 
 
 def test_settings_must_be_those_of_the_folder(videos, debug_bundle, tmp_path):
@@ -157,7 +191,7 @@ def test_settings_must_be_those_of_the_folder(videos, debug_bundle, tmp_path):
     assert len(lines) == 5 and "again" in lines[0] and "part-00000" in lines[0]  # the others are retries of refusals
     index = json.loads((tmp_path / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**index, "format": 2}))
-    with pytest.raises(BundleError, match="are of format 2, this version writes and reads 3"):
+    with pytest.raises(BundleError, match="are of format 2, this version writes and reads 4"):
         run(videos, tmp_path, debug_bundle)
     (tmp_path / "index.json").write_text("{")
     with pytest.raises(FileError, match=r"cannot read .*index\.json"):
@@ -300,10 +334,10 @@ def test_a_part_without_rows_is_a_part(videos, debug_bundle, tmp_path):
 def test_an_error_of_ours_costs_one_row(videos, debug_bundle, tmp_path, monkeypatch):
     real = VideoReader.frames_at
 
-    def frames_at(self, times, size):
+    def frames_at(self, times, size, **fit):
         if self.path.name == "3.mp4":
             raise ZeroDivisionError("strange")
-        return real(self, times, size)
+        return real(self, times, size, **fit)
 
     monkeypatch.setattr(VideoReader, "frames_at", frames_at)
     (_, refused), index = run(videos, tmp_path, debug_bundle)

@@ -1,0 +1,122 @@
+"""From anybody's footage to a whole bundle: text tokenizer, image model, adapters, super-resolution."""
+
+import io
+
+import pytest
+import sentencepiece
+
+from cogstyle.bundle import Bundle, share_files
+from cogstyle.cli.main import main
+from cogstyle.training.export import TOKENIZERS
+from cogstyle.training.text import SYMBOLS, with_symbols, words_of
+from tests.videos import write_clock
+
+NOUNS = {"lion": "狮子", "zebra": "斑马", "fox": "狐狸", "owl": "猫头鹰", "crab": "螃蟹", "swan": "天鹅"}
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """Twelve videos of 2 s with captions in two languages."""
+    folder, lines = tmp_path_factory.mktemp("footage"), ["file_name,caption,caption_zh"]
+    for number, (noun, said) in enumerate([*NOUNS.items()] * 2):
+        write_clock(folder / f"{number}.mp4", [k / 16 for k in range(33)], brightness=3 + number)
+        lines.append(f"{number}.mp4,the {noun} walks on sand {number},一头{said}在沙滩上")
+    (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def recipe(folder, task, bundle, text="", *, data="", steps=2):
+    path = folder / f"{task}.toml"
+    optim = "" if task == "text" else f"\n[optim]\nsteps = {steps}\nwarmup = 1\nbatch = 2\n"
+    data = data or f'shards = "{folder / "shards" / task}"\nvalidation_rows = 8'
+    path.write_text(f'task = "{task}"\nbundle = "{bundle}"\n{text}\n[data]\n{data}\n{optim}')
+    return path
+
+
+def run(*arguments):
+    return main([*map(str, arguments)])
+
+
+def test_every_weight_trains_on_footage(footage, debug_bundle, tmp_path, capsys):
+    """The bundle begins with the image tokenizer of another one; no preset knows its sizes."""
+    bundle = tmp_path / "own"
+    text = recipe(tmp_path, "text", bundle, f'base = "{debug_bundle}"\npieces = 500', data=f'captions = "{footage}"')
+    assert run("train", text) == 0
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=Bundle(bundle).file("text.model").read_bytes())
+    assert all(pieces.encode(symbol, out_type=str) == [symbol] for symbol in SYMBOLS) and len(pieces) <= 500
+    assert pieces.encode("2.0秒<n>the lion", out_type=str)[:2] == ["2.0秒", "<n>"]
+    words = Bundle(bundle).words
+    assert words.unknown("the lion drinks, 一头狮子喝水") == ["drinks", "喝水"] and words.opens_anew("lion")
+    encode = ["encode", footage, "--bundle", bundle, "--workers", "1", "--quiet"]
+    model = "[model]\nlayers = 2\nwidth = 16\nheads = 2\ntext_span = 32"
+    for task in ("image", "keyframes", "interpolation", "superres"):
+        assert run(*encode, "--for", task, "--to", tmp_path / "shards" / task) == 0
+        path = recipe(tmp_path, task, bundle, model if task == "image" else "")
+        assert run("train", path, "--runs", tmp_path / "runs", "--quiet") == 0
+    made = Bundle(bundle)
+    assert made.model_config.vocabulary == 32 + len(pieces) + 1
+    assert (made.model_config.width, made.model_config.grid, made.model_config.text_span) == (16, (4, 4), 32)
+    assert made.superres_config.factor == 2 and made.trained_rates("interpolation") == (4.0, 8.0, 16.0)
+    out = tmp_path / "lion.mp4"
+    assert run("sample", "the lion walks", "--bundle", bundle, "--out", out, "--upscale", "--quiet") == 0
+    assert out.exists() and not (tmp_path / "runs" / "data").exists()
+
+
+def test_a_text_model_of_the_user_s_own(debug_bundle, tmp_path, capsys):
+    """Its pieces keep their ids; what it lacks comes behind them."""
+    out = io.BytesIO()
+    captions = [f"A {noun.title()} walks {number}" for noun in NOUNS for number in range(40)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(captions), model_writer=out, vocab_size=38, minloglevel=2
+    )
+    path, bundle = tmp_path / "own.model", tmp_path / "own"
+    path.write_bytes(out.getvalue())
+    text = tmp_path / "text.toml"
+    text.write_text(f'task = "text"\nbundle = "{bundle}"\nbase = "{debug_bundle}"\nmodel = "{path}"\n')
+    assert run("train", text) == 0
+    old = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
+    new = sentencepiece.SentencePieceProcessor(model_proto=Bundle(bundle).file("text.model").read_bytes())
+    assert new.encode(captions[0]) == old.encode(captions[0]) and old.pad_id() == -1
+    assert new.pad_id() == len(new) - 1 and len(new) == len(old) + len(SYMBOLS) + 1
+    assert [new.encode(symbol, out_type=str)[-1] for symbol in SYMBOLS] == list(SYMBOLS)
+    assert with_symbols(new.serialized_model_proto(), "new") == new.serialized_model_proto()  # it has them all
+    path.write_text("no model")
+    assert run("train", text) == 2 and "own.model is no sentencepiece model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "message"),
+    [
+        ('model = "x.model"', 'captions = "x"', "[data] and model exclude each other"),
+        ("pieces = 300", "captions = 'FOOTAGE'", "pieces 300 cannot be learned from these captions"),
+        ("", 'captions = "nothing"', "nothing must be a .csv or .jsonl file, or a folder"),
+    ],
+)
+def test_wrong_text_recipes(text, data, message, footage, tmp_path, capsys):
+    path = recipe(tmp_path, "text", tmp_path / "own", text, data=data.replace("FOOTAGE", str(footage)))
+    assert run("train", path) == 2 and not (tmp_path / "own").exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_model_that_does_not_fit_is_one_line(footage, debug_bundle, tmp_path, capsys):
+    bundle = tmp_path / "own"
+    share_files(Bundle(debug_bundle), bundle, TOKENIZERS)
+    assert (
+        run("encode", footage, "--bundle", bundle, "--for", "image", "--to", tmp_path / "shards/image", "--quiet") == 0
+    )
+    capsys.readouterr()
+    for text, message in (
+        ("[model]\nlayers = 2\nwidth = 15\nheads = 2", "width 15 is no multiple of heads 2"),
+        ("preset = 'debug'\n[model]\nlayers = 2\nwidth = 16\nheads = 2", "preset and [model] exclude each other"),
+        ("[model]\nlayers = 2\nwidth = 16\nheads = 2\nwindow = 3", "grid (4, 4) is no multiple of window 3"),
+    ):
+        path = recipe(tmp_path, "image", bundle, text)
+        assert run("train", path, "--runs", tmp_path / "runs") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_words_of_many_languages():
+    found = words_of(["Un café noir", "一只狗, a dog"])
+    assert found == {"openings": ["un"], "words": ["a", "café", "dog", "noir", "un", "一", "只", "狗"]}
