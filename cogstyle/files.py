@@ -60,17 +60,20 @@ def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> It
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, remove: Callable[[Path], object] | None = None) -> Iterator[Path]:
     """A folder to fill; it takes its name only when the block ends well, and only if nothing has it by then.
 
+    Args:
+        remove: takes away the folder that has the name, once the new one is complete, and what killed writers left.
+
     Raises:
-        FileError: naming the folder, if it exists or cannot be written.
+        FileError: naming the folder, if it exists (and nothing removes it) or cannot be written.
     """
     try:
-        if os.path.lexists(path):
+        if remove is None and os.path.lexists(path):
             raise FileError(f"{path} exists; name a new folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        _remove_abandoned(path, remove or shutil.rmtree)
         scratch = Path(tempfile.mkdtemp(SCRATCH, _scratch_prefix(path), path.parent))
         try:
             with one_writer(scratch):
@@ -78,6 +81,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 for entry in scratch.rglob("*"):
                     _sync(entry)
                 scratch.chmod(0o777 & ~_umask())
+                if remove is not None:
+                    remove(path)
                 os.rename(scratch, path)  # fails if there is something now
             _sync(path.parent)
         finally:
@@ -102,7 +107,7 @@ def _scratch_prefix(path: Path) -> str:
     return f".{os.fsdecode(os.fsencode(path.name)[:100])}."
 
 
-def _remove_abandoned(path: Path) -> None:
+def _remove_abandoned(path: Path, remove_folder: Callable[[Path], object] = shutil.rmtree) -> None:
     """Remove scratch files and folders of this path that no process holds any more."""
     prefix = _scratch_prefix(path)
     for entry in os.scandir(path.parent):
@@ -111,7 +116,7 @@ def _remove_abandoned(path: Path) -> None:
                 number = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK)
                 try:
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
-                    shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+                    remove_folder(Path(entry.path)) if entry.is_dir() else os.unlink(entry.path)
                 finally:
                     os.close(number)
 

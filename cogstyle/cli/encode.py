@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         entries_per_part=arguments.entries_per_part,
         split_long=arguments.split_long,
     )
-    mine, refused = Encoding(manifest, arguments.to, index, bundle.folder).run(
+    mine, refused = Encoding(manifest, arguments.to, index, bundle).run(
         shard=shard,
         workers=arguments.workers or cores(),
         retry=arguments.retry,
