@@ -32,7 +32,7 @@ LARGEST_TOML = 1 << 20  # bytes of a recipe, a bundle's manifest
 
 @contextmanager
 def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> Iterator[BinaryIO]:
-    """A file to write; it takes its name only when the block ends well.
+    """Open a file to write; it takes its name only if the block ends without an error.
 
     Every writer has a scratch file of its own, locked while it writes: what a killed one left behind is known by
     its missing lock and removed by the next writer of the same file.
@@ -61,7 +61,7 @@ def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> It
 
 @contextmanager
 def whole_folder(path: Path, *, remove: Callable[[Path], object] | None = None) -> Iterator[Path]:
-    """A folder to fill; it takes its name only when the block ends well, and only if nothing has it by then.
+    """Make a folder to fill; it takes its name only if the block ends without an error and the name is free.
 
     Args:
         remove: takes away the folder that has the name, once the new one is complete, and what killed writers left.
@@ -138,7 +138,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone; the lock dies with the process. Nesting needs another folder.
+    """Lock `folder` for this process; the lock dies with the process. It cannot be nested.
 
     Raises:
         FileError: if another process holds it, or there is no such folder.
@@ -160,7 +160,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file (or what a link to one leads to); a name that none can have has none."""
+    """Whether `path` is a file or a link to one; False for a name that no file can have."""
     try:
         return path.is_file()
     except OSError:
@@ -168,7 +168,7 @@ def is_file(path: Path) -> bool:
 
 
 def expect_regular(path: Path, limit: int | None = None) -> Path:
-    """`path`, if it is a file with a beginning and an end.
+    """Validate that `path` is a regular file, and return it.
 
     Args:
         limit: the most bytes it may have.
@@ -249,7 +249,7 @@ def write_tensors(
     progress: Callable[[int], None] = lambda size: None,
     final: Callable[[Path], Path] | None = None,
 ) -> None:
-    """Write a safetensors file, one tensor after the other: memory-mapped ones never meet in memory.
+    """Write a safetensors file, one tensor after the other: mapped ones are never in memory together.
 
     Args:
         progress: called with the bytes of every tensor that is written.

@@ -131,7 +131,7 @@ def _obstacle(path: Path, folder: bool) -> str | None:
 
 
 def _not_ours(folder: Path) -> str | None:
-    """Why a folder must not be replaced, if it must not."""
+    """Why a folder must not be replaced; None if it may be."""
     marker = marker_path(folder)
     if os.path.lexists(marker) and not read_marker(folder):
         return f"{marker} is there, and says nothing of a video"
