@@ -30,8 +30,8 @@ class LayoutError(CogstyleError):
 
 
 class TrainingError(CogstyleError):
-    """A run that cannot go on: a lost process, or losses that are no numbers again and again."""
+    """A run that cannot continue: a lost process, or too many losses that are not finite."""
 
 
 class SamplingError(CogstyleError):
-    """Logits that are no numbers: nothing can be drawn from them."""
+    """Logits that are not finite: nothing can be drawn from them."""

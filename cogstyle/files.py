@@ -32,7 +32,7 @@ LARGEST_TOML = 1 << 20  # bytes of a recipe, a bundle's manifest
 
 @contextmanager
 def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> Iterator[BinaryIO]:
-    """A file to write; it takes its name only when the block ends well.
+    """Open a file to write; it takes its name only if the block ends without an error.
 
     Every writer has a scratch file of its own, locked while it writes: what a killed one left behind is known by
     its missing lock and removed by the next writer of the same file.
@@ -60,17 +60,20 @@ def whole_file(path: Path, *, final: Callable[[Path], Path] | None = None) -> It
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; it takes its name only when the block ends well, and only if nothing has it by then.
+def whole_folder(path: Path, *, remove: Callable[[Path], object] | None = None) -> Iterator[Path]:
+    """Make a folder to fill; it takes its name only if the block ends without an error and the name is free.
+
+    Args:
+        remove: takes away the folder that has the name, once the new one is complete, and what killed writers left.
 
     Raises:
-        FileError: naming the folder, if it exists or cannot be written.
+        FileError: naming the folder, if it exists (and nothing removes it) or cannot be written.
     """
     try:
-        if os.path.lexists(path):
+        if remove is None and os.path.lexists(path):
             raise FileError(f"{path} exists; name a new folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        _remove_abandoned(path, remove or shutil.rmtree)
         scratch = Path(tempfile.mkdtemp(SCRATCH, _scratch_prefix(path), path.parent))
         try:
             with one_writer(scratch):
@@ -78,6 +81,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 for entry in scratch.rglob("*"):
                     _sync(entry)
                 scratch.chmod(0o777 & ~_umask())
+                if remove is not None:
+                    remove(path)
                 os.rename(scratch, path)  # fails if there is something now
             _sync(path.parent)
         finally:
@@ -102,7 +107,7 @@ def _scratch_prefix(path: Path) -> str:
     return f".{os.fsdecode(os.fsencode(path.name)[:100])}."
 
 
-def _remove_abandoned(path: Path) -> None:
+def _remove_abandoned(path: Path, remove_folder: Callable[[Path], object] = shutil.rmtree) -> None:
     """Remove scratch files and folders of this path that no process holds any more."""
     prefix = _scratch_prefix(path)
     for entry in os.scandir(path.parent):
@@ -111,7 +116,7 @@ def _remove_abandoned(path: Path) -> None:
                 number = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK)
                 try:
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody writes it
-                    shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+                    remove_folder(Path(entry.path)) if entry.is_dir() else os.unlink(entry.path)
                 finally:
                     os.close(number)
 
@@ -133,7 +138,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone; the lock dies with the process. Nesting needs another folder.
+    """Lock `folder` for this process; the lock dies with the process. It cannot be nested.
 
     Raises:
         FileError: if another process holds it, or there is no such folder.
@@ -155,7 +160,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file (or what a link to one leads to); a name that none can have has none."""
+    """Whether `path` is a file or a link to one; False for a name that no file can have."""
     try:
         return path.is_file()
     except OSError:
@@ -163,7 +168,7 @@ def is_file(path: Path) -> bool:
 
 
 def expect_regular(path: Path, limit: int | None = None) -> Path:
-    """`path`, if it is a file with a beginning and an end.
+    """Validate that `path` is a regular file, and return it.
 
     Args:
         limit: the most bytes it may have.
@@ -244,7 +249,7 @@ def write_tensors(
     progress: Callable[[int], None] = lambda size: None,
     final: Callable[[Path], Path] | None = None,
 ) -> None:
-    """Write a safetensors file, one tensor after the other: memory-mapped ones never meet in memory.
+    """Write a safetensors file, one tensor after the other: mapped ones are never in memory together.
 
     Args:
         progress: called with the bytes of every tensor that is written.

@@ -127,7 +127,7 @@ def write_png(path: Path, picture_HWC: np.ndarray, *, software: str | None = Non
 
 @contextmanager
 def naming(kind: str, path: Path) -> Iterator[None]:
-    """Make one MediaError that names the file of whatever goes wrong while it is decoded."""
+    """Turn every error of decoding into a MediaError that names the file."""
     try:
         yield
     except MediaError:

@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write it whole or not at all; from then on the folder is this bundle.
+    """Write a manifest whole or not at all; from then on the folder is this bundle.
 
     Raises:
         ConfigError: if it could not be read back.
@@ -72,7 +72,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def foundations(files: dict[str, str]) -> dict[str, str]:
-    """Of a bundle's files, those that its image model stands on."""
+    """The files of a bundle that its image model stands on."""
     return {name: files[name] for name in FOUNDATIONS if name in files}
 
 
@@ -83,7 +83,7 @@ def hashed_name(name: str, digest: str) -> str:
 
 
 def is_hashed_name(found: str, name: str) -> bool:
-    """Whether a file is called as one of the versions of `name`."""
+    """Whether `found` is the name of a version of `name`."""
     path = Path(name)
     return re.fullmatch(f"{re.escape(path.stem)}-[0-9a-f]{{12}}{re.escape(path.suffix)}", found) is not None
 

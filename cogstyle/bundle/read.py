@@ -1,4 +1,4 @@
-"""Bundles opened: tokenizers, models and adapters, each verified when it is read."""
+"""Read bundles: tokenizers, models and adapters, each verified when it is read."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -38,7 +38,7 @@ SHARED = (IMAGE, WeightFile.TOKENIZER, WeightFile.TEXT)  # what adapters that ar
 
 
 class _Unset(TorchFunctionMode):
-    """Modules made inside get no starting values: what draws them on "meta" is a second's worth of imports."""
+    """Make modules without initial values: drawing them on "meta" would import for a second."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
@@ -120,7 +120,7 @@ class Bundle:
 
     @property
     def has_model(self) -> bool:
-        """Whether it says what its image model is; tokenizers alone do not."""
+        """Whether the bundle describes an image model, not tokenizers alone."""
         return "model" in self.manifest or self.has(IMAGE)
 
     @property
@@ -170,7 +170,7 @@ class Bundle:
         return file in self.manifest["files"]
 
     def sha256(self, name: str) -> str:
-        """What the manifest says of a file.
+        """The sha256 of a file, from the manifest.
 
         Raises:
             BundleError: if the bundle has none of this name.
@@ -180,7 +180,7 @@ class Bundle:
         return str(self.manifest["files"][name])
 
     def path(self, name: str) -> Path:
-        """Where a file lies; not checked."""
+        """Path of a file, without a check of its sha256."""
         return self._elsewhere.get(name) or find_file(self.folder, name, self.sha256(name))
 
     def file(self, name: str) -> Path:
@@ -278,7 +278,7 @@ class Bundle:
         return read_tensors(self.file(WeightFile.CLUSTERS))[0]["labels"].long()
 
     def hashes(self) -> dict[str, str]:
-        """sha256 of every file; asking for one that is not there is a BundleError that names it."""
+        """sha256 of every file; a missing name raises a BundleError that says it."""
         return _Hashes(self.folder, self.manifest["files"])
 
 
@@ -292,7 +292,7 @@ class _Hashes(dict[str, str]):
 
 
 def holds_bundle(folder: Path) -> bool:
-    """Whether there is a manifest in it."""
+    """Whether a folder has a manifest."""
     return is_file(folder / MANIFEST)
 
 

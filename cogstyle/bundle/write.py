@@ -1,4 +1,4 @@
-"""Bundles written: new files beside the old ones, the manifest last, then the old ones go.
+"""Write bundles: new files beside the old ones, the manifest last, then the old ones are removed.
 
 A kill or a full disk at any moment leaves the old bundle or the new one. A folder has one writer at a time.
 """
@@ -38,7 +38,7 @@ Content = bytes | Mapping[str, Tensor]
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold the bundle `folder` for this process, made if it is not there; may be nested. An empty one goes again.
+    """Lock the bundle `folder` for this process; may be nested. It is made if needed, and removed if it stays empty.
 
     Raises:
         FileError: if another process is writing it, or it cannot be made.
@@ -74,7 +74,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def check_shared_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
-    """Raise BundleError if `folder` is a bundle that holds other files under these names than `source`."""
+    """Validate that a bundle in `folder` holds the files of `source` under these names; else raise BundleError."""
     if not holds_bundle(folder):
         return
     mine, theirs = source.hashes(), Bundle(folder).hashes()
@@ -83,7 +83,7 @@ def check_shared_files(source: Bundle, folder: Path, names: Sequence[str]) -> No
 
 
 def check_replaced(folder: Path, names: Sequence[str]) -> None:
-    """Raise BundleError if `folder` is a bundle where something else stands on a file that would be replaced."""
+    """Validate that nothing else in a bundle stands on the files that would be replaced; else raise BundleError."""
     if holds_bundle(folder):
         _check_replaced(folder, read_manifest(folder), names, names)
 
@@ -102,7 +102,7 @@ def _check_replaced(folder: Path, manifest: dict[str, Any], changed: Sequence[st
 
 
 def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
-    """Give the bundle `folder` these files of `source`, and what its manifest says beside them of all but adapters.
+    """Share files of `source` with the bundle `folder`, and copy the manifest but for what it says of adapters.
 
     They are hard links where the disk allows it: no bundle changes a file, it writes a new one in its place.
 
@@ -137,7 +137,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
 
 @contextmanager
 def _undone_on_failure(folder: Path) -> Iterator[list[Path]]:
-    """Collects paths of new files; if the block fails, those that the manifest does not name are gone again."""
+    """Collect paths of new files; if the block fails, those that the manifest does not name are removed."""
     made: list[Path] = []
     try:
         yield made
@@ -161,7 +161,7 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _new_path(folder: Path, name: str, digest: str, old: Mapping[str, str] = MappingProxyType({})) -> Path:
-    """Where a file lies that comes into a bundle: one that is new to it under its plain name, if that is free."""
+    """Path of a file to be added: its plain name if that is free, else the name that carries its hash."""
     if old.get(name) == digest:
         return find_file(folder, name, digest)
     return folder / (hashed_name(name, digest) if name in old or (folder / name).exists() else name)
@@ -214,7 +214,7 @@ def _write_files(
     progress: Callable[[int], None],
     made: list[Path],
 ) -> dict[str, Any]:
-    """Write them beside what is there, and return the manifest that names them."""
+    """Write files beside the old ones, and return the manifest that names them."""
     hashes = dict(manifest["files"])
     for name, content in files.items():
 

@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
         flip=arguments.flip,
         letterbox=arguments.fit == "letterbox",
     )
-    mine, refused = Encoding(manifest, arguments.to, index, bundle.folder).run(
+    mine, refused = Encoding(manifest, arguments.to, index, bundle).run(
         shard=shard,
         workers=arguments.workers or cores(),
         retry=arguments.retry,

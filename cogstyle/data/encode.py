@@ -86,12 +86,11 @@ def make_index(
 class Encoder:
     """Entries -> samples, with a tokenizer of its own; each worker process has one."""
 
-    def __init__(self, bundle: str | Path, index: Index, folder: Path) -> None:
+    def __init__(self, bundle: Bundle, index: Index, folder: Path) -> None:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        source = Bundle(bundle)
-        self.index, self.folder, self.vqvae = index, folder, source.vqvae()
-        self.text = source.text() if source.has_model else None  # its training comes later
+        self.index, self.folder, self.vqvae = index, folder, bundle.vqvae()
+        self.text = bundle.text() if bundle.has_model else None  # its training comes later
 
     def __call__(self, numbered: Sequence[Numbered]) -> Encoded:
         made: list[tuple[Entry, dict[str, Any], np.ndarray]] = []
@@ -175,7 +174,7 @@ class Encoding:
     manifest: Manifest
     folder: Path
     index: Index
-    bundle: str | Path
+    bundle: Bundle
 
     def run(
         self,

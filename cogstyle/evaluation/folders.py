@@ -111,7 +111,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def check_balance(real: Mapping[str, int], fake: Mapping[str, int]) -> None:
-    """Both sides must show the classes (name: videos) in equal shares: else FVD measures which classes, not how well.
+    """Validate that both sides show the classes (name: videos) in equal shares; else FVD measures which, not how well.
 
     Raises:
         ConfigError: naming the class that differs most.

@@ -52,7 +52,7 @@ def role_of(checkpoint: sat.SatCheckpoint) -> str:
 
 
 def new_module(role: str, config: ModelConfig, superres: SuperResConfig) -> nn.Module:
-    """An adapter without memory of its own, for names and shapes."""
+    """An adapter on the meta device, for names and shapes."""
     with torch.device("meta"):
         if role == "superres":
             return SuperResolution(config, factor=superres.factor, coarse_offset=superres.coarse_offset)
@@ -60,7 +60,7 @@ def new_module(role: str, config: ModelConfig, superres: SuperResConfig) -> nn.M
 
 
 def check_weights(found: Mapping[str, Tensor], module: nn.Module, what: str) -> None:
-    """Raise BundleError unless `found` has exactly the module's names and shapes."""
+    """Validate that `found` has exactly the module's names and shapes; else raise BundleError."""
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if names := sorted(wanted.keys() ^ found.keys()):
         raise BundleError(f"{what}: {len(names)} weights too few or too many: {', '.join(names[:5])}")

@@ -5,6 +5,7 @@ for each tensor-parallel rank (see `torch_file`). Tensors stay memory-mapped unt
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,24 @@ ADAPTER_NAMES = {"query_key_value": "qkv", "dense": "dense"}
 WEIGHT_OF_A_GATE = "mixins.attention_plus.attn_distribution."
 EXTRA_POSITIONS = "mixins.extra_position_embedding.position_embeddings.weight"
 TOP_NAMES = {"word_embeddings": "embed", "position_embeddings": "positions", "final_layernorm": "norm"}
+KINDS = ("weight", "bias")
+NAMES = {  # SAT's name of a weight, # for the number of its layer -> the side it is on, and our name
+    **{
+        f"transformer.layers.#.{theirs}.{k}": ("base", f"layers.#.{ours}.{k}")
+        for theirs, ours in LAYER_NAMES.items()
+        for k in KINDS
+    },
+    **{f"transformer.{theirs}.{k}": ("base", f"{ours}.{k}") for theirs, ours in TOP_NAMES.items() for k in KINDS},
+    **{
+        f"mixins.attention_plus.{theirs}.#.{k}": ("adapter", f"layers.#.{ours}.{k}")
+        for theirs, ours in ADAPTER_NAMES.items()
+        for k in KINDS
+    },
+    f"{WEIGHT_OF_A_GATE}#": ("adapter", "layers.#.gate"),
+    EXTRA_POSITIONS: ("adapter", "positions.weight"),
+}
+SAT_NAMES = {place: name for name, place in NAMES.items()}
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ class SatCheckpoint:
 
 
 def read_checkpoint(folder: Path) -> SatCheckpoint:
-    """Read `folder`.
+    """Read a checkpoint folder.
 
     Raises:
         BundleError: for missing files or ranks, damaged files, or shards that do not fit together.
@@ -91,7 +110,7 @@ def _text(folder: Path, name: str) -> str:
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """`model_config.json`, what we read of it checked.
+    """Read `model_config.json` and validate what we use of it.
 
     Raises:
         BundleError: if it is missing or damaged, or a value is out of range.
@@ -154,43 +173,18 @@ def our_name(name: str) -> tuple[str, str]:
     Raises:
         BundleError: for a name that is neither.
     """
-    try:
-        return _our_name(name)
-    except (IndexError, ValueError, KeyError):
-        raise BundleError(f"unknown weight {name} in the checkpoint") from None
-
-
-def _our_name(name: str) -> tuple[str, str]:
-    parts = name.split(".")
-    if name.startswith("transformer.layers."):
-        _, _, layer, *path, kind = parts
-        if ".".join(path) in LAYER_NAMES:
-            return "base", f"layers.{layer}.{LAYER_NAMES['.'.join(path)]}.{kind}"
-    elif parts[0] == "transformer" and len(parts) == 3 and parts[1] in TOP_NAMES:
-        return "base", f"{TOP_NAMES[parts[1]]}.{parts[2]}"
-    elif name == EXTRA_POSITIONS:
-        return "adapter", "positions.weight"
-    elif name.startswith(WEIGHT_OF_A_GATE):
-        return "adapter", f"layers.{parts[3]}.gate"
-    elif name.startswith(("mixins.attention_plus.query_key_value.", "mixins.attention_plus.dense.")):
-        return "adapter", f"layers.{parts[3]}.{ADAPTER_NAMES[parts[2]]}.{parts[4]}"
-    raise KeyError(name)
+    layer = NUMBER.search(name)
+    pattern = NUMBER.sub("#", name)
+    if pattern not in NAMES:
+        raise BundleError(f"unknown weight {name} in the checkpoint")
+    side, ours = NAMES[pattern]
+    return side, ours.replace("#", layer[0] if layer else "#")
 
 
 def sat_name(side: str, name: str) -> str:
     """The inverse of `our_name`."""
-    parts = name.split(".")
-    known = LAYER_NAMES | TOP_NAMES if side == "base" else ADAPTER_NAMES
-    layer, theirs = parts[1], {ours: theirs for theirs, ours in known.items()}
-    if side == "base":
-        if parts[0] == "layers":
-            return f"transformer.layers.{layer}.{theirs[parts[2]]}.{parts[3]}"
-        return f"transformer.{theirs[parts[0]]}.{parts[1]}"
-    if parts[0] == "positions":
-        return EXTRA_POSITIONS
-    if parts[2] == "gate":
-        return f"{WEIGHT_OF_A_GATE}{layer}"
-    return f"mixins.attention_plus.{theirs[parts[2]]}.{layer}.{parts[3]}"
+    layer = NUMBER.search(name)
+    return SAT_NAMES[side, NUMBER.sub("#", name)].replace("#", layer[0] if layer else "#")
 
 
 def split_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -244,7 +244,7 @@ def host_inputs(config: ModelConfig, text_BS: Tensor, tokens_BFL: Tensor, times:
 
 @contextmanager
 def _without_gpu() -> Iterator[None]:
-    """What SAT and DeepSpeed do on a machine without GPU that only a GPU could, or that is not worth it."""
+    """Skip what SAT and DeepSpeed would do on a GPU only, or compile without need."""
     with (
         patch.object(torch.cuda, "synchronize", lambda: None),  # SAT's timers wait for the GPU
         patch("deepspeed.comm.torch.build_shm_op", lambda: None),  # else a minute of compiling; gloo does as well

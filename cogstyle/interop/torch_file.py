@@ -1,4 +1,4 @@
-"""Weights out of the files of `torch.save`, read as data: no unpickler runs, and nothing in a file is called.
+"""Read weights from files of `torch.save` as data: no unpickler runs, and nothing in a file is called.
 
 The file is a zip of one pickle (`data.pkl`) and one member a storage. A machine of our own executes the few opcodes
 that such a pickle needs, over plain containers and numbers; tensors become descriptions, and those that are asked for
@@ -290,7 +290,7 @@ class _Machine:
             raise BundleError(f"its pickle calls a {type(function).__name__}; refused")
 
     def build(self) -> None:
-        """Drops the state of what has none."""
+        """Drop the state of an object that keeps none."""
         self.stack.pop()
         if not isinstance(self.stack[-1], Inert | OrderedDict):
             raise BundleError(f"its pickle gives a {type(self.stack[-1]).__name__} a state; refused")

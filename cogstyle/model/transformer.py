@@ -102,7 +102,7 @@ class Transformer(nn.Module):
         return self.embed(inputs_BP) + self.embed_positions(positions_P, adapter)
 
     def check_positions(self, layout: FrameLayout, adapter: TemporalAdapter | None) -> None:
-        """Whether the tables have a row for every place.
+        """Validate that the tables have a row for every place.
 
         Raises:
             LayoutError: if a position lies beyond them.

@@ -1,4 +1,4 @@
-"""What is asked of a pipeline: captions of validation scenes, one text at several rates, several seeds of one text.
+"""What a pipeline is asked for: captions of validation scenes, one text at several rates, several seeds of one text.
 
 Scenes of three ranges of seeds never meet: training below 1,000,000; from there on what figures are reported on;
 from TUNING_SEED on what options are chosen on.

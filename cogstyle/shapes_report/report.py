@@ -24,20 +24,19 @@ JSON, MARKDOWN = "report.json", "report.md"
 
 
 def chosen_sections(plan: Evaluation, names: Sequence[str]) -> list[Section]:
-    """The parts of a plan with these names; all of them if there are no names.
+    """The sections of a plan with these names; all of them if there are no names.
 
     Raises:
         ConfigError: for a name that the plan does not have.
     """
-    parts = sections_of(plan)
-    known = {part.name for part in parts}
-    unknown = [name for name in names if name not in known]
-    require(not unknown, f"no part {', '.join(unknown)}; this evaluation has {'; '.join(part.name for part in parts)}")
-    return [part for part in parts if not names or part.name in names]
+    sections = {section.name: section for section in sections_of(plan)}
+    unknown = [name for name in names if name not in sections]
+    require(not unknown, f"no part {', '.join(unknown)}; this evaluation has {'; '.join(sections)}")
+    return [section for name, section in sections.items() if not names or name in names]
 
 
 def start(pipe: Pipeline, plan: Evaluation, folder: Path) -> dict[str, Any]:
-    """The report in `folder` as far as it is, if it is one of the same weights and plan; a new one in a new folder.
+    """Resume the report in `folder` if it is one of the same weights and plan, or start one in an empty folder.
 
     Raises:
         ConfigError: naming what differs, for a report of other weights or another plan, or a folder of something else.
@@ -80,11 +79,11 @@ def evaluate(
     progress: Callable[[float], object] = lambda work: None,
     begun: Callable[[str], object] = lambda name: None,
 ) -> dict[str, Any]:
-    """Run the parts of a plan that `folder` does not have yet, and write report.json, report.md and pages of pictures.
+    """Run the sections of a plan that `folder` does not have yet; write report.json, report.md and pages of pictures.
 
     Args:
         batch: videos sampled side by side; changes no figure.
-        names: parts to run; default: all.
+        names: sections to run; default: all.
         progress: called with the work that is finished, in whole clips.
         begun: called with the name of every section when it begins.
     """
@@ -103,16 +102,16 @@ def _evaluate(
 ) -> dict[str, Any]:
     pipe, plan, progress = bench.pipe, bench.plan, bench.progress
     report = start(pipe, plan, folder)
-    for part in chosen_sections(plan, names):
-        begun(part.name)
-        if part.name in report["parts"]:
-            progress(part.work)
+    for section in chosen_sections(plan, names):
+        begun(section.name)
+        if section.name in report["parts"]:
+            progress(section.work)
             continue
         began = time.perf_counter()
-        figures, pages = part.run(bench)
+        figures, pages = section.run(bench)
         for name, picture in pages.items():
             write_png(folder / name, picture)
-        report["parts"][part.name] = {
+        report["parts"][section.name] = {
             **figures,
             "pages": sorted(pages),
             "seconds": round(time.perf_counter() - began, 1),
@@ -125,15 +124,15 @@ def _evaluate(
 
 
 def _write(folder: Path, plan: Evaluation, report: dict[str, Any]) -> None:
-    """The report as it is now; parts stand in the order of the plan."""
-    order = [part.name for part in sections_of(plan) if part.name in report["parts"]]
+    """The report as it is now; its sections stand in the order of the plan."""
+    order = [section.name for section in sections_of(plan) if section.name in report["parts"]]
     report["parts"] = {name: report["parts"][name] for name in order}
     write_bytes(folder / JSON, json.dumps(report, ensure_ascii=False, indent=1, default=_plain).encode())
     write_bytes(folder / MARKDOWN, to_markdown(json.loads((folder / JSON).read_text("utf-8"))).encode())
 
 
 def _plain(value: object) -> object:
-    """What JSON does not know: numbers of numpy."""
+    """Numbers of numpy as JSON knows them."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value)} in a report")

@@ -1,4 +1,4 @@
-"""The parts of an evaluation. Each samples its own clips and gives figures (for JSON) and pages of pictures."""
+"""The sections of an evaluation. Each samples its own clips and gives figures (for JSON) and pages of pictures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,8 +36,8 @@ from cogstyle.video import Video
 Figures = dict[str, object]
 Pages = dict[str, np.ndarray]  # by file name
 
-RATES = tuple(rate for rate in FRAME_RATES if rate >= 0.5)  # of the rate-control part
-TEXTS, SEEDS = 4, 8  # of the diversity part
+RATES = tuple(rate for rate in FRAME_RATES if rate >= 0.5)  # of the section on rates
+TEXTS, SEEDS = 4, 8  # of the section on diversity
 TRUE_CLIPS, ACCEPTED, REFUSED = 100, 0.98, 0.03  # the reader's own test: clips at least, and its two limits
 READING, KEYFRAMES_ONLY = 0.07, 0.3  # work, beside 1 for a whole clip
 GUIDANCES = (1.0, 1.25, 1.5, 2.0, 3.0)  # of a sweep
@@ -110,7 +110,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Section:
-    """One part: its name, how much work it is (1 = a whole clip), and what does it."""
+    """One section: its name, how much work it is (1 = a whole clip), and what does it."""
 
     name: str
     work: float
@@ -122,25 +122,25 @@ def kind_name(actors: int, held_out: bool) -> str:
 
 
 def sections_of(plan: Evaluation) -> list[Section]:
-    """All parts that a plan asks for, in order."""
+    """All sections that a plan asks for, in order."""
     n = plan.count
-    parts = [Section("reader", READING * (max(n, TRUE_CLIPS) + n * len(counterfactuals.CHANGES)), reader)]
+    sections = [Section("reader", READING * (max(n, TRUE_CLIPS) + n * len(counterfactuals.CHANGES)), reader)]
     for actors, held_out in plan.kinds():
-        parts.append(Section(kind_name(actors, held_out), n, partial(kind, actors=actors, held_out=held_out)))
+        sections.append(Section(kind_name(actors, held_out), n, partial(kind, actors=actors, held_out=held_out)))
     if (1, False) in plan.kinds():
-        parts.append(Section("language", n, language))
-        parts.append(Section("frame rate", KEYFRAMES_ONLY * n * len(RATES), frame_rate))
+        sections.append(Section("language", n, language))
+        sections.append(Section("frame rate", KEYFRAMES_ONLY * n * len(RATES), frame_rate))
     for actors, held_out in plan.kinds():
         if not held_out:
-            parts.append(Section(f"stages, {kind_name(actors, False)}", n, partial(stages, actors=actors)))
+            sections.append(Section(f"stages, {kind_name(actors, False)}", n, partial(stages, actors=actors)))
     if (1, False) in plan.kinds():
-        parts.append(Section("diversity", KEYFRAMES_ONLY * min(TEXTS, n) * SEEDS, diversity))
+        sections.append(Section("diversity", KEYFRAMES_ONLY * min(TEXTS, n) * SEEDS, diversity))
     if plan.sweep:
-        parts.append(Section("sweep", KEYFRAMES_ONLY * n * len(plan.sweep), sweep))
-    return parts
+        sections.append(Section("sweep", KEYFRAMES_ONLY * n * len(plan.sweep), sweep))
+    return sections
 
 
-# ---------------------------------------------------------------- the parts
+# ---------------------------------------------------------------- the sections
 
 
 def reader(bench: Bench) -> tuple[Figures, Pages]:

@@ -22,10 +22,10 @@ STAGES = {
 def fed_with_truth(
     pipe: Pipeline, scenes: Scenes, options: Options, *, batch: int = 10, progress: Progress = lambda clips: None
 ) -> dict[str, list[Clip]]:
-    """What each stage makes of true inputs, by the names of STAGES; judged against the scene. The image model
-    is not among them: its input is the text, as always.
+    """What each stage makes of true inputs, by the names of STAGES, judged against the scene.
 
-    Interpolation is there if `options.levels` is above 0, super-resolution if `options.upscale` is set.
+    The image model is not among them: its input is the text. Interpolation is there if `options.levels` is above 0,
+    super-resolution if `options.upscale` is set.
     """
     config, size = pipe.bundle.model_config, pipe.bundle.tokenizer_config.image_size
     found: dict[str, list[Clip]] = {}

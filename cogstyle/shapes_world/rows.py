@@ -80,7 +80,7 @@ def superres_row(seed: int, size: int, factor: int, *, emphasis: Emphasis = EVEN
 
 
 def continuation_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = EVEN) -> Row:
-    """Frames at a rate of the scene, from inside the action on: what going on from a video meets."""
+    """Frames at a rate of the scene, from inside the action on: what continuing a video meets."""
     scene = emphasis.scene(seed)
     rates = world.keyframe_rates(scene, frames)
     rng = np.random.default_rng([seed, 5])

@@ -59,17 +59,13 @@ def run(
         for step in bar:
             done, last = step + 1, step + 1 == optim.steps
             figures, reason = train_step(going, optim, this.guard, seed=seed, step=step)
-            if reason:
-                this.skip(step, reason)
-            else:
-                this.pending.append(figures)
+            this.skip(step, reason) if reason else this.pending.append(figures)
             row: dict[str, float] = {}
             if this.pending and (done % loop.log_every == 0 or last):
                 row = mean_row(this.pending, this.processes.device)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
                 this.pending.clear()
-            judged = done % loop.sample_every == 0 or last
-            if judged:
+            if judged := done % loop.sample_every == 0 or last:
                 row |= validate(this, going, job, done, grid)
             if row:
                 this.log(step, row)

@@ -1,4 +1,4 @@
-"""What needs nothing but frames."""
+"""Crop, enlarge and compare frames."""
 
 import cv2
 import numpy as np

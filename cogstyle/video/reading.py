@@ -176,7 +176,7 @@ class VideoReader:
         self._file.close()
 
     def _seek(self, time: float) -> None:
-        """Go where decoding can begin at or before `time` (of the file's clock), as far as its index knows."""
+        """Seek to where decoding can begin, at or before `time` (of the file's clock)."""
         if self.joined:
             self._reopen()
         else:
@@ -311,7 +311,7 @@ def _jumps(step: float) -> bool:
 
 
 class _Clock:
-    """Makes the clocks of joined recordings one: each goes on where the one before it ended."""
+    """Joins the clocks of recordings: each continues where the one before it ended."""
 
     def __init__(self, joined: bool, rate: float | None) -> None:
         self.joined, self.length = joined, 1 / rate if rate else 0.0

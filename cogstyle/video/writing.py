@@ -4,9 +4,8 @@ import io
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cogstyle.errors import FileError, MediaError
-from cogstyle.files import SCRATCH, one_writer, write_bytes
+from cogstyle.files import whole_folder, write_bytes
 from cogstyle.pictures import marker_path, read_marker, write_png
 from cogstyle.video.appearance import BT709, matrix
 
@@ -132,7 +131,7 @@ def _obstacle(path: Path, folder: bool) -> str | None:
 
 
 def _not_ours(folder: Path) -> str | None:
-    """Why a folder must not be replaced, if it must not."""
+    """Why a folder must not be replaced; None if it may be."""
     marker = marker_path(folder)
     if os.path.lexists(marker) and not read_marker(folder):
         return f"{marker} is there, and says nothing of a video"
@@ -150,12 +149,10 @@ def _not_ours(folder: Path) -> str | None:
 
 
 def _save_folder(frames: np.ndarray, fps: float, path: Path) -> None:
-    with _scratch_folder(path) as scratch:
+    with whole_folder(path, remove=_remove_frames) as scratch:
         for number, frame in enumerate(frames):
             write_png(scratch / f"{number:04d}.png", frame)
         write_bytes(marker_path(path), json.dumps({"fps": fps, "frames": len(frames)}).encode())
-        _remove_frames(path)
-        os.rename(scratch, path)
 
 
 def _remove_frames(folder: Path) -> None:
@@ -165,23 +162,6 @@ def _remove_frames(folder: Path) -> None:
             if FRAME.fullmatch(entry.name):
                 os.unlink(entry.path)
         folder.rmdir()
-
-
-@contextmanager
-def _scratch_folder(path: Path) -> Iterator[Path]:
-    """A locked folder beside `path`; what a killed writer of the same path left behind is known by its missing lock."""
-    prefix = f".{path.name}."
-    for entry in list(os.scandir(path.parent)):
-        if entry.name.startswith(prefix) and entry.name.endswith(SCRATCH) and entry.is_dir(follow_symlinks=False):
-            with suppress(FileError, OSError), one_writer(Path(entry.path)):
-                _remove_frames(Path(entry.path))
-    scratch = path.with_name(f"{prefix}{secrets.token_hex(4)}{SCRATCH}")
-    scratch.mkdir()
-    try:
-        with one_writer(scratch):
-            yield scratch
-    finally:
-        _remove_frames(scratch)
 
 
 def _write_mp4(frames: np.ndarray, fps: float, file: BinaryIO, _: str) -> None:

@@ -27,11 +27,11 @@ def manifest(tmp_path_factory):
 def test_card_and_picture(manifest, debug_bundle, tmp_path):
     bundle = Bundle(debug_bundle)
     index = make_index(manifest, bundle, "keyframes", entries_per_part=2)
-    Encoding(manifest, tmp_path, index, debug_bundle).run(quiet=True, shard=(1, 2))
+    Encoding(manifest, tmp_path, index, bundle).run(quiet=True, shard=(1, 2))
     options = {"name": "videos", "videos": manifest.folder, "vqvae": bundle.vqvae()}
     write_card(tmp_path, index, **options)
     assert "1 of 2 parts are there" in (tmp_path / "README.md").read_text()
-    Encoding(manifest, tmp_path, index, debug_bundle).run(quiet=True, shard=(2, 2))
+    Encoding(manifest, tmp_path, index, bundle).run(quiet=True, shard=(2, 2))
     contents = write_card(tmp_path, index, **options)
     assert (len(contents.rows), len(contents.refused), contents.parts) == (2, 1, 2)
     text = (tmp_path / "README.md").read_text()

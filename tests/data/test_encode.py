@@ -45,7 +45,7 @@ def videos(tmp_path_factory):
 def run(manifest, folder, bundle, kind="keyframes", *, parts=4, extra=0, split=False, **options):
     index = make_index(manifest, Bundle(bundle), kind, extra_rates=extra, entries_per_part=parts, split_long=split)
     options = {"workers": 0, **options}  # in this process, where it can be watched
-    return Encoding(manifest, folder, index, bundle).run(quiet=True, **options), index
+    return Encoding(manifest, folder, index, Bundle(bundle)).run(quiet=True, **options), index
 
 
 def load(folder, index):

@@ -64,8 +64,9 @@ def test_copies_of_a_video_are_one(debug_bundle, tmp_path):
     lines = ["0.mp4", "0.mp4", "./0.mp4", "copy.mp4", str(tmp_path / "0.mp4"), "1.mp4", "2.mp4", "3.mp4"]
     (tmp_path / "m.csv").write_text("\n".join(["video,caption", *(f"{name},a ring" for name in lines)]))
     manifest = read_manifest(tmp_path / "m.csv")
-    index = make_index(manifest, Bundle(debug_bundle), "keyframes")
-    Encoding(manifest, tmp_path / "s", index, debug_bundle).run(workers=0, quiet=True)
+    bundle = Bundle(debug_bundle)
+    index = make_index(manifest, bundle, "keyframes")
+    Encoding(manifest, tmp_path / "s", index, bundle).run(workers=0, quiet=True)
     data = shards.load_videos([tmp_path / "s"], "keyframes", frames=5, size=32, tokenizer_sha256=index.tokenizer_sha256)
     assert len(set(data.sources[:5])) == 1 and len(set(data.sources)) == 4
     for count in range(1, 8):
