@@ -266,7 +266,7 @@ class StageSampling:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class BundleManifest:
     """What bundle.toml says."""
 
     name: str = ""

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from cogstyle.config import MODELS, TOKENIZERS, Manifest, SamplingConfig, TokenizerConfig, from_dict, preset
+from cogstyle.config import MODELS, TOKENIZERS, BundleManifest, SamplingConfig, TokenizerConfig, from_dict, preset
 from cogstyle.errors import ConfigError, FileError
 from cogstyle.files import read_toml
 
@@ -86,7 +86,7 @@ def manifest(**changes):
         for key in keys:
             inner = inner.setdefault(key, {})
         inner[last] = value
-    return from_dict(Manifest, table, "bundle.toml")
+    return from_dict(BundleManifest, table, "bundle.toml")
 
 
 def test_a_manifest():

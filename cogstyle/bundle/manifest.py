@@ -12,7 +12,7 @@ from typing import Any
 
 import tomli_w
 
-from cogstyle.config import Manifest, from_dict
+from cogstyle.config import BundleManifest, from_dict
 from cogstyle.errors import BundleError
 from cogstyle.files import read_toml, write_bytes
 
@@ -52,7 +52,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     number = manifest.get("format", 0)
     if type(number) is int and number > FORMAT:
         raise BundleError(f"{path}: format {number} is above {FORMAT}; a newer cogstyle may read it")
-    from_dict(Manifest, manifest, str(path))
+    from_dict(BundleManifest, manifest, str(path))
     manifest.setdefault("name", folder.resolve().name)
     manifest.setdefault("files", {})
     if number == 0 and IMAGE in manifest["files"]:  # said nothing: its files are taken to belong together
@@ -67,7 +67,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
         ConfigError: if it could not be read back.
     """
     text = tomli_w.dumps(manifest | {"format": FORMAT})
-    from_dict(Manifest, tomllib.loads(text), str(folder / MANIFEST))
+    from_dict(BundleManifest, tomllib.loads(text), str(folder / MANIFEST))
     write_bytes(folder / MANIFEST, text.encode())
 
 

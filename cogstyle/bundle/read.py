@@ -245,7 +245,7 @@ class Bundle:
         config = self.model_config
         with torch.device("meta"), _Unset():
             adapter = TemporalAdapter(config, window=config.window if stage == "interpolation" else 0)
-        self._load_beside(adapter, stage)
+        self._load_adapter(adapter, stage)
         return adapter
 
     def superres(self) -> SuperResolution:
@@ -257,10 +257,10 @@ class Bundle:
         config = self.superres_config
         with torch.device("meta"), _Unset():
             upscaler = SuperResolution(self.model_config, factor=config.factor, coarse_offset=config.coarse_offset)
-        self._load_beside(upscaler, "superres")
+        self._load_adapter(upscaler, "superres")
         return upscaler
 
-    def _load_beside(self, module: torch.nn.Module, stage: str) -> None:
+    def _load_adapter(self, module: torch.nn.Module, stage: str) -> None:
         base = self._load(module, WeightFile.of(stage), self.dtype).get("base_sha256")
         if base != self.sha256(IMAGE):
             raise BundleError(

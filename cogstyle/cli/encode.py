@@ -5,9 +5,14 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
 from cogstyle.config import require
+
+if TYPE_CHECKING:
+    from cogstyle.data.dataset_card import Contents
+    from cogstyle.data.shards import Index
 
 HELP = "turn videos and captions into token shards to train on"
 EXAMPLE = "cogstyle encode clips/captions.csv --to shards"
@@ -153,12 +158,17 @@ def run(arguments: argparse.Namespace) -> int:
         report=partial(tqdm.write, file=sys.stderr),
     )
     contents = write_card(arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=vqvae)
-    to_come = f"; {index.parts - contents.parts} of {index.parts} parts to come" * (contents.parts < index.parts)
-    print(f"{arguments.to / CARD}: {len(contents.rows)} rows, {len(contents.refused)} refused{to_come}")
-    if index.kind == "keyframes" and (seconds := sum(contents.left_out.values())) >= 0.05:
-        print(f"{seconds:.1f} s lie behind the last frame of their rows and are left out")
+    print_contents(contents, index, arguments.to / CARD)
     if len(refused) > parse_limit(arguments.max_bad, mine):
         limit = f"more than --max-bad {arguments.max_bad}"
         print(f"cogstyle: {len(refused)} of {mine} entries refused, {limit}; the others are kept", file=sys.stderr)
         return 1
     return 0
+
+
+def print_contents(contents: "Contents", index: "Index", card: Path) -> None:
+    """What the folder of shards holds now, and what is still to come or left out."""
+    to_come = f"; {index.parts - contents.parts} of {index.parts} parts to come" * (contents.parts < index.parts)
+    print(f"{card}: {len(contents.rows)} rows, {len(contents.refused)} refused{to_come}")
+    if index.kind == "keyframes" and (seconds := sum(contents.left_out.values())) >= 0.05:
+        print(f"{seconds:.1f} s lie behind the last frame of their rows and are left out")

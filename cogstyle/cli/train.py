@@ -1,7 +1,6 @@
 """Train one weight from a recipe, resuming where an earlier run of it stopped."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from cogstyle.config import require
+    from cogstyle.devices import launched
     from cogstyle.training.run import dry_run, train
 
     require(arguments.threads > 0, f"--threads {arguments.threads} must be 1 or more")
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_plan(plan)
         print(f"first batch          {picture}")
         return 0
-    first = os.environ.get("RANK", "0") == "0"  # one of many processes that a launcher started speaks for all
+    first = launched().rank == 0  # one of many processes that a launcher started speaks for all
     try:
         said = train(
             arguments.recipe,

@@ -18,7 +18,7 @@ BALANCE = 0.02  # largest difference between the shares that a class has on both
 
 
 @dataclass
-class Source:
+class VideoFolder:
     """A folder of videos: which files, of which class each, and what was met while reading them."""
 
     folder: Path
@@ -85,7 +85,7 @@ def _is_video(path: Path) -> bool:
     return bool(numbered) and not any(inner.is_dir() or inner.suffix.lower() in VIDEOS for inner in inside)
 
 
-def find_videos(folder: Path) -> Source:
+def find_videos(folder: Path) -> VideoFolder:
     """All videos of a folder; those in subfolders have these as their class.
 
     A folder of numbered PNG files is a video, unless videos lie in it too: then they are contact sheets of these.
@@ -103,7 +103,7 @@ def find_videos(folder: Path) -> Source:
             found += [(inner, path.name) for inner in _visible(path) if _is_video(inner)]
     if not found:
         raise MediaError(f"no videos in {folder}: looked for {', '.join(VIDEOS)} and folders of numbered .png")
-    return Source(folder, [path for path, _ in found], [name for _, name in found])
+    return VideoFolder(folder, [path for path, _ in found], [name for _, name in found])
 
 
 def _visible(folder: Path) -> list[Path]:

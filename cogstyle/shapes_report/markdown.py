@@ -6,7 +6,7 @@ from typing import Any
 from cogstyle.shapes_report.stages import STAGES
 from cogstyle.shapes_world.alignment import ATTRIBUTES, PAIRED, share
 
-Section = dict[str, Any]
+Figures = dict[str, Any]  # of one section
 STILL = ("count", "colour", "shape", "background", "size")  # what one frame can show
 FIGURES = {
     "flicker": "flicker of still background, 8-bit levels",
@@ -60,7 +60,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     return "\n".join([*sections, _pages(parts), _cost(parts)])
 
 
-def _reader(part: Section) -> str:
+def _reader(part: Figures) -> str:
     met = (
         ""
         if part["met"]
@@ -76,7 +76,7 @@ def _reader(part: Section) -> str:
     )
 
 
-def _alignment(kinds: dict[str, Section]) -> str:
+def _alignment(kinds: dict[str, Figures]) -> str:
     names = [*ATTRIBUTES, PAIRED, "all"]
     rows = [[n.replace("_", " "), *(percent(part["alignment"][n]) for part in kinds.values())] for n in names]
     rows += [
@@ -86,7 +86,7 @@ def _alignment(kinds: dict[str, Section]) -> str:
     return "## What of the caption the clips show\n\n" + table(["attribute", *kinds], rows)
 
 
-def _language(kind: Section, part: Section) -> str:
+def _language(kind: Figures, part: Figures) -> str:
     failed = {str(error["seed"]) for error in kind["errors"]}
     pairs = []  # (right in English, right in Chinese) of each scene
     for seed, right in part["right"].items():
@@ -103,7 +103,7 @@ def _language(kind: Section, part: Section) -> str:
     )
 
 
-def _limits(name: str, part: Section, kind: Section | None) -> str:
+def _limits(name: str, part: Figures, kind: Figures | None) -> str:
     """Shares of every stage fed with the truth, and which is the lowest."""
     fed = {stage: found["alignment"] for stage, found in part["stages"].items() if stage != "truth"}
     fed |= {} if kind is None else {"image": kind["first_frame"]}
@@ -130,7 +130,7 @@ def _limits(name: str, part: Section, kind: Section | None) -> str:
     return f"## What limits it: {name}\n\n" + table(["fed with the truth", *ATTRIBUTES, "all"], cells) + f"\n{said}\n"
 
 
-def _rates(part: Section) -> str:
+def _rates(part: Figures) -> str:
     rows = []
     for row in part["rates"]:
         remarks = [] if row["trained"] else ["never trained"]
@@ -162,7 +162,7 @@ def _rates(part: Section) -> str:
     )
 
 
-def _temporal(kinds: dict[str, Section], stages: dict[str, Section]) -> str:
+def _temporal(kinds: dict[str, Figures], stages: dict[str, Figures]) -> str:
     columns = {name: part["temporal"] for name, part in kinds.items()}
     for name, part in stages.items():
         columns[f"tokenizer alone, {name}"] = part["stages"]["tokenizer"]["temporal"]
@@ -181,7 +181,7 @@ def _temporal(kinds: dict[str, Section], stages: dict[str, Section]) -> str:
     )
 
 
-def _distances(part: Section) -> str:
+def _distances(part: Figures) -> str:
     if "skipped" in part:
         return f"## FVD, KVD and IS\n\nNot measured: {part['skipped']}\n"
     names = {"samples": "sampled clips", "reconstructed": "true clips through the tokenizer", "true": "true clips"}
@@ -204,7 +204,7 @@ def _distances(part: Section) -> str:
     )
 
 
-def _diversity(part: Section) -> str:
+def _diversity(part: Figures) -> str:
     rows = []
     for text in part["texts"]:
         pair = [(text["found"][key], text["true"][key]) for key in ("pixels", "place", "radius", "same_background")]
@@ -218,7 +218,7 @@ def _diversity(part: Section) -> str:
     )
 
 
-def _sweep(part: Section) -> str:
+def _sweep(part: Figures) -> str:
     rows = [
         [
             f"{row['guidance']:g}",
@@ -234,11 +234,11 @@ def _sweep(part: Section) -> str:
     )
 
 
-def _pages(parts: dict[str, Section]) -> str:
+def _pages(parts: dict[str, Figures]) -> str:
     names = [name for part in parts.values() for name in part["pages"]]
     return "## Pictures\n\n" + "\n".join(f"![{name.removesuffix('.png')}]({name})\n" for name in names)
 
 
-def _cost(parts: dict[str, Section]) -> str:
+def _cost(parts: dict[str, Figures]) -> str:
     rows = [[n, f"{p['seconds']:.0f}", p["date"], p["machine"], f"`{p['command']}`"] for n, p in parts.items()]
     return "## Time\n\n" + table(["part", "seconds", "date", "machine", "command"], rows)
