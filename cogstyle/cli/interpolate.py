@@ -23,14 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.sampling.options import Options
     from cogstyle.sampling.pipeline import load
-    from cogstyle.sampling.request import Request
+    from cogstyle.sampling.request import from_values
     from cogstyle.video import check_output
 
-    given = {name: getattr(arguments, name) for name in ("frame_rate", "levels", "seed", "upscale")}
-    files = {"images": tuple(arguments.images)}
-    request = Request(arguments.prompt, check_output(arguments.out), Options(**given), files)
+    check_output(arguments.out)
+    request = from_values(sample.values(arguments))
     pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
     sample.run_one(pipe, request, arguments)
     return 0

@@ -3,23 +3,21 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
 from cogstyle.config import DTYPES, require
-from cogstyle.errors import CogstyleError
 
 if TYPE_CHECKING:
+    from cogstyle.errors import CogstyleError
+    from cogstyle.sampling.outputs import Output
     from cogstyle.sampling.pipeline import Pipeline
     from cogstyle.sampling.request import Request
-    from cogstyle.video import Video
 
 HELP = "text in, video out"
 EXAMPLE = 'cogstyle sample "a red circle moves right" --out circle.mp4'
-LONGEST_JOIN = 20_000  # frames of the old video
-OPTIONS = ("frame_rate", "seed", "guidance", "temperature", "clusters", "top_k", "top_p", "levels", "level_rates")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +99,7 @@ def rates(text: str) -> tuple[float, ...]:
 def run(arguments: argparse.Namespace) -> int:
     from cogstyle.devices import choose_threads, launched
     from cogstyle.sampling.pipeline import load
+    from cogstyle.sampling.request import from_values
     from cogstyle.video import check_output
 
     require(arguments.out != "", "--out is empty; name a file or a folder")
@@ -110,8 +109,10 @@ def run(arguments: argparse.Namespace) -> int:
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
     require(not arguments.join or "continue_from" in given, "--join joins the new frames to the video of --continue")
     require(not (arguments.join and arguments.tokens), "--tokens holds the tokens of new frames only; leave out --join")
-    line = {"prompt": given.get("prompt")}
-    request = None if "prompts" in given else make_request(line, check_output(arguments.out), given)
+    request = None
+    if "prompts" not in given:
+        check_output(arguments.out)
+        request = from_values(values(arguments))
     pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
     if pipe.device.type == "cpu":
         import torch
@@ -124,49 +125,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_one(pipe: "Pipeline", request: "Request", arguments: argparse.Namespace) -> None:
-    """Check one request and make its video, over an older one of ours."""
-    from cogstyle.sampling.request import begin, identify
+def values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of a request."""
+    from cogstyle.sampling.request import VALUES
 
-    request = identify(pipe, request)
-    check_request(request, arguments)
-    request = begin(pipe, request, resume=arguments.resume)
-    warn(pipe.untrained(request.prompt, request.options, whole=request.whole))
-    for error in make_videos(pipe, [request], arguments).values():
-        raise error
+    return {name: value for name, value in vars(arguments).items() if name in VALUES}
 
 
-def make_request(line: dict[str, Any], out: Path, given: dict[str, Any]) -> "Request":
-    """A request from one line of a prompts file (or the command line), options of the command line below it."""
-    from cogstyle.sampling.options import Options
-    from cogstyle.sampling.request import Request
-
-    values = {name: value for name, value in (given | line).items() if name in OPTIONS}
-    options = Options(**values, compat=given.get("compat"), windows=given["windows"], upscale=given["upscale"])
-    files = {
-        "first_frame": line.get("first_frame", given.get("first_frame")),
-        "continue_from": given.get("continue_from"),
-    }
-    return Request(line["prompt"], out, options, {name: path for name, path in files.items() if path is not None})
-
-
-def sides(arguments: argparse.Namespace) -> list[str]:
-    """Suffixes of what is written beside a video."""
-    from cogstyle.sampling.outputs import PREVIEW, SHEET
+def place(arguments: argparse.Namespace) -> "Output":
+    """Where the video goes, or the folder of all, and what goes beside each."""
+    from cogstyle.sampling.outputs import PREVIEW, SHEET, Output
     from cogstyle.sampling.token_file import SUFFIX
 
     wanted = {SHEET: arguments.sheet, SUFFIX: arguments.tokens, PREVIEW: arguments.preview}
-    return [suffix for suffix, asked in wanted.items() if asked]
-
-
-def check_request(request: "Request", arguments: argparse.Namespace) -> None:
-    """Raise what writing this video would raise, before it is sampled."""
-    from cogstyle.sampling.outputs import check_written
-    from cogstyle.video import check_output
-
-    inputs = [path for value in request.given.values() for path in (value if isinstance(value, tuple) else (value,))]
-    check_output(request.out, request.identity["fps"])
-    check_written(request.out, sides=sides(arguments), inputs=inputs)
+    sides = tuple(suffix for suffix, asked in wanted.items() if asked)
+    return Output(arguments.out, sides, join=getattr(arguments, "join", False))
 
 
 def warn(notes: Sequence[str]) -> None:
@@ -183,140 +156,51 @@ def say(text: str) -> None:
         sys.stdout = None  # print then prints nothing
 
 
-def make_videos(
-    pipe: "Pipeline", requests: Sequence["Request"], arguments: argparse.Namespace
-) -> dict[Path, CogstyleError]:
-    """Sample requests that differ in prompt, seed and what is given only; write videos and what goes beside them.
+def run_one(pipe: "Pipeline", request: "Request", arguments: argparse.Namespace) -> None:
+    """Check one request and make its video, over an older one of ours."""
+    from cogstyle.sampling.batch import prepare
+    from cogstyle.sampling.request import identify
 
-    Returns:
-        Why a video could not be written, by its file.
-    """
+    asked, output = identify(pipe, request), place(arguments)
+    ready = prepare(pipe, asked, output, resume=arguments.resume)
+    warn(pipe.untrained(asked.prompt, asked.options, whole=asked.whole))
+    for error in make(pipe, [ready], [output], quiet=arguments.quiet):
+        if error is not None:
+            raise error
+
+
+def make(
+    pipe: "Pipeline", requests: "Sequence[Request]", outputs: "Sequence[Output]", *, quiet: bool
+) -> "list[CogstyleError | None]":
+    """A batch with a progress bar; says which videos are there."""
     from tqdm import tqdm
 
-    from cogstyle.sampling import partial_video
-    from cogstyle.sampling.outputs import write_preview, write_video
+    from cogstyle.sampling import cost
+    from cogstyle.sampling.batch import make_videos
 
-    first, count = requests[0], len(requests)
-    starts = [request.start for request in requests if request.start is not None]
-    start = partial_video.together(starts) if starts else None
-
-    def on_part(part: partial_video.PartialVideo) -> None:
-        for request, tokens_FL in zip(requests, part.tokens_BFL, strict=True):
-            partial_video.write_part(request.part, tokens_FL, part, request.mark)
-            if arguments.preview:
-                write_preview(request.out, pipe.decode(tokens_FL))
-
-    name = first.out.name if count == 1 else f"{count} videos"
-    with tqdm(total=pipe.steps(first.options, start=start), unit="token", disable=arguments.quiet, desc=name) as bar:
-        prompts, seeds = [request.prompt for request in requests], [request.options.seed for request in requests]
-        videos = pipe.sample(prompts, seeds, first.options, start=start, on_part=on_part, progress=bar.update)
-    failed: dict[Path, CogstyleError] = {}
-    for request, video in zip(requests, videos, strict=True):
-        try:
-            write_video(request.out, finished(video, request, arguments), sides(arguments))
-            request.part.unlink(missing_ok=True)
-            say(str(request.out))
-        except CogstyleError as error:
-            failed[request.out] = error
-    return failed
-
-
-def finished(video: "Video", request: "Request", arguments: argparse.Namespace) -> "Video":
-    """The video as it is written: its info says what it came from, and `--join` puts it behind the old one."""
-    import numpy as np
-
-    from cogstyle.video import Video, read_last_frames
-
-    paths = {
-        name: str(value) if isinstance(value, Path) else [*map(str, value)] for name, value in request.given.items()
-    }
-    info = {**video.info, **request.identity, "given": paths}
-    if not vars(arguments).get("join"):
-        return Video(video.frames, video.fps, info, video.tokens)
-    repeated = (request.known - 1) * 2**request.options.levels + 1
-    old = read_last_frames(
-        request.given["continue_from"], LONGEST_JOIN, frame_rate=video.fps, size=video.frames.shape[1]
-    )
-    return Video(np.concatenate([old, video.frames[repeated:]]), video.fps, {**info, "joined": len(old)})
+    total = cost.steps(pipe.bundle.model_config, requests[0].options, requests[0].start)
+    name = outputs[0].path.name if len(outputs) == 1 else f"{len(outputs)} videos"
+    with tqdm(total=total, unit="token", disable=quiet, desc=name) as bar:
+        errors = make_videos(pipe, requests, outputs, progress=bar.update)
+    for output, error in zip(outputs, errors, strict=True):
+        if error is None:
+            say(str(output.path))
+    return errors
 
 
 def run_file(pipe: "Pipeline", arguments: argparse.Namespace) -> int:
     """Every line of a prompts file, or this process's share of them; bad lines are reported at the end."""
-    from cogstyle.devices import free_memory
-    from cogstyle.sampling.outputs import changes
-    from cogstyle.sampling.request import batches, begin
+    from cogstyle.sampling.batch import batches, read_prompts
 
-    failures: dict[int, str] = {}
-    asked, kept = read_requests(pipe, arguments, failures), 0
-    numbers, requests = {}, []
-    for number, request in asked.items():
-        try:
-            changed = changes(request.out, request.identity, sides(arguments))
-            if changed == []:
-                kept += 1
-                continue
-            check_request(request, arguments)
-            if changed:
-                print(f"cogstyle: note: {request.out} is made again: {', '.join(changed)} changed", file=sys.stderr)
-            requests.append(begin(pipe, request, resume=arguments.resume))
-            numbers[request.out] = number
-        except CogstyleError as error:
-            failures[number] = str(error)
-    warn([note for one in requests for note in pipe.untrained(one.prompt, one.options, whole=one.whole)])
-    if requests:
-        pipe.read_weights(requests[0].options)  # which take their share of the memory first
-    budget = free_memory(pipe.device) / 2 if arguments.memory is None else arguments.memory * 1e9
-    made = 0
-    for batch in batches(pipe, requests, budget):
-        failed = attempt(lambda requests: make_videos(pipe, requests, arguments), batch)
-        failures |= {numbers[out]: str(error) for out, error in failed.items()}
-        made += len(batch) - len(failed)
-    say(f"{made} made, {kept} there already, {len(failures)} failed; all in {arguments.out}")
+    lines = read_prompts(pipe, arguments.prompts, place(arguments), values(arguments), resume=arguments.resume)
+    warn([*lines.again, *lines.notes])
+    failures, made = lines.failures, 0
+    for batch in batches(pipe, lines.requests, None if arguments.memory is None else arguments.memory * 1e9):
+        requests, outputs = [lines.requests[k] for k in batch], [lines.outputs[k] for k in batch]
+        errors = make(pipe, requests, outputs, quiet=arguments.quiet)
+        failures |= {lines.numbers[k]: str(error) for k, error in zip(batch, errors, strict=True) if error is not None}
+        made += errors.count(None)
+    say(f"{made} made, {lines.kept} there already, {len(failures)} failed; all in {arguments.out}")
     for number in sorted(failures):
         print(f"cogstyle: line {number}: {' '.join(failures[number].split())}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def attempt(
-    make: Callable[[Sequence["Request"]], dict[Path, CogstyleError]], batch: Sequence["Request"]
-) -> dict[Path, CogstyleError]:
-    """Make a batch; if it fails as a whole, make its videos one by one, so that each says what is wrong with it."""
-    try:
-        return make(batch)
-    except CogstyleError as error:
-        if len(batch) == 1:
-            return {batch[0].out: error}
-    return {out: error for request in batch for out, error in attempt(make, [request]).items()}
-
-
-def read_requests(pipe: "Pipeline", arguments: argparse.Namespace, failures: dict[int, str]) -> dict[int, "Request"]:
-    """This process's share of the lines of a prompts file as requests, by line; what is wrong goes to `failures`."""
-    from cogstyle.devices import launched
-    from cogstyle.sampling.outputs import inside
-    from cogstyle.sampling.prompts_file import parse_line, read_lines
-    from cogstyle.sampling.request import identify
-
-    rank, world, _ = launched()
-    given, folder = vars(arguments), arguments.prompts.parent
-    found: dict[int, Request] = {}
-    taken: dict[Path, int] = {}
-    for number, text in read_lines(arguments.prompts):
-        try:
-            line = parse_line(text, number, folder)
-            request = make_request(line, inside(arguments.out, line["out"]), given)
-            take(request.out, number, taken)
-            if number % world == rank:
-                found[number] = identify(pipe, request)
-        except CogstyleError as error:
-            if number % world == rank:
-                failures[number] = str(error)
-    return found
-
-
-def take(out: Path, number: int, taken: dict[Path, int]) -> None:
-    """Note that a line writes `out`; raise ConfigError if an earlier one writes it, into it, or a folder around it."""
-    for other in (out, *out.parents):
-        require(other not in taken, f"line {taken.get(other)} writes {other} too; two lines cannot")
-    around = next((other for other in taken if out in other.parents), None)
-    require(around is None, f"two lines cannot write {out} and {around} (line {taken.get(around or out)})")
-    taken[out] = number

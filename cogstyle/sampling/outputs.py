@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,27 @@ from cogstyle.pictures import write_png
 from cogstyle.sampling.token_file import SUFFIX, write_tokens
 from cogstyle.video import Video, check_output
 
-SHEET, PREVIEW, JSON = ".png", ".preview.png", ".json"
+SHEET, PREVIEW, JSON, PART = ".png", ".preview.png", ".json", ".part"
 IDENTITY = ("prompt", "options", "stages", "text_ids", "files", "dtype", "given_sha256")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a video goes, and what goes beside it.
+
+    Args:
+        sides: suffixes of what is written beside it, of SHEET, SUFFIX (tokens) and PREVIEW.
+        join: begin with the frames of the video that it continues.
+    """
+
+    path: Path
+    sides: tuple[str, ...] = ()
+    join: bool = False
+
+    @property
+    def part(self) -> Path:
+        """What is there of the video while it is made."""
+        return beside(self.path, PART)
 
 
 def beside(out: Path, suffix: str) -> Path:
@@ -64,7 +84,7 @@ def check_written(out: Path, *, sides: Iterable[str] = (), inputs: Iterable[Path
 def _check_written(out: Path, sides: set[str], inputs: list[Path]) -> None:
     written = {out: "", **{beside(out, suffix): suffix for suffix in sorted(sides)}}
     info = read_sidecar(out)
-    begun = info is None and beside(out, ".part").exists()  # stopped before the json was written
+    begun = info is None and beside(out, PART).exists()  # stopped before the json was written
     known = {"", JSON, *info.get("beside", ())} if info is not None else set(written.values()) if begun else set()
     for path, suffix in written.items():
         if path.resolve() in inputs:

@@ -1,12 +1,13 @@
-"""A request: one video to make, what it depends on, and what there is of it already."""
+"""A request: one video to make, and what it depends on."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cogstyle.config import require
 from cogstyle.files import fingerprint, sha256
 from cogstyle.pictures import naming
 from cogstyle.sampling.options import Options
@@ -15,30 +16,33 @@ from cogstyle.sampling.partial_video import PartialVideo, read_part
 if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline
 
-LARGEST_BATCH = 16  # videos sampled side by side; more gain nothing
+GIVEN = ("first_frame", "continue_from", "images")  # files that a video can start from, as in `Models.start`
+VALUES = ("prompt", *GIVEN, *(one.name for one in fields(Options)))
 
 
 @dataclass(frozen=True)
 class Request:
-    """One video to make, and where it goes."""
+    """One video to make: `from_values`, then `identify`, then `begin`.
+
+    Args:
+        options: the seed among them.
+        start: tokens of what there is of it, given or left by a stopped run; None: nothing.
+        given: names of the files that `start` comes from, by `GIVEN`: for the json beside the video.
+        identity: all that the video depends on, as in its json; `identify` finds it.
+        known: keyframes that are given; `begin` counts them.
+    """
 
     prompt: str
-    out: Path
-    options: Options
-    given: Mapping[str, Any] = field(default_factory=dict)  # files it starts from, by the names of `Models.start`
-    identity: Mapping[str, Any] = field(default_factory=dict)  # all that the video depends on, as in its json
-    start: PartialVideo | None = None  # what is given of it, or a stopped run left
-    known: int = 0  # keyframes that are given
-
-    @property
-    def part(self) -> Path:
-        """What is there of the video while it is made."""
-        return self.out.with_name(self.out.name + ".part")
+    options: Options = Options()
+    start: PartialVideo | None = None
+    given: Mapping[str, str | list[str]] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    known: int = 0
 
     @property
     def whole(self) -> bool:
-        """Whether all keyframes are given."""
-        return "images" in self.given
+        """Whether all keyframes are there."""
+        return "images" in self.given or (self.start is not None and self.start.whole)
 
     @property
     def mark(self) -> str:
@@ -46,39 +50,63 @@ class Request:
         return fingerprint(json.dumps(self.identity, sort_keys=True))
 
 
+def from_values(values: Mapping[str, Any]) -> Request:
+    """A request from a prompt, options and files by their names (`VALUES`); None is as if left out.
+
+    Raises:
+        ConfigError: for an unknown name or a value out of range.
+    """
+    asked = {name: value for name, value in values.items() if value is not None}
+    unknown = sorted(set(asked) - set(VALUES))
+    require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(VALUES)}")
+    require("prompt" in asked, "missing key prompt")
+    files = {name: asked.pop(name) for name in GIVEN if name in asked}
+    given = {name: [*map(str, it)] if isinstance(it, list | tuple) else str(it) for name, it in files.items()}
+    return Request(asked.pop("prompt"), Options(**asked), given=given)
+
+
 def identify(pipe: "Pipeline", request: Request) -> Request:
-    """The request with its identity; raises what sampling it would raise, before anything is drawn.
+    """Validate a request, and name all that its video depends on; nothing is drawn.
 
     Raises:
         PromptError, ConfigError, BundleError: see `validate`.
         MediaError: if a given file cannot be read.
     """
     pipe.check(request.prompt, request.options, whole=request.whole)
-    contents = {}
-    for name, value in request.given.items():
-        with naming("video" if name == "continue_from" else "image", value):
-            contents[name] = content_hash(value)
+    contents = {name: _contents(name, value) for name, value in request.given.items()}
+    if request.start is not None and not contents:
+        start = request.start
+        contents["tokens"] = fingerprint(start.level, start.whole, start.tokens_BFL.tolist())
     identity = {**pipe.identity(request.prompt, request.options), "given_sha256": contents}
     return replace(request, identity=json.loads(json.dumps(identity)))  # as the json gives it back
 
 
-def begin(pipe: "Pipeline", request: Request, *, resume: bool) -> Request:
-    """The request with what is given of it, or with what a stopped run left.
+def begin(pipe: "Pipeline", request: Request, part: Path | None = None) -> Request:
+    """The request with the tokens of what is given, or of what a stopped run left.
+
+    Args:
+        part: what `partial_video.write_part` wrote of this request; a file that is not there is as None.
 
     Raises:
         MediaError: if a given picture or video cannot be read.
-        BundleError: if what a run left is damaged, or belongs to another request.
+        BundleError: if the part is damaged, or belongs to another request.
     """
-    given = pipe.start(request.options, 1, **request.given)
-    known = 0 if given is None else given.tokens_BFL.shape[1]
-    left = read_part(request.part, request.mark) if resume and request.part.exists() else given
+    start = pipe.start(request.options, 1, **request.given) if request.given else request.start  # type: ignore[arg-type]
+    known = 0 if start is None else start.tokens_BFL.shape[1]
+    left = read_part(part, request.mark) if part is not None and part.exists() else start
     return replace(request, start=left, known=known)
 
 
-def content_hash(path: Path | Sequence[Path]) -> Any:
-    """sha256 of a file, of the names and files in a folder, or a list of such."""
-    if not isinstance(path, Path):
-        return [content_hash(one) for one in path]
+def _contents(name: str, value: str | list[str]) -> Any:
+    """sha256 of a given file, or of each."""
+    if isinstance(value, list):
+        return [_contents(name, one) for one in value]
+    with naming("video" if name == "continue_from" else "image", Path(value)):
+        return content_hash(Path(value))
+
+
+def content_hash(path: Path) -> str:
+    """sha256 of a file, or of the names and files in a folder."""
     if path.is_dir():
         return fingerprint([(file.name, content_hash(file)) for file in sorted(path.iterdir()) if file.is_file()])
     status = path.stat() if path.exists() else None
@@ -89,17 +117,3 @@ def content_hash(path: Path | Sequence[Path]) -> Any:
 def _hash_of(path: Path, size: int, mtime: int) -> str:
     """One file is often given to many requests."""
     return sha256(path)
-
-
-def batches(pipe: "Pipeline", requests: Sequence[Request], budget: float) -> Iterator[list[Request]]:
-    """Requests of equal options (but for the seed) and equally far, side by side, as many as `budget` bytes hold."""
-    groups: dict[object, list[Request]] = {}
-    for request in requests:
-        start = request.start
-        far = None if start is None else (start.level, start.whole, start.tokens_BFL.shape[1])
-        groups.setdefault((replace(request.options, seed=0), far), []).append(request)
-    for group in groups.values():
-        one = pipe.memory_of_one(group[0].options, start=group[0].start)
-        most = int(min(LARGEST_BATCH, max(1, budget // one)))
-        for first in range(0, len(group), most):
-            yield group[first : first + most]

@@ -1,0 +1,216 @@
+"""Many videos: requests of equal options side by side, each with its files, stopped and resumed.
+
+The command line, a server and Python share this:
+
+    request = from_values({"prompt": "a red circle moves right", "seed": 3, "first_frame": "a.png"})
+    request, output = identify(pipe, request), Output(Path("circle.mp4"), sides=(SHEET,))  # all that can be wrong
+    request = prepare(pipe, request, output, resume=True)  # tokens of a.png, or of what circle.mp4.part holds
+    for batch in batches(pipe, requests):
+        errors = make_videos(pipe, [requests[k] for k in batch], [outputs[k] for k in batch], progress=bar.update)
+
+A caller that keeps parts in its own way calls `pipe.sample` between `begin` and `write`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cogstyle.config import require
+from cogstyle.devices import free_memory, launched
+from cogstyle.errors import CogstyleError
+from cogstyle.sampling import cost, outputs, partial_video
+from cogstyle.sampling.decode import Progress
+from cogstyle.sampling.outputs import PREVIEW, Output
+from cogstyle.sampling.partial_video import PartialVideo
+from cogstyle.sampling.prompts_file import parse_line, read_lines
+from cogstyle.sampling.request import Request, begin, from_values, identify
+from cogstyle.video import Video, check_output, read_last_frames
+
+if TYPE_CHECKING:
+    from cogstyle.sampling.pipeline import Pipeline
+
+LARGEST_BATCH = 16  # videos sampled side by side; more gain nothing
+LONGEST_JOIN = 20_000  # frames of the old video
+OnPart = Callable[[Output, PartialVideo], None]
+
+
+def prepare(pipe: "Pipeline", request: Request, output: Output, *, resume: bool) -> Request:
+    """An identified request ready to be sampled: `begin`, once it is known that its video can be written.
+
+    Args:
+        resume: go on from the part that a stopped run left beside the video.
+
+    Raises:
+        MediaError: if something is in the way, or a given file cannot be read.
+        BundleError: if the part is damaged, or belongs to another request.
+    """
+    check_output(output.path, request.identity["fps"])
+    files = [path for value in request.given.values() for path in ([value] if isinstance(value, str) else value)]
+    outputs.check_written(output.path, sides=output.sides, inputs=map(Path, files))
+    return begin(pipe, request, output.part if resume else None)
+
+
+def batches(pipe: "Pipeline", requests: Sequence[Request], budget: float | None = None) -> Iterator[list[int]]:
+    """Numbers of requests of equal options (but for the seed) and equally far, to be sampled side by side.
+
+    Args:
+        budget: bytes that the keys and values of a batch may take; None: half of what is free beside the weights.
+    """
+    if budget is None and requests:
+        pipe.read_weights(requests[0].options, whole=requests[0].whole)  # which take their share of the memory first
+    most_bytes = free_memory(pipe.device) / 2 if budget is None else budget
+    groups: dict[object, list[int]] = {}
+    for number, request in enumerate(requests):
+        start = request.start
+        far = None if start is None else (start.level, start.whole, start.tokens_BFL.shape[1])
+        groups.setdefault((replace(request.options, seed=0), far), []).append(number)
+    for group in groups.values():
+        one = requests[group[0]]
+        most = int(min(LARGEST_BATCH, max(1, most_bytes // cost.memory_of_one(pipe.bundle, one.options, one.start))))
+        for first in range(0, len(group), most):
+            yield group[first : first + most]
+
+
+def make_videos(
+    pipe: "Pipeline",
+    requests: Sequence[Request],
+    places: Sequence[Output],
+    *,
+    on_part: OnPart = lambda output, part: None,
+    progress: Progress = lambda tokens: None,
+) -> list[CogstyleError | None]:
+    """Sample requests of one batch (see `batches`); write videos and what goes beside them.
+
+    If the batch fails as a whole, its videos are made one by one, so that each says what is wrong with it.
+
+    Args:
+        requests: as `prepare` or `begin` gives them.
+        places: where each video goes.
+        on_part: shown each part of each video, after it is saved.
+        progress: told the number of tokens of every step; `cost.steps` says how many there will be.
+
+    Returns:
+        Why each video could not be made, None if it is there.
+    """
+    starts = [request.start for request in requests if request.start is not None]
+
+    def keep(part: PartialVideo) -> None:
+        for request, output, tokens_FL in zip(requests, places, part.tokens_BFL, strict=True):
+            partial_video.write_part(output.part, tokens_FL, part, request.mark)
+            if PREVIEW in output.sides:
+                outputs.write_preview(output.path, pipe.decode(tokens_FL))
+            on_part(output, replace(part, tokens_BFL=tokens_FL[None]))
+
+    try:
+        videos = pipe.sample(
+            [request.prompt for request in requests],
+            [request.options.seed for request in requests],
+            requests[0].options,
+            start=partial_video.together(starts) if starts else None,
+            on_part=keep,
+            progress=progress,
+        )
+    except CogstyleError as error:
+        if len(requests) == 1:
+            return [error]
+        pairs = zip(requests, places, strict=True)
+        return [e for r, o in pairs for e in make_videos(pipe, [r], [o], on_part=on_part, progress=progress)]
+    return [_error_of(write, *work) for work in zip(videos, requests, places, strict=True)]
+
+
+def _error_of(act: Callable[..., object], *values: Any) -> CogstyleError | None:
+    try:
+        act(*values)
+    except CogstyleError as error:
+        return error
+    return None
+
+
+def write(video: Video, request: Request, output: Output) -> None:
+    """Write a sampled video and what goes beside it; its info says what it came from. Its part goes.
+
+    Raises:
+        MediaError, FileError: if one cannot be written.
+    """
+    info = {**video.info, **request.identity, "given": dict(request.given)}
+    video = replace(video, info=info)
+    if output.join:
+        size, repeated = video.frames.shape[1], (request.known - 1) * 2**request.options.levels + 1
+        old_path = Path(str(request.given["continue_from"]))
+        old = read_last_frames(old_path, LONGEST_JOIN, frame_rate=video.fps, size=size)
+        frames = np.concatenate([old, video.frames[repeated:]])
+        video = Video(frames, video.fps, {**info, "joined": len(old)})
+    outputs.write_video(output.path, video, output.sides)
+    output.part.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- a file of prompts
+
+
+@dataclass
+class Lines:
+    """What a prompts file asks of this process: videos to make, each with its place and line; and the rest."""
+
+    requests: list[Request] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    kept: int = 0  # there already, and the same
+    failures: dict[int, str] = field(default_factory=dict)  # what is wrong, by line
+    again: list[str] = field(default_factory=list)  # videos that are made again, and why
+    notes: list[str] = field(default_factory=list)  # what the weights were not trained for
+
+
+def read_prompts(
+    pipe: "Pipeline", path: Path, folder: Output, values: Mapping[str, Any], *, resume: bool = False
+) -> Lines:
+    """This process's share of the lines of a prompts file, ready to be made; videos that are there are left out.
+
+    Args:
+        folder: where videos go, and what goes beside each.
+        values: of `from_values`, for lines that do not say otherwise.
+        resume: go on from the parts that a stopped run left.
+
+    Raises:
+        FileError: if the file cannot be read; what is wrong with a line is in `failures`.
+    """
+    this, found, taken = launched(), Lines(), dict[Path, int]()
+    for number, text in read_lines(path):
+        try:
+            line = parse_line(text, number, path.parent)
+            output = replace(folder, path=outputs.inside(folder.path, line.pop("out")))
+            request = from_values({**values, **line})
+            _take(output.path, number, taken)
+            if number % this.size == this.rank:
+                _add(pipe, found, number, request, output, resume)
+        except CogstyleError as error:
+            if number % this.size == this.rank:
+                found.failures[number] = str(error)
+    return found
+
+
+def _add(pipe: "Pipeline", found: Lines, number: int, request: Request, output: Output, resume: bool) -> None:
+    """Add a line to what was found."""
+    request = identify(pipe, request)
+    changed = outputs.changes(output.path, request.identity, output.sides)
+    if changed == []:
+        found.kept += 1
+        return
+    ready = prepare(pipe, request, output, resume=resume)
+    if changed:
+        found.again.append(f"{output.path} is made again: {', '.join(changed)} changed")
+    found.notes += pipe.untrained(request.prompt, request.options, whole=request.whole)
+    found.requests.append(ready)
+    found.outputs.append(output)
+    found.numbers.append(number)
+
+
+def _take(out: Path, number: int, taken: dict[Path, int]) -> None:
+    """Note that a line writes `out`; raise ConfigError if an earlier one writes it, into it, or a folder around it."""
+    for other in (out, *out.parents):
+        require(other not in taken, f"line {taken.get(other)} writes {other} too; two lines cannot")
+    around = next((other for other in taken if out in other.parents), None)
+    require(around is None, f"two lines cannot write {out} and {around} (line {taken.get(around or out)})")
+    taken[out] = number
