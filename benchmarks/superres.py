@@ -46,7 +46,7 @@ def versions(pipe: Pipeline, seed: int, frames: int) -> tuple[np.ndarray, np.nda
     for name, (config, shared) in DRAWS.items():
         seeds = [(3, seed) if shared else (3, seed, k) for k in range(frames)]
         began = time.process_time()
-        fine_FM = upscale(pipe.image_model, pipe.upscaler, text_FS, coarse_FL, seeds, config)
+        fine_FM = torch.cat([*upscale(pipe.image_model, pipe.upscaler, text_FS, coarse_FL, seeds, config)])
         seconds.append((time.process_time() - began) / frames)
         found[name] = pipe.decode(fine_FM)
     return truth, background, found, seconds[0]

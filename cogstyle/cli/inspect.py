@@ -94,10 +94,9 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
     """Bytes of weights and of keys and values, by name; other activations are small beside them."""
     import torch
 
-    from cogstyle.layout import interpolation_layout, keyframe_layout
     from cogstyle.model.superres import SuperResolution
-    from cogstyle.sampling.cost import memory_bytes
-    from cogstyle.sampling.options import LEVELS
+    from cogstyle.sampling import cost
+    from cogstyle.sampling.options import Options
     from cogstyle.sampling.upscale import frame_bytes
 
     upscaling = {}
@@ -106,19 +105,12 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
         with torch.device("meta"):
             upscaler = SuperResolution(config, factor=factor)
         upscaling = {"super-resolution: one frame": frame_bytes(upscaler, config.text_span, itemsize)}
-    groups = 2 ** (LEVELS - 1) * (config.frames - 1) // (config.frames // 2)
-    text = config.text_span
+    options = Options()
+    need = cost.stage_memory(config, itemsize, options)
     return {
         "weights": sum(value.numel() * itemsize for weights in parts.values() for value in weights.values()),
-        "keyframes: keys and values": memory_bytes(config, keyframe_layout(config, text), 2 * batch, itemsize),
-        f"interpolation: {groups} groups at once": memory_bytes(
-            config,
-            interpolation_layout(config, text),
-            groups * 2 * batch,
-            itemsize,
-            window=config.window,
-            frames_in_flight=2,
-        ),
+        "keyframes: keys and values": 2 * batch * need["keyframes"],
+        f"interpolation: {cost.groups(config, options)} groups at once": 2 * batch * need["interpolation"],
         **upscaling,
     }
 

@@ -21,59 +21,39 @@ EXAMPLE = 'cogstyle sample "a red circle moves right" --out circle.mp4'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    none = argparse.SUPPRESS
-    parser.add_argument("prompt", nargs="?", default=none, help="what to show, in English or Chinese")
-    parser.add_argument("--prompts", type=Path, default=none, help="JSONL file, one video a line: docs/sampling.md")
-    parser.add_argument("--out", required=True, help=".mp4, .gif, .webp or a folder for PNG; with --prompts a folder")
-    parser.add_argument(
-        "--frame-rate",
-        type=float,
-        default=none,
-        help="keyframes a second: 0.25, 0.5, 1, 2, 4 or 8 (default: the bundle's)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="same prompt, options and seed: same video")
-    parser.add_argument(
-        "--guidance", type=float, default=none, help="guidance scale of the keyframes (default: the bundle's)"
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=none, help="temperature of the keyframes (default: the bundle's)"
-    )
+    add, none = parser.add_argument, argparse.SUPPRESS
+    add("prompt", nargs="?", default=none, help="what to show, in English or Chinese")
+    add("--prompts", type=Path, default=none, help="JSONL file, one video a line: docs/sampling.md")
+    add("--out", required=True, help=".mp4, .gif, .webp or a folder for PNG; with --prompts a folder")
+    of_keyframes = "keyframes a second: 0.25, 0.5, 1, 2, 4 or 8 (default: the bundle's)"
+    add("--frame-rate", type=float, default=none, help=of_keyframes)
+    add("--seed", type=int, default=0, help="same prompt, options and seed: same video")
+    add_drawing_arguments(parser)
+    add("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
+    of_levels = "frames a second that each level is told (default: twice as many each time)"
+    add("--level-rates", type=rates, default=none, metavar="R,R,R", help=of_levels)
+    add("--windows", type=int, default=1, help="more than 1: a longer video, each window adds two keyframes")
+    add("--first-frame", type=Path, default=none, help="image to start from")
+    old = "video to go on from: its last keyframes are the first of the new one"
+    add("--continue", dest="continue_from", type=Path, default=none, metavar="VIDEO", help=old)
+    add("--join", action="store_true", help="with --continue: write the old video and the new frames")
+    add_bundle_argument(parser)
+    add("--preview", action="store_true", help="write FILE.preview.png as keyframes and levels come")
+    add_common_arguments(parser)
+    add("--memory", type=float, help="gigabytes that the videos of a batch may take (default: half of what is free)")
+    compat = "sample as the released code does, quirks included"
+    add("--compat", choices=("released",), default=none, help=compat)
+
+
+def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
+    """How tokens are drawn."""
+    none, usual = argparse.SUPPRESS, "(default: the bundle's)"
+    parser.add_argument("--guidance", type=float, default=none, help=f"guidance scale of the keyframes {usual}")
+    parser.add_argument("--temperature", type=float, default=none, help=f"temperature of the keyframes {usual}")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--clusters", type=int, default=none, help="draw among this many best clusters (default: the bundle's)"
-    )
+    which.add_argument("--clusters", type=int, default=none, help=f"draw among this many best clusters {usual}")
     which.add_argument("--top-k", type=int, default=none, help="draw among this many best tokens")
     which.add_argument("--top-p", type=float, default=none, help="draw among the best tokens that hold this share")
-    parser.add_argument("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
-    parser.add_argument(
-        "--level-rates",
-        type=rates,
-        default=none,
-        metavar="R,R,R",
-        help="frames a second that each level is told (default: twice as many each time)",
-    )
-    parser.add_argument(
-        "--windows", type=int, default=1, help="more than 1: a longer video, each window adds two keyframes"
-    )
-    parser.add_argument("--first-frame", type=Path, default=none, help="image to start from")
-    parser.add_argument(
-        "--continue",
-        dest="continue_from",
-        type=Path,
-        default=none,
-        metavar="VIDEO",
-        help="video to go on from: its last keyframes are the first of the new one",
-    )
-    parser.add_argument("--join", action="store_true", help="with --continue: write the old video and the new frames")
-    add_bundle_argument(parser)
-    parser.add_argument("--preview", action="store_true", help="write FILE.preview.png as keyframes and levels come")
-    add_common_arguments(parser)
-    parser.add_argument(
-        "--memory", type=float, help="gigabytes that the videos of a batch may take (default: half of what is free)"
-    )
-    parser.add_argument(
-        "--compat", choices=("released",), default=none, help="sample as the released code does, quirks included"
-    )
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

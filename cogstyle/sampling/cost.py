@@ -39,20 +39,31 @@ def _new_frames(gaps: int, group: int) -> int:
 
 def memory_of_one(bundle: Bundle, options: Options, start: PartialVideo | None = None) -> int:
     """Bytes of keys and values that one video takes at its largest stage; a batch takes as many times that."""
-    config, size = bundle.model_config, bundle.dtype.itemsize
-    text, need = config.text_span, {}
-    if start is None or not start.whole:
-        need["keyframes"] = memory_bytes(
-            config, keyframe_layout(config, text), 1, size, frames_in_flight=FRAMES_IN_FLIGHT
-        )
-    if options.levels:
-        gaps = (keyframe_count(config, options, start) - 1) * 2 ** (options.levels - 1)
-        layout, groups = interpolation_layout(config, text), -(-gaps // (config.frames // 2))
-        need["interpolation"] = memory_bytes(
-            config, layout, groups, size, window=config.window, frames_in_flight=FRAMES_IN_FLIGHT
-        )
+    need = stage_memory(bundle.model_config, bundle.dtype.itemsize, options, start)
     guided = {name: 1 + (options.stage(bundle.sampling(name), name).guidance != 1.0) for name in need}
     return max((guided[name] * need[name] for name in need), default=1)
+
+
+def stage_memory(
+    config: ModelConfig, itemsize: int, options: Options, start: PartialVideo | None = None
+) -> dict[str, int]:
+    """Bytes of keys and values that one video takes at each stage; guidance takes as much again."""
+    text, need = config.text_span, {}
+    if start is None or not start.whole:
+        layout = keyframe_layout(config, text)
+        need["keyframes"] = memory_bytes(config, layout, 1, itemsize, frames_in_flight=FRAMES_IN_FLIGHT)
+    if options.levels:
+        rows, layout, window = groups(config, options, start), interpolation_layout(config, text), config.window
+        need["interpolation"] = memory_bytes(
+            config, layout, rows, itemsize, window=window, frames_in_flight=FRAMES_IN_FLIGHT
+        )
+    return need
+
+
+def groups(config: ModelConfig, options: Options, start: PartialVideo | None = None) -> int:
+    """Groups that the last level fills side by side."""
+    gaps = (keyframe_count(config, options, start) - 1) * 2 ** (options.levels - 1)
+    return -(-gaps // (config.frames // 2))
 
 
 def memory_bytes(

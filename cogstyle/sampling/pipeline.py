@@ -97,7 +97,7 @@ class Pipeline(Models):
         conditions = TextConditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
         if start is not None:
             expect_tokens(start.tokens_BFL, len(prompts), self.bundle.model_config)
-        rate, total, part = self.rate(options), self.keyframe_count(options), start
+        rate, total, part = self.rate(options), cost.keyframe_count(self.bundle.model_config, options), start
         if part is None:
             part = PartialVideo(first_frames(self.stage("image", options, progress), conditions))
             yield part
@@ -171,7 +171,7 @@ class Pipeline(Models):
         expect_tokens(tokens_BFL, len(prompts), self.bundle.model_config)
         frames = tokens_BFL.shape[1]
         texts_BS = self.text.pad([self._upscale_text(prompt) for prompt in prompts]).to(self.device)
-        fine_RM = upscale(
+        passes = upscale(
             self.image_model,
             self.upscaler,
             texts_BS.repeat_interleave(frames, 0),
@@ -180,9 +180,12 @@ class Pipeline(Models):
             options.stage(self.bundle.sampling("superres"), "superres"),
             self.labels,
             budget=self.budget,
-            progress=progress,
         )
-        return fine_RM.unflatten(0, (-1, frames))
+        parts = []
+        for fine_RM in passes:
+            parts.append(fine_RM)
+            progress(len(fine_RM))
+        return torch.cat(parts).unflatten(0, (-1, frames))
 
     # ---------------------------------------------------------------- all stages
 
@@ -247,22 +250,6 @@ class Pipeline(Models):
             "files": self.bundle.hashes(),
             "dtype": self.dtype,
         }
-
-    def keyframe_count(self, options: Options) -> int:
-        """Keyframes of all windows."""
-        return cost.keyframe_count(self.bundle.model_config, options)
-
-    def memory_of_one(self, options: Options, *, start: PartialVideo | None = None) -> int:
-        """Bytes of keys and values that one video takes at its largest stage; see `cost`."""
-        return cost.memory_of_one(self.bundle, options, start)
-
-    def steps(self, options: Options, *, start: PartialVideo | None = None) -> int:
-        """Tokens that sampling one video draws, one after the other; an upscaled frame counts as one.
-
-        Args:
-            start: what is there already.
-        """
-        return cost.steps(self.bundle.model_config, options, start)
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
         """One prompt gives a Video, a list a list. Options are those of `Options`, and what `start` reads."""

@@ -5,7 +5,7 @@ that equal surroundings lead to equal tokens: greedy drawing (top_k = 1) has no 
 tokens are drawn, a place takes the same random numbers in every frame that shares a stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from cogstyle.config import SamplingConfig, require
 from cogstyle.errors import SamplingError
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.logits import sample
 
 BUDGET = 2 * 10**9  # bytes that one pass may take beside the weights
@@ -65,15 +64,13 @@ def upscale(
     labels_V: Tensor | None = None,
     *,
     budget: int = BUDGET,
-    progress: Progress = lambda frames: None,
-) -> Tensor:
-    """Fine tokens [B, M] of B frames; neither the batch nor the budget changes one of them.
+) -> Iterator[Tensor]:
+    """Fine tokens of B frames in order, [.., M] a pass; neither the batch nor the budget changes one of them.
 
     Args:
         texts_BS: left-padded text ids, a row a frame.
         seeds: names the random stream of each frame; frames of equal seeds share the numbers of every place.
         budget: bytes that a pass may take beside the weights; see `frame_bytes`.
-        progress: called with the number of frames of every pass.
 
     Raises:
         ConfigError: if the budget is too small for one frame.
@@ -83,7 +80,6 @@ def upscale(
     fine = upscaler.positions.num_embeddings
     uniforms_M2 = {seed: torch.from_numpy(np.random.default_rng(seed).random((fine, 2))) for seed in set(seeds)}
     places = max(1, budget // (DRAW_BYTES * base.config.codes))
-    parts = []
     for first in range(0, len(coarse_BL), together):
         now = slice(first, first + together)
         h_PD = upscaler(base, texts_BS[now], coarse_BL[now]).flatten(0, 1)
@@ -95,6 +91,4 @@ def upscale(
             ]
         except SamplingError as error:
             raise SamplingError(f"superres: {error}; are the weights whole?") from None
-        parts.append(torch.cat(drawn).view(-1, fine))
-        progress(len(parts[-1]))
-    return torch.cat(parts)
+        yield torch.cat(drawn).view(-1, fine)

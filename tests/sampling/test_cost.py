@@ -13,6 +13,7 @@ import cogstyle
 from cogstyle.bundle import Bundle
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import BundleError, ConfigError, LayoutError, SamplingError
+from cogstyle.sampling import cost
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.video import Video
 
@@ -45,21 +46,21 @@ def test_predicted_steps_are_those_told(pipe, tmp_path, monkeypatch, way, levels
     options, told = cogstyle.Options(levels=levels, frame_rate=2.0, **extra), []
     start = pipe.start(options, 1, **given)
     video = pipe.sample(["x"], [0], options, start=start, progress=told.append)[0]
-    assert sum(told) == pipe.steps(options, start=start)
-    assert pipe.memory_of_one(options, start=start) > 0
+    assert sum(told) == cost.steps(pipe.bundle.model_config, options, start)
+    assert cost.memory_of_one(pipe.bundle, options, start) > 0
     if levels and "images" not in way:
         part = PartialVideo(
             torch.from_numpy(video.tokens)[None, :: 2**levels], whole=True
         )  # stopped after the keyframes
         told.clear()
         pipe.sample(["x"], [0], options, start=part, progress=told.append)
-        assert sum(told) == pipe.steps(options, start=part)
+        assert sum(told) == cost.steps(pipe.bundle.model_config, options, part)
 
 
 def test_more_images_take_more_memory(pipe):
     options = cogstyle.Options(levels=1)
     few, many = (PartialVideo(torch.zeros(1, count, 16, dtype=torch.long), whole=True) for count in (2, 41))
-    assert pipe.memory_of_one(options, start=many) == 20 * pipe.memory_of_one(options, start=few)
+    assert cost.memory_of_one(pipe.bundle, options, many) == 20 * cost.memory_of_one(pipe.bundle, options, few)
 
 
 def without(bundle: Path, folder: Path, name: str) -> Path:

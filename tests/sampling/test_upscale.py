@@ -48,7 +48,7 @@ def test_equal_frames_stay_equal_unless_each_has_a_stream_of_its_own(pipe, confi
     text = some_text(config, [5]).expand(4, -1)
 
     def draw(seeds, sampling):
-        return upscale(pipe.image_model, pipe.upscaler, text, coarse, seeds, sampling)
+        return torch.cat([*upscale(pipe.image_model, pipe.upscaler, text, coarse, seeds, sampling)])
 
     shared = draw([(3, 0)] * 4, SamplingConfig())
     streams = [(3, 0, k) for k in range(4)]
