@@ -36,6 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the rows will train: keyframes, interpolation, continuation, image or superres",
     )
     add_bundle_argument(parser)
+    add_row_arguments(parser)
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
+    parser.add_argument("--shard", default="1/1", help="i/n: do the i-th of n shares, one a machine")
+    parser.add_argument(
+        "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
+    )
+    parser.add_argument(
+        "--retry",
+        action="store_true",
+        help="encode again what an earlier run refused, and what was changed in the manifest",
+    )
+    parser.add_argument(
+        "--entries-per-part", type=int, default=256, help="lines of the manifest (or files of the folder) in one part"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_row_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which rows a video gives, and what their frames are."""
     parser.add_argument(
         "--extra-rates",
         type=int,
@@ -72,20 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="split videos that are too long for one row into equal stretches, each with the caption of the whole",
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
-    parser.add_argument("--shard", default="1/1", help="i/n: do the i-th of n shares, one a machine")
-    parser.add_argument(
-        "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
-    )
-    parser.add_argument(
-        "--retry",
-        action="store_true",
-        help="encode again what an earlier run refused, and what was changed in the manifest",
-    )
-    parser.add_argument(
-        "--entries-per-part", type=int, default=256, help="lines of the manifest (or files of the folder) in one part"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -103,6 +108,25 @@ def parse_limit(text: str, entries: int) -> float:
     return float(text[:-1]) / 100 * entries if text.endswith("%") else int(text)
 
 
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Validate the numbers, and that each has an effect on this task.
+
+    Raises:
+        ConfigError: naming the option, its value and the limit.
+    """
+    require(arguments.workers >= 0, f"workers {arguments.workers} must be 0 or more")
+    require(arguments.entries_per_part >= 1, f"entries-per-part {arguments.entries_per_part} must be 1 or more")
+    require(arguments.extra_rates >= 0, f"extra-rates {arguments.extra_rates} must be 0 or more")
+    for name, value, kinds in (
+        ("extra-rates", arguments.extra_rates or None, ("keyframes", "interpolation")),
+        ("frames-per-video", arguments.frames_per_video, ("image", "superres")),
+        ("factor", arguments.factor, ("superres",)),
+    ):
+        require(value is None or value >= 1, f"{name} {value} must be 1 or more")
+        require(value is None or arguments.kind in kinds, f"{name} has no effect with --for {arguments.kind}")
+    parse_limit(arguments.max_bad, 0)
+
+
 def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
@@ -114,19 +138,8 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.data.manifest import read_manifest
     from cogstyle.data.workers import cores
 
-    require(arguments.workers >= 0, f"workers {arguments.workers} must be 0 or more")
-    require(arguments.entries_per_part >= 1, f"entries-per-part {arguments.entries_per_part} must be 1 or more")
-    require(arguments.extra_rates >= 0, f"extra-rates {arguments.extra_rates} must be 0 or more")
-    kind = arguments.kind
-    for name, value, kinds in (
-        ("extra-rates", arguments.extra_rates or None, ("keyframes", "interpolation")),
-        ("frames-per-video", arguments.frames_per_video, ("image", "superres")),
-        ("factor", arguments.factor, ("superres",)),
-    ):
-        require(value is None or value >= 1, f"{name} {value} must be 1 or more")
-        require(value is None or kind in kinds, f"{name} has no effect with --for {kind}")
-    shard = parse_shard(arguments.shard)
-    parse_limit(arguments.max_bad, 0)
+    check_numbers(arguments)
+    kind, shard = arguments.kind, parse_shard(arguments.shard)
     check_folder(arguments.to)
     check_card(arguments.to)
     manifest = read_manifest(arguments.manifest, caption=arguments.caption)

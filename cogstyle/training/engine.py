@@ -5,7 +5,7 @@
     norm = engine.update(step, skip=False)  # the update; a gradient that is no number changes nothing
     engine.call(job.validate)               # anything that needs all the weights
     tensors = engine.state()                # by name: any engine and any number of processes can
-    engine.load(tensors)                    # go on from it
+    engine.load(tensors)                    # resume from it
 
 Every process calls the same methods in the same order.
 """
@@ -192,7 +192,7 @@ class DeepSpeedEngine:
         self._make_states()
 
     def _let_steps_be_skipped(self) -> None:
-        """DeepSpeed's bookkeeping goes on as ever; its innermost update may do nothing."""
+        """DeepSpeed's bookkeeping stays as it is; its innermost update may do nothing."""
         update = self.basic.step
 
         def step(closure: None = None) -> None:

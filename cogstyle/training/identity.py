@@ -1,4 +1,4 @@
-"""What a run trains: everything that its weights depend on, by name, so that no other recipe goes on from them."""
+"""What a run trains: everything that its weights depend on, by name, so that no other recipe resumes from them."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ class Identity:
         fingerprint: value by name, see `fingerprint`.
         seen: what the export needs to know of the data, see `TransformerJob.seen`.
         ours: sha256 of what this run has exported: where it starts from its own bundle, that is no change.
-        forced: go on from the checkpoints of another fingerprint.
+        forced: resume from the checkpoints of another fingerprint.
     """
 
     fingerprint: dict[str, Any] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Identity:
         return differences(json.loads(meta["fingerprint"]), self.fingerprint, self.ours)
 
     def check(self, folder: Path, meta: Mapping[str, str], steps: int) -> str:
-        """The changes since a checkpoint of `folder`, if a run to `steps` may go on from it in spite of them.
+        """The changes since a checkpoint of `folder`, if a run to `steps` may resume from it in spite of them.
 
         Raises:
             ConfigError: if it may not.

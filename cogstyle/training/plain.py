@@ -178,7 +178,7 @@ class PlainEngine:
             self.scale *= 2.0
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a later run goes on from: `module.NAME`, `optim.NAME.KEY`, `engine.scale`."""
+        """Everything that a later run resumes from: `module.NAME`, `optim.NAME.KEY`, `engine.scale`."""
         tensors = {f"module.{name}": value for name, value in self.job.module.state_dict().items()}
         for param, values in self.optimizer.state.items():
             tensors |= {f"optim.{self.names[cast(nn.Parameter, param)]}.{key}": value for key, value in values.items()}

@@ -88,7 +88,7 @@ class Run:
     """One run in its folder.
 
     Args:
-        identity: what it trains, so that it goes on from its own checkpoints only.
+        identity: what it trains, so that it resumes from its own checkpoints only.
         keep_best: keep the best weights by validation beside the last ones.
         quiet: no progress bar, and nothing said about skipped steps and validation but in the log.
     """
@@ -114,7 +114,7 @@ class Run:
 
     @property
     def trained_seconds(self) -> float:
-        """Of this run and those it goes on from."""
+        """Of this run and those it resumes."""
         return self.seconds + time.monotonic() - self.began
 
     def say(self, text: str, *, always: bool = False) -> None:
@@ -123,7 +123,7 @@ class Run:
             tqdm.write(text, file=sys.stderr)
 
     def resume(self, engine: Engine, *, steps: int, tensorboard: bool) -> int:
-        """Go on from the newest checkpoint that is whole, if there is one; returns the next step.
+        """Resume from the newest checkpoint that is whole, if there is one; returns the next step.
 
         Raises:
             ConfigError: if it belongs to another recipe.
@@ -166,7 +166,7 @@ class Run:
         return found.step
 
     def _find_best(self, *, keep: bool) -> None:
-        """The best weights so far, if the run goes on; those of a run that was begun anew do not count."""
+        """The best weights so far, if the run is resumed; those of a run begun anew do not count."""
         path = self.folder / BEST
         if not path.exists():
             return

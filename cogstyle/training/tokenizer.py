@@ -84,7 +84,7 @@ class TokenizerJob:
     ) -> None:
         self.config, self.batch, self.seed, self.bundle = config, batch, seed, bundle
         self.decoder_only = decoder_only
-        self.has_codes = False  # a codebook to go on from
+        self.has_codes = False  # a codebook to continue from
         self.places = batch * (config.image_size // config.rate) ** 2  # of a step
         torch.manual_seed(seed)
         self.model: VQVAE = VQVAE(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
