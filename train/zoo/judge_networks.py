@@ -158,7 +158,7 @@ def peaks(maps_BCHW: Tensor) -> list[tuple[int, float, float, float, float, floa
 def write(eye: Eye, path: Path) -> None:
     """Weights in half precision."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({n: w.half() for n, w in eye.state_dict().items() if "num_batches" not in n}, path)
+    save_file({n: w.half().contiguous() for n, w in eye.state_dict().items() if "num_batches" not in n}, path)
 
 
 def load(path: Path | None = None) -> Eye:

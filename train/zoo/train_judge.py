@@ -23,6 +23,7 @@ from nouns import NOUNS
 from scenes import BACKGROUNDS, SIDES, State, draw_scene
 
 BACKGROUND_SEED, LARGE = 50_000_000, 192
+LOOKED = 40  # frames of a step in which actors are looked for; named they are in all
 NAMES, PLACES = tuple(NOUNS), tuple(BACKGROUNDS)
 SIZES = (48, 64, 80, 96, 96, 128, 192)  # pixels that a frame is made of, on its way
 
@@ -91,7 +92,9 @@ def targets(actors: list[tuple[str, State, float]]) -> tuple[Tensor, Tensor, Ten
         middle = (dx.abs() <= 1.0) & (dy.abs() <= 1.0)
         peak = (dx.abs() <= 0.5) & (dy.abs() <= 0.5)
         values[0] = torch.maximum(values[0], torch.where(peak, 1.0, near.clamp(max=0.95)))
-        others = torch.stack([dx, dy, torch.full_like(dx, float(np.log(at.half / USUAL))), torch.full_like(dx, at.opacity)])
+        others = torch.stack(
+            [dx, dy, torch.full_like(dx, float(np.log(at.half / USUAL))), torch.full_like(dx, at.opacity)]
+        )
         values[1:, middle] = others[:, middle]
         weight[middle] = 1.0
         heat_weight[middle] = 1.0
@@ -113,7 +116,8 @@ def batch(rng: np.random.Generator, bank: list[np.ndarray], font: Font, count: i
                 crops.append(crop(frame, x, y, at.half * float(np.exp(rng.normal(0.0, 0.08)))))
                 nouns.append(NAMES.index(noun))
     stacked = [torch.stack(column) for column in zip(*maps, strict=True)]
-    return torch.stack(frames), torch.tensor(places), *stacked, torch.stack(crops), torch.tensor(nouns)
+    looked = [column[:LOOKED] for column in (torch.stack(frames), torch.tensor(places), *stacked)]
+    return *looked, torch.stack(crops), torch.tensor(nouns)
 
 
 def loss_of(eye: Eye, made: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, float]]:
@@ -158,14 +162,14 @@ def train(steps: int, out: Path, *, count: int = 64, bank: int = 2000, lr: float
         if step % 25 == 0 or step == steps:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
             print(f"step {step} of {steps}, {time.time() - began:.0f} s: {shown}", flush=True)
-        if step % 200 == 0 or step == steps:
+        if step % 100 == 0 or step == steps:
             write(eye, out)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     home = Path(__file__).parents[2] / "pretrained_adapters" / FILE
-    parser.add_argument("--steps", type=int, default=900, help="of 64 frames (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="of 64 frames (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=home, help="weights (default: %(default)s)")
     parser.add_argument("--font", type=Path, default=FONT, help="a font with colour emoji (default: %(default)s)")
     options = parser.parse_args()
