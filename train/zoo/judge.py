@@ -30,8 +30,8 @@ SMALL_BELOW = 0.155  # nominal radius between small (0.12) and large (0.20)
 SLACK = 0.01  # motions whose errors (canvas) differ by less cannot be told apart
 UNKNOWN = 0.1  # error of a motion that is none of those we know
 SPEED_FACTOR = math.sqrt(2.0)
-NAME = 0.3  # distance that two quite different nouns weigh as much as, when actors are followed
-SHORTEST = 0.15  # share of the frames that an actor must be seen in
+NAME = 0.1  # distance that two quite different nouns weigh as much as, when actors are followed
+SHORTEST = 0.15  # share of the frames that an actor must be seen in, fully
 NAMES, PLACES = tuple(NOUNS), tuple(BACKGROUNDS)
 
 
@@ -100,7 +100,7 @@ def follow(by_frame: Sequence[Sequence[Found]]) -> list[list[tuple[int, Found]]]
             if d not in taken and t not in taken.values():
                 taken[d] = t
         for d, one in enumerate(found):
-            share_N = np.exp(one.nouns_N)
+            share_N = one.opacity * np.exp(one.nouns_N)
             if d in taken:
                 tracks[taken[d]].append((f, one))
                 names[taken[d]] = names[taken[d]] + share_N
@@ -108,8 +108,9 @@ def follow(by_frame: Sequence[Sequence[Found]]) -> list[list[tuple[int, Found]]]
                 tracks.append([(f, one)])
                 names.append(share_N)
     joined = _joined(tracks, names)
-    long = [track for track in joined if len(track) >= max(1, round(SHORTEST * frames))]
-    return sorted(long, key=lambda track: -sum(one.sure for _, one in track))
+    weight = [sum(one.sure * one.opacity for _, one in track) for track in joined]
+    seen = sorted(zip(weight, joined, strict=True), key=lambda pair: -pair[0])
+    return [track for much, track in seen if much >= SHORTEST * frames]
 
 
 def _cost(track: list[tuple[int, Found]], names_N: np.ndarray, f: int, one: Found) -> float:
@@ -120,7 +121,7 @@ def _cost(track: list[tuple[int, Found]], names_N: np.ndarray, f: int, one: Foun
         y += (last.y - before[1].y) * (f - g) / (g - before[0])
     far = min(math.hypot(one.x - x, one.y - y), math.hypot(one.x - last.x, one.y - last.y))
     alike = float(np.exp(one.nouns_N) @ names_N) / float(names_N.sum())
-    return far + NAME * (1.0 - alike)
+    return far + NAME * one.opacity * (1.0 - alike)
 
 
 def _joined(tracks: list[list[tuple[int, Found]]], names: list[np.ndarray]) -> list[list[tuple[int, Found]]]:
@@ -222,8 +223,9 @@ def _marks(tracks: Sequence[Track | None], choice: Sequence[int], times_F: Seque
     pairs = list(zip(chosen, scene.actors, strict=True))
     fits = [t is not None and (a.size is None or (t.r < SMALL_BELOW) == (a.size == "small")) for t, a in pairs]
     if scene.together:
-        apart = {("apart", None, scene.duration): _apart([t for t in chosen if t])}
-        errors = [pair_errors(*chosen, times_F) | apart if all(chosen) else {}]
+        both = [track for track in chosen if track is not None]
+        apart = {("apart", None, scene.duration): _apart(both)} if len(both) == 2 else {}
+        errors = [pair_errors(*both, times_F) | apart if apart else {}]
     else:
         errors = [track.errors if track else {} for track in chosen]
         if len(pairs) == 2 and all(chosen):
