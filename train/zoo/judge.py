@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from judge_networks import Eye, Found, load
 from nouns import NOUNS
 from scenes import BACKGROUNDS, DIRECTIONS, EXTENT, PAIRED, SIDES, Actor, Scene, state
+from understand import understood
 
 from cogstyle.shapes_world.motions import DURATIONS, Motion, motion_errors
 
@@ -195,10 +196,15 @@ def judge(frames_FHWC: np.ndarray, times_F: Sequence[float], asked: Mapping[str,
     Args:
         frames_FHWC: uint8 [F, H, H, 3].
         times_F: seconds of each frame since the start.
-        asked: a line of the prompts that make_prompts.py writes; its `scene` says what should be there.
+        asked: `prompt`, and `scene` as in the prompts that make_prompts.py writes; without it the prompt is understood.
+
+    Raises:
+        ValueError: for a prompt that is no caption of the zoo.
     """
-    said = asked["scene"]
-    scene = Scene(**{**said, "actors": tuple(Actor(**actor) for actor in said["actors"])})
+    if (said := asked.get("scene")) is None:
+        scene = understood(asked["prompt"])
+    else:
+        scene = Scene(**{**said, "actors": tuple(Actor(**actor) for actor in said["actors"])})
     reading = read(frames_FHWC, times_F)
     return {**verdict(reading, times_F, scene), "seen": words(reading, times_F)}
 
