@@ -227,7 +227,7 @@ def _marks(tracks: Sequence[Track | None], choice: Sequence[int], times_F: Seque
     """What holds if actor n is track choice[n]."""
     chosen = [tracks[number] for number in choice]
     pairs = list(zip(chosen, scene.actors, strict=True))
-    fits = [t is not None and (a.size is None or (t.r < SMALL_BELOW) == (a.size == "small")) for t, a in pairs]
+    fits = [a.size is None or (t is not None and (t.r < SMALL_BELOW) == (a.size == "small")) for t, a in pairs]
     if scene.together:
         both = [track for track in chosen if track is not None]
         apart = {("apart", None, scene.duration): _apart(both)} if len(both) == 2 else {}
@@ -248,8 +248,10 @@ def _marks(tracks: Sequence[Track | None], choice: Sequence[int], times_F: Seque
 def _motion(errors: Mapping[Motion, float], actor: Actor, scene: Scene) -> tuple[bool, bool, bool]:
     """Whether action, direction and speed hold together: of the motions that fit, those stay that the scene says."""
     still = actor.action == "still"
-    least = min(errors.values(), default=math.inf)
-    motions = [motion for motion, error in errors.items() if error <= min(least + SLACK, max(UNKNOWN, SLACK))]
+    if not errors:
+        return False, actor.direction is None, still
+    limit = min(min(errors.values()) + SLACK, UNKNOWN)
+    motions = [motion for motion, error in errors.items() if error <= limit]
     marks = []
     for holds in (
         lambda motion: still or 1 / SPEED_FACTOR < motion[2] / scene.duration < SPEED_FACTOR,
