@@ -11,10 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from nouns import NOUNS
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from scenes import BACKGROUNDS
 from torch import Tensor, nn
 
+from cogstyle.files import write_bytes
 from cogstyle.shipped import shelves
 
 SIZE, CELLS, CROP = 96, 24, 40  # pixels of a frame; cells along its side; pixels of one actor
@@ -158,7 +159,8 @@ def peaks(maps_BCHW: Tensor) -> list[tuple[int, float, float, float, float, floa
 def write(eye: Eye, path: Path) -> None:
     """Weights in half precision."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({n: w.half().contiguous() for n, w in eye.state_dict().items() if "num_batches" not in n}, path)
+    kept = {name: weight for name, weight in eye.state_dict().items() if "num_batches" not in name}
+    write_bytes(path, save({name: weight.half().contiguous() for name, weight in kept.items()}))
 
 
 def load(path: Path | None = None) -> Eye:
