@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import torch
 
+from cogstyle.evaluation.pages import RIGHT, WRONG, PageRow, page
 from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Options, Pipeline, load
-from cogstyle.shapes_report.pages import RIGHT, WRONG, PageRow, asked, page, row_of, seen
+from cogstyle.shapes_report.pages import asked, row_of, seen
 from cogstyle.shapes_report.protocol import Clip, Scenes, draw_scenes, sample_scenes, slow_movers
 from cogstyle.shapes_world import world
 from cogstyle.video import Video

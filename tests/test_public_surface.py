@@ -37,7 +37,7 @@ FLAGS = {
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
-        "--sweep", "--parts", "--batch", "--device", "--out", "--quiet",
+        "--sweep", "--parts", "--batch", "--device", "--out", "--quiet", "--judge", "--prompts",
     },
     "fvd": {
         "--real", "--fake", "--extractor", "--save-stats", "--any-balance", "--batch", "--device", "--out", "--quiet",

@@ -1,6 +1,7 @@
-"""Sample captions of validation scenes, read the frames, and report what the videos show, part by part.
+"""Sample captions, read the frames, and report what the videos show: scenes of the shapes world, or prompts of yours.
 
-A stopped evaluation resumes: sections that the folder has of the same weights and settings are kept.
+`--judge FILE.py:FUNCTION --prompts FILE.jsonl` judges videos of any world by a function of yours (docs/evaluation.md).
+A stopped evaluation resumes: what the folder has of the same weights and settings is kept.
 """
 
 import argparse
@@ -17,14 +18,25 @@ EXAMPLE = "cogstyle evaluate shapes --count 20 --out evaluation"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="?", metavar="BUNDLE", help="a bundle's name or folder")
     add_bundle_argument(parser)
-    parser.add_argument("--count", type=int, default=20, help="captions of each kind of scene")
+    parser.add_argument(
+        "--judge",
+        default="shapes",
+        metavar="NAME",
+        help="who judges: shapes, module:function or file.py:function",
+    )
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE.jsonl", help="judge videos of these prompts, a JSON object a line"
+    )
+    parser.add_argument(
+        "--count", type=int, help="captions of each kind of scene (default: 20, or all of a kind in --prompts)"
+    )
     parser.add_argument("--actors", type=int, choices=(1, 2), help="only scenes of so many actors (default: both)")
     parser.add_argument(
         "--held-out",
         action="store_true",
         help="only colour-shape pairs that training never shows (default: these and the others)",
     )
-    parser.add_argument("--first-seed", type=int, default=1_000_000, help="seed of the first scene, 1000000 or more")
+    parser.add_argument("--first-seed", type=int, help="seed of the first scene, 1000000 (the default) or more")
     parser.add_argument("--levels", type=int, default=3, help="refinement levels of the clips that are judged")
     parser.add_argument("--upscale", action="store_true", help="judge clips after super-resolution of every frame")
     parser.add_argument(
@@ -38,16 +50,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from cogstyle.config import require
+    from cogstyle.evaluation.report_folder import MARKDOWN
+
+    if arguments.prompts is not None:
+        chosen = {
+            "--actors": arguments.actors,
+            "--held-out": arguments.held_out or None,
+            "--first-seed": arguments.first_seed,
+            "--sweep": arguments.sweep,
+            "--parts": arguments.parts or None,
+        }
+        given = [flag for flag, value in chosen.items() if value is not None]
+        require(not given, f"{', '.join(given)} cannot go with --prompts: scenes of the shapes world are chosen so")
+        _judge_prompts(arguments)
+    else:
+        require(arguments.judge == "shapes", f"--judge {arguments.judge} needs --prompts: the captions it judges")
+        _judge_scenes(arguments)
+    print((arguments.out / MARKDOWN).read_text("utf-8"))
+    return 0
+
+
+def _bar(arguments: argparse.Namespace, total: float):
     from tqdm import tqdm
 
+    layout = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} < {remaining}"
+    return tqdm(total=total, bar_format=layout, disable=arguments.quiet)
+
+
+def _command() -> str:
+    return shlex.join(["cogstyle", *sys.argv[1:]])
+
+
+def _judge_prompts(arguments: argparse.Namespace) -> None:
+    """The report of a prompts file."""
+    from cogstyle.evaluation.judged import Evaluation, read_asked
+    from cogstyle.evaluation.judges import find_judge
+    from cogstyle.sampling.pipeline import Options, load
+
+    judge, asked = find_judge(arguments.judge), read_asked(arguments.prompts, arguments.count)
+    options = Options(levels=arguments.levels, upscale=arguments.upscale)
+    pipe = load(bundles(arguments), device=arguments.device)
+    with _bar(arguments, len(asked)) as bar:
+        Evaluation(pipe, judge, options, arguments.batch, _command(), bar.update).run(asked, arguments.out)
+
+
+def _judge_scenes(arguments: argparse.Namespace) -> None:
+    """The report of the shapes world."""
     from cogstyle.sampling.pipeline import load
     from cogstyle.shapes_report import report
     from cogstyle.shapes_report.sections import GUIDANCES, Evaluation
+    from cogstyle.shapes_world.world import VALIDATION_SEED
 
     sweep = GUIDANCES if arguments.sweep == [] else tuple(arguments.sweep or ())
     plan = Evaluation(
-        count=arguments.count,
-        first_seed=arguments.first_seed,
+        count=20 if arguments.count is None else arguments.count,
+        first_seed=VALIDATION_SEED if arguments.first_seed is None else arguments.first_seed,
         actors=(1, 2) if arguments.actors is None else (arguments.actors,),
         held_out=(True,) if arguments.held_out else (False, True),
         levels=arguments.levels,
@@ -56,17 +114,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     work = sum(part.work for part in report.chosen_sections(plan, arguments.parts))
     pipe = load(bundles(arguments), device=arguments.device)
-    layout = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} < {remaining}"
-    with tqdm(total=work, bar_format=layout, disable=arguments.quiet) as bar:
+    with _bar(arguments, work) as bar:
         report.evaluate(
             pipe,
             plan,
             arguments.out,
             batch=arguments.batch,
             names=arguments.parts,
-            command=shlex.join(["cogstyle", *sys.argv[1:]]),
+            command=_command(),
             progress=bar.update,
             begun=bar.set_description,
         )
-    print((arguments.out / report.MARKDOWN).read_text("utf-8"))
-    return 0

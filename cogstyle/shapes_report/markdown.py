@@ -1,10 +1,10 @@
 """A report for reading: the figures of report.json as Markdown tables. It measures nothing."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cogstyle.shapes_report.stages import STAGES
-from cogstyle.shapes_world.alignment import ATTRIBUTES, PAIRED, share
+from cogstyle.shapes_world.alignment import ATTRIBUTES, PAIRED
+from cogstyle.shares import percent, share, table
 
 Figures = dict[str, Any]  # of one section
 STILL = ("count", "colour", "shape", "background", "size")  # what one frame can show
@@ -17,19 +17,6 @@ FIGURES = {
     "distance_from_motion": "distance from the asked motion at each time, canvas",
     "unevenness": "unevenness of the path (second difference), canvas",
 }
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left."""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def percent(row: dict[str, float]) -> str:
-    """A share with its interval: "85 % (64-95)"."""
-    if not row["n"]:
-        return "-"
-    return f"{100 * row['share']:.0f} % ({100 * row['low']:.0f}-{100 * row['high']:.0f})"
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -1,26 +1,22 @@
 """An evaluation, section by section: report.json grows as they finish, and a stopped evaluation resumes."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from cogstyle.config import require
-from cogstyle.errors import ConfigError, FileError
-from cogstyle.files import one_writer, read_text, write_bytes
+from cogstyle.evaluation.report_folder import MARKDOWN, open_report, report_folder, write_report
+from cogstyle.files import write_bytes
 from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Pipeline
 from cogstyle.shapes_report.markdown import to_markdown
 from cogstyle.shapes_report.sections import Bench, Evaluation, Section, sections_of
 from cogstyle.shapes_world import world
-
-JSON, MARKDOWN = "report.json", "report.md"
 
 
 def chosen_sections(plan: Evaluation, names: Sequence[str]) -> list[Section]:
@@ -47,25 +43,7 @@ def start(pipe: Pipeline, plan: Evaluation, folder: Path) -> dict[str, Any]:
         "sampling": {stage: asdict(pipe.bundle.sampling(stage)) for stage in plan.options.stages},
         **json.loads(json.dumps(asdict(plan))),
     }
-    path = folder / JSON
-    if not path.exists():
-        others = [name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
-        require(not others, f"{folder} holds other files ({', '.join(others[:3])}): give another --out")
-        return {"made": made, "parts": {}}
-    try:
-        report: dict[str, Any] = json.loads(read_text(path))
-        theirs = dict(report["made"])
-        if not isinstance(report["parts"], dict):
-            raise TypeError
-    except (KeyError, TypeError, RecursionError):
-        raise ConfigError(f"{path} is no report of cogstyle evaluate: give another --out") from None
-    except (FileError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}; remove it to start anew") from None
-    differing = [key for key in sorted({*theirs, *made}) if theirs.get(key) != made.get(key)]
-    short = [f"{key} ({theirs.get(key)}, now {made.get(key)})" for key in differing]
-    said = ", ".join(text if len(text) < 80 else key for text, key in zip(short, differing, strict=True))
-    require(not differing, f"{path} is a report of other {said}: give another --out, or remove the old one")
-    return report
+    return open_report(folder, made)
 
 
 def evaluate(
@@ -89,11 +67,7 @@ def evaluate(
     """
     require(batch > 0, f"batch {batch} must be positive")
     pipe.check(world.caption(plan.scenes(*plan.kinds()[0])[0][1]), plan.options)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
-    with one_writer(folder):
+    with report_folder(folder):
         return _evaluate(Bench(pipe, plan, batch, progress), folder, names=names, command=command, begun=begun)
 
 
@@ -127,12 +101,4 @@ def _write(folder: Path, plan: Evaluation, report: dict[str, Any]) -> None:
     """The report as it is now; its sections stand in the order of the plan."""
     order = [section.name for section in sections_of(plan) if section.name in report["parts"]]
     report["parts"] = {name: report["parts"][name] for name in order}
-    write_bytes(folder / JSON, json.dumps(report, ensure_ascii=False, indent=1, default=_plain).encode())
-    write_bytes(folder / MARKDOWN, to_markdown(json.loads((folder / JSON).read_text("utf-8"))).encode())
-
-
-def _plain(value: object) -> object:
-    """Numbers of numpy as JSON knows them."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value)} in a report")
+    write_bytes(folder / MARKDOWN, to_markdown(write_report(folder, report)).encode())

@@ -8,10 +8,11 @@ from itertools import combinations
 import numpy as np
 
 from cogstyle.config import FRAME_RATES, require
+from cogstyle.evaluation.pages import ROWS, PageRow, page
 from cogstyle.sampling.pipeline import Options, Pipeline
 from cogstyle.shapes_report import temporal
 from cogstyle.shapes_report.distances import distances
-from cogstyle.shapes_report.pages import ROWS, PageRow, asked, page, row_of, seen, wrong
+from cogstyle.shapes_report.pages import asked, row_of, seen, wrong
 from cogstyle.shapes_report.protocol import (
     TUNING_SEED,
     Clip,
@@ -30,7 +31,8 @@ from cogstyle.shapes_report.protocol import (
 )
 from cogstyle.shapes_report.stages import STAGES, fed_with_truth
 from cogstyle.shapes_world import counterfactuals, world
-from cogstyle.shapes_world.alignment import Verdict, share, summarise
+from cogstyle.shapes_world.alignment import Verdict, summarise
+from cogstyle.shares import share
 from cogstyle.video import Video
 
 Figures = dict[str, object]
@@ -305,8 +307,7 @@ def stages(bench: Bench, *, actors: int) -> tuple[Figures, Pages]:
         for stage, clips in fed.items():
             row = row_of(clips[number])
             rows.append(PageRow(row.frames, f"{STAGES.get(stage, 'the truth')}   {row.title}", row.note, row.right))
-    name = "one-actor" if actors == 1 else "two-actors"
-    return {"stages": figures}, {f"stages-{name}.png": page(rows)}
+    return {"stages": figures}, {f"stages-{kind_name(actors, False).replace(' ', '-')}.png": page(rows)}
 
 
 def diversity(bench: Bench) -> tuple[Figures, Pages]:

@@ -10,6 +10,7 @@ import numpy as np
 from cogstyle.shapes_world import world
 from cogstyle.shapes_world.motions import motion_errors
 from cogstyle.shapes_world.reader import ActorReading, Reading, read_clip
+from cogstyle.shares import share
 
 SMALL_BELOW = 0.155  # nominal radius between small (0.12) and large (0.20)
 SPEED_FACTOR = math.sqrt(2.0)
@@ -113,22 +114,6 @@ def _motion_marks(
 
 
 # ---------------------------------------------------------------- many clips
-
-
-def wilson(successes: int, n: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval for a share (95 % by default); (0, 1) when nothing was counted."""
-    if n == 0:
-        return 0.0, 1.0
-    share, spread = successes / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def share(successes: int, n: int) -> dict[str, float]:
-    """{"share", "n", "low", "high"}; low and high are the 95 % Wilson interval."""
-    low, high = wilson(successes, n)
-    return {"share": successes / max(n, 1), "n": n, "low": low, "high": high}
 
 
 def summarise(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:

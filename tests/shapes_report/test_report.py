@@ -145,7 +145,7 @@ def test_pages_show_failures(pipe, tmp_path):
     """Right and wrong rows carry their colour at the left edge."""
     from PIL import Image
 
-    from cogstyle.shapes_report.pages import RIGHT, WRONG, PageRow, page
+    from cogstyle.evaluation.pages import RIGHT, WRONG, PageRow, page
 
     clip = np.zeros((5, 64, 64, 3), np.uint8)
     picture = page([PageRow(clip, "asked", "read", True), PageRow(clip, "asked " * 99, "read", False)], columns=3)

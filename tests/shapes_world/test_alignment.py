@@ -12,9 +12,9 @@ from cogstyle.shapes_world.alignment import (
     Verdict,
     judge,
     summarise,
-    wilson,
 )
 from cogstyle.shapes_world.counterfactuals import CHANGES, swap
+from cogstyle.shares import wilson
 
 pytestmark = pytest.mark.slow
 
@@ -121,18 +121,6 @@ def test_a_missing_actor_fails_what_its_caption_names() -> None:
     verdict = look(replace(scene_of(actor()), actors=()), scene_of(actor()))
     failed = {name for name in ATTRIBUTES if not getattr(verdict, name)}
     assert failed == {"count", "colour", "shape", "action", "direction", "speed"}
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [(10, 10, 0.7225, 1.0), (0, 10, 0.0, 0.2775), (50, 100, 0.4038, 0.5962), (95, 100, 0.8882, 0.9785)],
-)
-def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
-    assert wilson(successes, n) == pytest.approx((low, high), abs=2e-4)
-
-
-def test_wilson_of_nothing() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_summary_counts_each_attribute() -> None:
