@@ -34,6 +34,7 @@ FLAGS = {
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
     "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
+    "push": {"--private"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",

@@ -16,7 +16,7 @@ def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=argparse.SUPPRESS,
         metavar="[ROLE=]BUNDLE",
-        help="a bundle's name or folder; again, as keyframes=, interpolation= or superres=, to take one adapter from "
+        help="a bundle's name, folder or place on the hub (user/repo[@revision]); again, as keyframes=, interpolation= or superres=, to take one adapter from "
         "another bundle on the same image model (default: shapes)",
     )
 

@@ -7,10 +7,23 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from cogstyle.cli import encode, evaluate, export, fvd, import_, inspect, interpolate, sample, train, upscale, world
+from cogstyle.cli import (
+    encode,
+    evaluate,
+    export,
+    fvd,
+    import_,
+    inspect,
+    interpolate,
+    push,
+    sample,
+    train,
+    upscale,
+    world,
+)
 from cogstyle.errors import CogstyleError, ConfigError
 
-SUBCOMMANDS = (sample, interpolate, upscale, encode, train, world, evaluate, fvd, import_, export, inspect)
+SUBCOMMANDS = (sample, interpolate, upscale, encode, train, world, evaluate, fvd, import_, export, push, inspect)
 
 
 class Parser(argparse.ArgumentParser):
