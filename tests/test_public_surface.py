@@ -35,6 +35,8 @@ FLAGS = {
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
     "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
     "push": {"--private"},
+    "bundles": set(),
+    "recipes": {"--to"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
