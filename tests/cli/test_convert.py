@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cogstyle.cli.inspect import human
+from cogstyle.files import human
 from cogstyle.cli.main import main
 from tests.interop.sat_folder import write
 
