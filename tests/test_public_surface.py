@@ -36,6 +36,7 @@ FLAGS = {
     "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
     "push": {"--private"},
     "bundles": set(),
+    "check": {"--bundle", "--adapter", "--device", "--dtype", "--memory"},
     "recipes": {"--to"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from cogstyle.cli import (
     bundles,
+    check,
     encode,
     evaluate,
     export,
@@ -28,7 +29,8 @@ from cogstyle.errors import CogstyleError, ConfigError
 from cogstyle.version import version
 
 SUBCOMMANDS = (
-    sample, interpolate, upscale, encode, train, recipes, world, evaluate, fvd, import_, export, push, bundles, inspect,
+    sample, interpolate, upscale, encode, train, recipes, world, evaluate, fvd,
+    import_, export, push, bundles, check, inspect,
 )  # fmt: skip
 
 
