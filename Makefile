@@ -1,13 +1,14 @@
 # Targets make .venv from constraints.txt when it is missing or older than what it is made from.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 # The package alone, and with what tests and checks need (SwissArmyTransformer, DeepSpeed, ruff, ...).
-READY := .venv/.ready
-TESTS_READY := .venv/.tests-ready
+READY := $(VENV)/.ready
+TESTS_READY := $(VENV)/.tests-ready
 # One file's tests stay in one process: they share what is slow to set up.
 TWO := -n 2 --dist loadfile
 
-.PHONY: demo test test-fast test-icetk bench check format clean
+.PHONY: demo test test-fast test-icetk bench check format dist matrix clean
 
 demo: $(READY)  ## sample three prompts with the shipped weights into demo/
 	$(BIN)/python sample/demo.py
@@ -36,8 +37,21 @@ format: $(TESTS_READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+dist: $(TESTS_READY)  ## build sdist and wheel into dist/, check them, and sample with the wheel in an environment of its own
+	rm -rf dist build
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dist]'
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m pytest tests/test_packaging.py
+
+matrix:  ## the quick tests under every Python from 3.11 to 3.13 that is at hand
+	for version in 3.11 3.12 3.13; do \
+	  python$$version -c '' 2>/dev/null || { echo "no python$$version here"; continue; }; \
+	  $(MAKE) test-fast PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+	done
+
 $(READY): setup.py setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
@@ -47,4 +61,4 @@ $(TESTS_READY): $(READY)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-icetk build demo *.egg-info
+	rm -rf .venv .venv-* build dist demo *.egg-info

@@ -300,6 +300,15 @@ def sha256(path: Path) -> str:
         raise FileError(f"cannot read {path}: {error}") from None
 
 
+def human(size: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
 def fingerprint(*parts: object) -> str:
     """A short name for what these values together make: a data set, or a video that was begun."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]

@@ -12,6 +12,12 @@ def shelves(kind: str) -> tuple[Path, ...]:
     return package.parent / FOLDERS[kind], package / kind
 
 
+def recipes() -> dict[str, Path]:
+    """The package's recipes by name: `shapes/image.toml`."""
+    shelf = next((shelf for shelf in shelves("recipes") if shelf.is_dir()), None)
+    return {} if shelf is None else {path.relative_to(shelf).as_posix(): path for path in sorted(shelf.rglob("*.toml"))}
+
+
 def shipped_recipe(path: Path) -> Path:
     """`path`, or the package's own recipe of this name: `shapes/image.toml`, also as `train/shapes/image.toml`."""
     name = path.relative_to("train") if path.parts[:1] == ("train",) else path

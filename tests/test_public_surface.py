@@ -34,6 +34,10 @@ FLAGS = {
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
     "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
+    "push": {"--private"},
+    "bundles": set(),
+    "check": {"--bundle", "--adapter", "--device", "--dtype", "--memory"},
+    "recipes": {"--to"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",

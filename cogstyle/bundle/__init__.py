@@ -6,6 +6,7 @@ Weights are safetensors. A bundle is replaced file by file beside the old ones, 
 
 from cogstyle.bundle.manifest import MANIFEST, WeightFile
 from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle, open_bundle
+from cogstyle.bundle.remote import push_bundle
 from cogstyle.bundle.write import check_replaced, check_shared_files, share_files, update_bundle, writing
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "check_shared_files",
     "holds_bundle",
     "open_bundle",
+    "push_bundle",
     "share_files",
     "update_bundle",
     "writing",

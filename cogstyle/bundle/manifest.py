@@ -82,6 +82,11 @@ def hashed_name(name: str, digest: str) -> str:
     return f"{path.stem}-{digest[:12]}{path.suffix}"
 
 
+def hashed_pattern(name: str) -> str:
+    """A pattern that `name` and its hashed names match."""
+    return f"{Path(name).stem}*{Path(name).suffix}"
+
+
 def is_hashed_name(found: str, name: str) -> bool:
     """Whether `found` is the name of a version of `name`."""
     path = Path(name)

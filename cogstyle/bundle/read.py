@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from cogstyle import hub
 from cogstyle.bundle.manifest import IMAGE, MANIFEST, WeightFile, find_file, read_manifest
+from cogstyle.bundle.remote import fetch_bundle
 from cogstyle.config import (
     HierarchicalConfig,
     ModelConfig,
@@ -60,10 +62,10 @@ class Bundle:
 
     def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32, packed: str | None = None) -> None:
         self.dtype, self.packed = dtype, packed
-        places = [Path(name).expanduser(), *(shelf / name for shelf in SHELVES)]
-        found = next((place for place in places if holds_bundle(place)), None)
+        found = next((place for place in _places(name) if holds_bundle(place)), None)
         if found is None:
-            raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {', '.join(map(str, places))}")
+            places = ", ".join(map(str, _places(name)))
+            raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {places}")
         self.folder, self.manifest = found, read_manifest(found)
         self._elsewhere: dict[str, Path] = {}  # files of adapters taken from other bundles
 
@@ -291,6 +293,16 @@ class _Hashes(dict[str, str]):
         raise BundleError(f"bundle {self.folder} has no {name}")
 
 
+def _places(name: str | Path) -> list[Path]:
+    return [Path(name).expanduser(), *(shelf / name for shelf in SHELVES)]
+
+
+def _fetched(name: str | Path) -> str | Path:
+    """`name`; of a bundle of the hub, which is nowhere else, its folder in the cache."""
+    here = any(map(holds_bundle, _places(name)))
+    return name if here or not hub.is_hub_name(str(name)) else fetch_bundle(str(name))
+
+
 def holds_bundle(folder: Path) -> bool:
     """Whether a folder has a manifest."""
     return is_file(folder / MANIFEST)
@@ -300,13 +312,14 @@ def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:
     """One bundle, or adapters of several that stand on one image model.
 
     Args:
-        names: of bundles, as `Bundle` takes them, or `ROLE=bundle`, where ROLE is one of `ADAPTERS`: that adapter
-            alone is taken from there. One at most is a bundle without role; image model and tokenizers are its, or
-            those of the first.
+        names: of bundles, as `Bundle` takes them, or on the hub (user/repo[@revision]), or `ROLE=bundle`, where ROLE
+            is one of `ADAPTERS`: that adapter alone is taken from there. One at most is a bundle without role; image
+            model and tokenizers are its, or those of the first.
         options: `dtype` and `packed` of `Bundle`.
 
     Raises:
         BundleError: if one is missing, or what is taken does not belong together.
+        FileError: if the hub has none of this name, or cannot be reached.
         ConfigError: for two bundles without role, a role named twice, or none at all.
     """
     require(bool(names), "no bundle is named")
@@ -324,9 +337,9 @@ def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:
         f"{' and '.join(map(str, whole))} are two whole bundles; take an adapter of one as ROLE=BUNDLE, "
         f"ROLE one of {', '.join(ADAPTERS)}",
     )
-    bundle = Bundle(whole[0] if whole else next(iter(parts.values())), **options)
+    bundle = Bundle(_fetched(whole[0] if whole else next(iter(parts.values()))), **options)
     for role, source in parts.items():
-        bundle.take(role, Bundle(source))
+        bundle.take(role, Bundle(_fetched(source)))
     if len(names) > 1:
         bundle.manifest["name"] = " ".join(map(str, names))
     return bundle

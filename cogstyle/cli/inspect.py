@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from cogstyle.config import require
+    from cogstyle.files import human
 
     named = bundles(arguments)
     require(arguments.batch > 0, f"batch {arguments.batch} must be positive")
@@ -125,12 +126,3 @@ def capacity(device: str) -> int:
     if place.type == "cuda":
         return torch.cuda.get_device_properties(place).total_memory
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def human(size: float) -> str:
-    """Bytes with a unit."""
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

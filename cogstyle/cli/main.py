@@ -4,13 +4,34 @@ import argparse
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from cogstyle.cli import encode, evaluate, export, fvd, import_, inspect, interpolate, sample, train, upscale, world
+from cogstyle.cli import (
+    bundles,
+    check,
+    encode,
+    evaluate,
+    export,
+    fvd,
+    import_,
+    inspect,
+    interpolate,
+    push,
+    recipes,
+    sample,
+    train,
+    upscale,
+    world,
+)
 from cogstyle.errors import CogstyleError, ConfigError
+from cogstyle.version import version
 
-SUBCOMMANDS = (sample, interpolate, upscale, encode, train, world, evaluate, fvd, import_, export, inspect)
+SUBCOMMANDS = (
+    sample, interpolate, upscale, encode, train, recipes, world, evaluate, fvd,
+    import_, export, push, bundles, check, inspect,
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +44,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = Parser(prog="cogstyle", description="Text to video with autoregressive transformers.")
+    parser.add_argument("--version", action="version", version=f"cogstyle {version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in SUBCOMMANDS:
         name = module.__name__.rsplit(".", 1)[-1].rstrip("_")
@@ -67,13 +89,24 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     for text in argv:
         if not text.isascii() and re.search("[\ud800-\udfff]", text):
             raise ConfigError(f"argument {text!r} is not UTF-8")
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        complete(parser)
+    arguments = parser.parse_args(argv)
     for name, value in vars(arguments).items():
         if isinstance(value, Path):
             setattr(arguments, name, Path(os.path.expanduser(value)))
         elif isinstance(value, list) and value and isinstance(value[0], Path):
             setattr(arguments, name, [Path(os.path.expanduser(path)) for path in value])
     return arguments
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell and end, by argcomplete (extra `completion`)."""
+    with suppress(ImportError):
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def user_message(error: BaseException) -> str | None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cogstyle.cli.inspect import human
 from cogstyle.cli.main import main
+from cogstyle.files import human
 from tests.interop.sat_folder import write
 
 
