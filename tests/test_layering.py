@@ -11,13 +11,21 @@ LEVELS = (  # the lowest first; a room imports from levels below its own, and no
     "errors", "axes schema shipped version", "config files", "devices",
     "layout pictures rows", "tokenizers model video shapes_world",
     "adapter bundle", "interop data sampling",
-    "training evaluation", "shapes_report", "cli",
+    "training evaluation", "shapes_report server", "cli",
 )  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names.split()}
 KNOW_THE_TOY = ("shapes_world", "training", "shapes_report", "cli")  # all others serve any video
 LINES, PARAMETERS = 350, 8
 TO_COME = ("sampling", "training")  # functions there still take more
-OWNERS = {"argparse": "cli", "deepspeed": "training/engine.py", "sat": "interop/sat_model.py", "icetk": "interop"}
+OWNERS = {
+    "argparse": "cli",
+    "deepspeed": "training/engine.py",
+    "sat": "interop/sat_model.py",
+    "icetk": "interop",
+    "fastapi": "server",
+    "starlette": "server",
+    "uvicorn": "server",
+}
 
 
 def room(path: Path) -> str:

@@ -7,10 +7,24 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from cogstyle.cli import encode, evaluate, export, fvd, import_, inspect, interpolate, sample, train, upscale, world
+from cogstyle.cli import (
+    encode,
+    evaluate,
+    export,
+    fvd,
+    import_,
+    inspect,
+    interpolate,
+    sample,
+    serve,
+    train,
+    upscale,
+    web,
+    world,
+)
 from cogstyle.errors import CogstyleError, ConfigError
 
-SUBCOMMANDS = (sample, interpolate, upscale, encode, train, world, evaluate, fvd, import_, export, inspect)
+SUBCOMMANDS = (sample, interpolate, upscale, encode, train, world, evaluate, fvd, import_, export, inspect, serve, web)
 
 
 class Parser(argparse.ArgumentParser):
