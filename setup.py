@@ -7,5 +7,9 @@ SHIPPED = {"cogstyle.pretrained_adapters": "pretrained_adapters", "cogstyle.reci
 setup(
     packages=[*find_packages(include=["cogstyle*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data={"cogstyle.pretrained_adapters": ["*/*"], "cogstyle.recipes": ["*.toml", "**/*.toml"]},
+    package_data={
+        "cogstyle.server.page": ["*.html", "*.js", "*.css", "*.svg"],
+        "cogstyle.pretrained_adapters": ["*/*"],
+        "cogstyle.recipes": ["*.toml", "**/*.toml"],
+    },
 )

@@ -16,6 +16,7 @@ from cogstyle.server.jobs import Jobs
 from cogstyle.server.models import open_models
 from cogstyle.server.worker import Worker
 
+BACKLOG = 1024  # connections that wait to be accepted
 SHUTDOWN = 5  # seconds that connections have to end
 
 
@@ -71,6 +72,7 @@ def _listen(address: Address) -> socket.socket:
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)  # who asks before the first answer waits
         return listener
     except OSError as error:
         raise ConfigError(f"cannot listen on {address.host} port {address.port}: {error.strerror or error}") from None
