@@ -39,6 +39,10 @@ FLAGS = {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
         "--sweep", "--parts", "--batch", "--device", "--out", "--quiet",
     },
+    **dict.fromkeys(("serve", "web"), {
+        "--data", "--host", "--port", "--bundle", "--token", "--queue", "--longest-prompt", "--largest-body",
+        "--time-limit", "--keep", "--device", "--dtype",
+    }),
     "fvd": {
         "--real", "--fake", "--extractor", "--save-stats", "--any-balance", "--batch", "--device", "--out", "--quiet",
     },

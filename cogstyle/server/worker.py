@@ -24,7 +24,8 @@ from cogstyle.server.previews import Previews
 from cogstyle.video import Video
 
 KEPT = 2  # pipelines with their weights
-PATIENCE = 0.1  # seconds between two looks at what was deleted or takes too long
+SPARING = 5.0  # times the seconds that writing parts took are drawn before they are written again
+PATIENCE = 0.2  # seconds between two looks at what was deleted or takes too long
 THUMBNAIL, KEYFRAMES = ".thumbnail.png", ".keyframes.png"  # beside a video
 
 log = logging.getLogger("cogstyle.server")
@@ -153,7 +154,8 @@ class Batch:
         self.left = pipe.steps(self.options, start=self.start)
         given = _given(drawn[0].request, pipe.bundle.model_config.tokens)
         self.total = pipe.steps(self.options, start=given)
-        self.began = self.noted = self.looked = time.monotonic()
+        self.began = self.noted = self.looked = self.saved = time.monotonic()
+        self.cost = 0.0  # seconds that the last parts took to write
 
     def make(self) -> None:
         """Draw and write all videos.
@@ -177,14 +179,23 @@ class Batch:
         return min(99, int(100 * (1 - self.left / self.total)) if self.total else 99)
 
     def keep(self, part: PartialVideo) -> None:
-        """Write what there is of each video, so that a start after any stop goes on from here."""
+        """Take note of what there is of each video, and write it unless that would cost more than it saves."""
         self.part = part
-        wanted = self.jobs.alive(self.ids)
-        for one, tokens_FL in zip(self.drawn, part.tokens_BFL, strict=True):
-            if one.job.id in wanted:
-                partial_video.write_part(one.request.part, tokens_FL, part, one.request.mark)
-        self.note(part=True)
+        if time.monotonic() - self.saved >= SPARING * self.cost:
+            self.save()
         self.show()
+
+    def save(self) -> None:
+        """Write what there is of each video, so that a start after any stop goes on from here."""
+        if self.part is None or self.part is self.start:
+            return
+        start, wanted = time.monotonic(), self.jobs.alive(self.ids)
+        for one, tokens_FL in zip(self.drawn, self.part.tokens_BFL, strict=True):
+            if one.job.id in wanted:
+                partial_video.write_part(one.request.part, tokens_FL, self.part, one.request.mark)
+        self.note(part=True)
+        self.saved = time.monotonic()
+        self.cost = self.saved - start
 
     def note(self, *, part: bool = False) -> None:
         now = time.monotonic()
@@ -203,6 +214,7 @@ class Batch:
         self.left -= steps
         now = time.monotonic()
         if self.worker.stopping.is_set():
+            self.save()
             raise LeftOffError
         if now - self.looked < PATIENCE:
             return

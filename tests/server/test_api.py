@@ -247,6 +247,7 @@ def test_token_and_other_pages(debug_bundle, tmp_path):
                 theirs.videos.list()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(debug_bundle, tmp_path):
     """kill -9 in the middle of a batch: nothing is lost, and every video is the one that it would have been."""
     with serving(tmp_path, debug_bundle) as server:

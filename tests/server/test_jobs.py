@@ -10,12 +10,13 @@ import pytest
 
 import cogstyle
 from cogstyle.errors import CogstyleError, FileError
+from cogstyle.files import read_tensors
 from cogstyle.sampling import partial_video
 from cogstyle.sampling.options import Options
 from cogstyle.server import worker as worker_module
 from cogstyle.server.jobs import TRIES, Job, Jobs, QueueFullError
 from cogstyle.server.models import open_models
-from cogstyle.server.worker import LeftOffError, Worker
+from cogstyle.server.worker import Batch, LeftOffError, Worker
 
 PICTURE = np.zeros((32, 32, 3), np.uint8)
 
@@ -103,16 +104,16 @@ def test_a_stopped_batch_goes_on_from_its_last_part(jobs, models, debug_bundle, 
     ids = [jobs.add(job(seed), []).id for seed in range(3)]
     written, plain = [], partial_video.write_part
     worker = Worker(jobs, models, limit=600.0)
+    monkeypatch.setattr(worker_module, "SPARING", 0.0)
 
     def stop(path, tokens_FL, part, mark):
         plain(path, tokens_FL, part, mark)
         written.append(path)
         if len(written) == 3 * parts:
-            worker.stopping.set()
+            raise LeftOffError  # as a kill does: nothing more is written
 
     monkeypatch.setattr(partial_video, "write_part", stop)
-    with pytest.raises(LeftOffError):
-        worker.draw(jobs.claim(16))
+    worker.draw(jobs.claim(16))
     assert {jobs.get(identity).status for identity in ids} == {"in_progress"}
     jobs.close()
     jobs = Jobs(jobs.data)
@@ -125,6 +126,26 @@ def test_a_stopped_batch_goes_on_from_its_last_part(jobs, models, debug_bundle, 
         assert jobs.video(identity).read_bytes() == video.encoded(".mp4")
         assert json.loads((jobs.folder(identity) / "video.mp4.json").read_text())["id"] == identity
         assert sorted(path.suffix for path in jobs.folder(identity).iterdir()) == [".json", ".mp4", ".png", ".png"]
+
+
+def test_a_server_that_is_told_to_stop_loses_nothing(jobs, models, monkeypatch):
+    """What was drawn since the last part that was written is written then."""
+    identity, plain = jobs.add(job(), []).id, Batch.keep
+    worker, seen = Worker(jobs, models, limit=600.0), []
+
+    def keep(self, part):
+        plain(self, part)
+        seen.append(part.tokens_BFL)
+        if len(seen) == 4:
+            worker.stopping.set()
+
+    monkeypatch.setattr(Batch, "keep", keep)
+    with pytest.raises(LeftOffError):
+        worker.draw(jobs.claim(16))
+    (part,) = jobs.folder(identity).glob("*.part")
+    assert (read_tensors(part)[0]["tokens"] == seen[-1][0]).all() and len(seen) == 4
+    drain(jobs, models)
+    assert jobs.get(identity).status == "completed" and len(seen) == 6
 
 
 def test_one_bad_job_does_not_fail_its_batch(jobs, models):
@@ -160,6 +181,7 @@ def test_a_damaged_part_is_drawn_anew(jobs, models):
 
 def test_time_limit_and_deleting_end_a_job(jobs, models, monkeypatch):
     monkeypatch.setattr(worker_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(worker_module, "SPARING", 0.0)
     late, gone = jobs.add(job(), []).id, jobs.add(job(levels=0), []).id
     drain(jobs, models, limit=1e-9)
     assert "longer than 1e-09 seconds" in jobs.get(late).error
