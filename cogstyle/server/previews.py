@@ -32,13 +32,15 @@ class Previews:
         finally:
             with self._lock:
                 self._watchers -= Counter([identity])
-
-    def watched(self, identity: str) -> bool:
-        return identity in self._watchers
+                if identity not in self._watchers:
+                    self._frames.pop(identity, None)
 
     def show(self, identity: str, pipe: Pipeline, tokens_FL: Tensor, fps: float) -> None:
-        """Decode those frames of a video that were not shown yet."""
-        shown = self._frames.setdefault(identity, {})
+        """Decode those frames of a video that were not shown yet, if somebody watches."""
+        with self._lock:
+            if identity not in self._watchers:
+                return
+            shown = self._frames.setdefault(identity, {})
         new = [number for number in range(len(tokens_FL)) if number / fps not in shown]
         if new:
             for number, frame in zip(new, pipe.decode(tokens_FL[new]), strict=True):
@@ -46,10 +48,7 @@ class Previews:
 
     def frames(self, identity: str) -> dict[float, str]:
         """Pictures so far as `data:` URLs."""
-        return dict(self._frames.get(identity, {}))
-
-    def forget(self, identity: str) -> None:
-        self._frames.pop(identity, None)
+        return self._frames.get(identity, {}).copy()
 
 
 def data_url(picture_HWC: np.ndarray) -> str:

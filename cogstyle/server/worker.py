@@ -206,8 +206,7 @@ class Batch:
         """Frames for those who watch."""
         if self.part is not None:
             for identity, tokens_FL in zip(self.ids, self.part.tokens_BFL, strict=True):
-                if self.worker.previews.watched(identity):
-                    self.worker.previews.show(identity, self.pipe, tokens_FL, self.rate * 2**self.part.level)
+                self.worker.previews.show(identity, self.pipe, tokens_FL, self.rate * 2**self.part.level)
 
     def progress(self, steps: int) -> None:
         """Called after every step: the place where a batch can be left off."""
@@ -236,12 +235,11 @@ class Batch:
                  for name, paths in request.given.items()}  # fmt: skip
         info = {**video.info, **request.identity, "given": names, "id": identity, "model": one.job.model}
         write_video(request.out, Video(video.frames, video.fps, info, video.tokens))
-        stride = 2**self.options.levels
+        key = replace(video, frames=video.frames[:: 2**self.options.levels])
         write_png(beside(request.out, THUMBNAIL), video.frames[0])
-        write_png(beside(request.out, KEYFRAMES), replace(video, frames=video.frames[::stride]).contact_sheet(scale=1))
+        write_png(beside(request.out, KEYFRAMES), key.contact_sheet(len(key.frames), scale=1))
         self.jobs.complete(identity)
         request.part.unlink(missing_ok=True)
-        self.worker.previews.forget(identity)
 
 
 def _given(request: Request, tokens: int) -> PartialVideo | None:

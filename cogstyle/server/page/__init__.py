@@ -7,12 +7,12 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
 HERE = Path(__file__).parent
-FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
+FILES = ("page.js", "form.js", "api.js", "page.css", "icon.svg")
 
 
 def add_page(app: FastAPI) -> None:
     """Serve the page at / and what it loads beside it; nothing else is read from this folder."""
-    for address, name in FILES.items():
+    for address, name in {"/": "index.html", **{f"/{name}": name for name in FILES}}.items():
         app.add_api_route(address, _sender(HERE / name), methods=["GET", "HEAD"])
 
 
