@@ -24,7 +24,7 @@ class Page:
     """One tab."""
 
     def __init__(self, browser: "Browser", context: str) -> None:
-        self.browser = browser
+        self.browser, self.context = browser, context
         made = browser.send("Target.createTarget", url="about:blank", browserContextId=context)
         self.session = browser.send("Target.attachToTarget", targetId=made["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log", "DOM"):
@@ -76,6 +76,11 @@ class Page:
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
+    def keep_downloads(self, folder: Path) -> None:
+        """Write what is downloaded into a folder, under its own name."""
+        values = {"behavior": "allow", "downloadPath": str(folder), "browserContextId": self.context}
+        self.browser.send("Browser.setDownloadBehavior", **values)
 
     def picture(self, *, whole: bool = True) -> bytes:
         """A PNG of the page."""
