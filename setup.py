@@ -9,6 +9,7 @@ setup(
     package_dir=SHIPPED,
     package_data={
         "cogstyle": ["py.typed"],
+        "cogstyle.server.page": ["*.html", "*.js", "*.css", "*.svg"],
         "cogstyle.pretrained_adapters": ["*/*"],
         "cogstyle.recipes": ["*.toml", "**/*.toml"],
     },

@@ -11,7 +11,7 @@ LEVELS = (  # the lowest first; a room imports from levels below its own, and no
     "errors", "axes hub schema shipped version", "config files", "devices",
     "layout pictures rows shares", "tokenizers model video shapes_world",
     "adapter bundle", "interop data sampling",
-    "training evaluation", "shapes_report", "cli", "__main__",
+    "training evaluation", "shapes_report server", "cli", "__main__",
 )  # fmt: skip
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names.split()}
 KNOW_THE_TOY = ("shapes_world", "training", "shapes_report", "cli", "__main__")  # all others serve any video
@@ -19,7 +19,7 @@ LINES, PARAMETERS = 350, 8
 TO_COME = "training"  # functions there still take more
 OWNERS = {
     "argparse": "cli", "deepspeed": "training/engine.py", "sat": "interop/sat_model.py", "icetk": "interop",
-    "huggingface_hub": "hub.py",
+    "huggingface_hub": "hub.py", "fastapi": "server", "starlette": "server", "uvicorn": "server",
 }  # fmt: skip
 
 

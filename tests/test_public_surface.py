@@ -10,6 +10,10 @@ import cogstyle
 from cogstyle.cli.main import build_parser
 from cogstyle.config import MODELS
 
+SERVER = {
+    "--data", "--host", "--port", "--bundle", "--token", "--queue", "--longest-prompt", "--largest-body",
+    "--time-limit", "--keep", "--device", "--dtype",
+}  # fmt: skip
 FLAGS = {
     "sample": {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
@@ -43,6 +47,7 @@ FLAGS = {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
         "--sweep", "--parts", "--batch", "--device", "--out", "--quiet", "--judge", "--prompts",
     },
+    "serve": SERVER, "web": SERVER,
     "fvd": {
         "--real", "--fake", "--extractor", "--save-stats", "--any-balance", "--batch", "--device", "--out", "--quiet",
     },

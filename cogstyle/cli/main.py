@@ -21,15 +21,17 @@ from cogstyle.cli import (
     push,
     recipes,
     sample,
+    serve,
     train,
     upscale,
+    web,
     world,
 )
 from cogstyle.errors import CogstyleError, ConfigError
 from cogstyle.version import version
 
 SUBCOMMANDS = (
-    sample, interpolate, upscale, encode, train, recipes, world, evaluate, fvd,
+    sample, interpolate, upscale, serve, web, encode, train, recipes, world, evaluate, fvd,
     import_, export, push, bundles, check, inspect,
 )  # fmt: skip
 

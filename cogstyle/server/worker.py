@@ -1,0 +1,258 @@
+"""The one thread that draws: it takes jobs of a kind side by side, keeps every part, and goes on from them."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from cogstyle.devices import choose_threads, free_memory
+from cogstyle.errors import BundleError, CogstyleError
+from cogstyle.pictures import write_png
+from cogstyle.sampling import partial_video
+from cogstyle.sampling.outputs import write_video
+from cogstyle.sampling.partial_video import PartialVideo
+from cogstyle.sampling.pipeline import Pipeline
+from cogstyle.sampling.request import LARGEST_BATCH, Request, batches, begin, identify
+from cogstyle.server.jobs import Job, Jobs
+from cogstyle.server.models import Model
+from cogstyle.server.previews import Previews
+from cogstyle.video import Video
+
+KEPT = 2  # pipelines with their weights
+SPARING = 5.0  # times the seconds that writing parts took are drawn before they are written again
+PATIENCE = 0.2  # seconds between two looks at what was deleted or takes too long
+THUMBNAIL, KEYFRAMES = ".thumbnail.png", ".keyframes.png"  # beside a video
+
+log = logging.getLogger("cogstyle.server")
+
+
+class LeftOffError(Exception):
+    """The server stops, or nobody wants any video of the batch any more; parts are kept."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A job with the request that makes its video."""
+
+    job: Job
+    request: Request
+
+
+class Worker(threading.Thread):
+    """Draws what is queued until it is told to stop.
+
+    Args:
+        limit: seconds that one job may take.
+        keep: seconds that a finished video is kept; None: for ever.
+    """
+
+    def __init__(self, jobs: Jobs, models: Mapping[str, Model], *, limit: float, keep: float | None = None) -> None:
+        super().__init__(name="worker", daemon=True)
+        self.jobs, self.models, self.limit, self.keep = jobs, models, limit, keep
+        self.previews, self.stopping = Previews(), threading.Event()
+        self._pipes: OrderedDict[str, Pipeline] = OrderedDict()
+
+    def stop(self) -> None:
+        """Leave off at the next step, and wait until that is done."""
+        self.stopping.set()
+        self.jobs.news.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self.jobs.news.clear()
+                if self.stopping.is_set():  # set before the news that were just cleared
+                    return
+                self.jobs.sweep(older_than=None if self.keep is None else time.time() - self.keep)
+                if jobs := self.jobs.claim(LARGEST_BATCH):
+                    self.draw(jobs)
+                else:
+                    self.jobs.news.wait(60.0)
+            except LeftOffError:
+                pass
+            except Exception:  # a full disk, say: the queue is still there
+                log.exception("the queue cannot be worked on; trying again")
+                self.stopping.wait(1.0)
+
+    def draw(self, jobs: Sequence[Job]) -> None:
+        """Make the videos of jobs of one kind; each that cannot be made says why."""
+        drawn = {}
+        for job in jobs:
+            try:
+                pipe = self.pipeline(job.model)
+                request = self.request(pipe, job)
+                drawn[request.out] = Drawn(job, request)
+            except Exception as error:
+                self.fail([job], error)
+        if not drawn:
+            return
+        pipe.read_weights(jobs[0].options, whole=jobs[0].pictures > 1)
+        for batch in batches(pipe, [one.request for one in drawn.values()], free_memory(pipe.device) / 2):
+            side_by_side = [drawn[request.out] for request in batch]
+            try:
+                Batch(self, pipe, side_by_side).make()
+            except LeftOffError:
+                if self.stopping.is_set():
+                    raise
+            except Exception as error:
+                self.fail([one.job for one in side_by_side], error)
+
+    def fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        """A batch that failed is drawn one by one, so that the guilty says so and the others are made."""
+        if not isinstance(error, CogstyleError):
+            log.error("drawing %s failed", ", ".join(job.id for job in jobs), exc_info=error)
+        if len(jobs) > 1:
+            self.jobs.separate([job.id for job in jobs])
+        else:
+            inner = f"the server failed: {type(error).__name__}"
+            self.jobs.fail([jobs[0].id], public(str(error), self.jobs) if isinstance(error, CogstyleError) else inner)
+
+    def pipeline(self, name: str) -> Pipeline:
+        """The pipeline of a model; of those not used for long the weights are dropped."""
+        if name not in self.models:
+            raise BundleError(f"model {name!r} is not served any more; there are {', '.join(self.models)}")
+        pipe = self._pipes.get(name) or self.models[name].load()
+        self._pipes[name] = pipe
+        self._pipes.move_to_end(name)
+        while len(self._pipes) > KEPT:
+            self._pipes.popitem(last=False)
+        if pipe.device.type == "cpu":
+            torch.set_num_threads(choose_threads(pipe.bundle.model_config, packed=pipe.bundle.packed))
+        return pipe
+
+    def request(self, pipe: Pipeline, job: Job) -> Request:
+        """What makes the video of a job, with what a stopped server left of it."""
+        pictures = tuple(self.jobs.given(job))
+        names = {0: {}, 1: {"first_frame": pictures[:1]}}.get(job.pictures, {"images": pictures})
+        given = {name: files if name == "images" else files[0] for name, files in names.items()}
+        request = identify(pipe, Request(job.prompt, self.jobs.video(job.id), job.options, given))
+        try:
+            return begin(pipe, request, resume=True)
+        except BundleError as error:  # a damaged part, or one of other weights
+            log.warning("%s is drawn anew: %s", job.id, error)
+            request.part.unlink(missing_ok=True)
+            return begin(pipe, request, resume=False)
+
+
+class Batch:
+    """Videos that are drawn side by side."""
+
+    def __init__(self, worker: Worker, pipe: Pipeline, drawn: Sequence[Drawn]) -> None:
+        self.worker, self.jobs, self.pipe, self.drawn = worker, worker.jobs, pipe, drawn
+        self.ids = [one.job.id for one in drawn]
+        self.options = drawn[0].job.options
+        self.rate = pipe.rate(self.options)
+        starts = [one.request.start for one in drawn if one.request.start is not None]
+        self.start = partial_video.together(starts) if starts else None
+        self.part = self.start
+        self.left = pipe.steps(self.options, start=self.start)
+        given = _given(drawn[0].request, pipe.bundle.model_config.tokens)
+        self.total = pipe.steps(self.options, start=given)
+        self.began = self.noted = self.looked = self.saved = time.monotonic()
+        self.cost = 0.0  # seconds that the last parts took to write
+
+    def make(self) -> None:
+        """Draw and write all videos.
+
+        Raises:
+            LeftOffError: if the server stops, or none is wanted any more.
+        """
+        self.jobs.advance(self.ids, self.percent)
+        requests = [one.request for one in self.drawn]
+        prompts, seeds = [one.prompt for one in requests], [one.options.seed for one in requests]
+        videos = self.pipe.sample(
+            prompts, seeds, self.options, start=self.start, on_part=self.keep, progress=self.progress
+        )
+        wanted = self.jobs.alive(self.ids)
+        for one, video in zip(self.drawn, videos, strict=True):
+            if one.job.id in wanted:
+                self.write(one, video)
+
+    @property
+    def percent(self) -> int:
+        return min(99, int(100 * (1 - self.left / self.total)) if self.total else 99)
+
+    def keep(self, part: PartialVideo) -> None:
+        """Take note of what there is of each video, and write it unless that would cost more than it saves."""
+        self.part = part
+        if time.monotonic() - self.saved >= SPARING * self.cost:
+            self.save()
+        self.show()
+
+    def save(self) -> None:
+        """Write what there is of each video, so that a start after any stop goes on from here."""
+        if self.part is None or self.part is self.start:
+            return
+        start, wanted = time.monotonic(), self.jobs.alive(self.ids)
+        for one, tokens_FL in zip(self.drawn, self.part.tokens_BFL, strict=True):
+            if one.job.id in wanted:
+                partial_video.write_part(one.request.part, tokens_FL, self.part, one.request.mark)
+        self.note(part=True)
+        self.saved = time.monotonic()
+        self.cost = self.saved - start
+
+    def note(self, *, part: bool = False) -> None:
+        now = time.monotonic()
+        self.noted, seconds = now, now - self.noted
+        self.jobs.advance(self.ids, self.percent, seconds, part=part)
+
+    def show(self) -> None:
+        """Frames for those who watch."""
+        if self.part is not None:
+            for identity, tokens_FL in zip(self.ids, self.part.tokens_BFL, strict=True):
+                self.worker.previews.show(identity, self.pipe, tokens_FL, self.rate * 2**self.part.level)
+
+    def progress(self, steps: int) -> None:
+        """Called after every step: the place where a batch can be left off."""
+        self.left -= steps
+        now = time.monotonic()
+        if self.worker.stopping.is_set():
+            self.save()
+            raise LeftOffError
+        if now - self.looked < PATIENCE:
+            return
+        self.looked = now
+        self.note()
+        self.show()
+        limit = self.worker.limit
+        late = [one.job.id for one in self.drawn if one.job.spent + now - self.began > limit]
+        wanted = self.jobs.alive(self.ids)
+        if late := [identity for identity in late if identity in wanted]:
+            self.jobs.fail(late, f"it took longer than {limit:g} seconds, the limit of this server")
+        if not wanted.difference(late):
+            raise LeftOffError
+
+    def write(self, one: Drawn, video: Video) -> None:
+        """The video and what goes beside it; after this it is done."""
+        request, identity = one.request, one.job.id
+        names = {name: [path.name for path in paths] if isinstance(paths, tuple) else paths.name
+                 for name, paths in request.given.items()}  # fmt: skip
+        info = {**video.info, **request.identity, "given": names, "id": identity, "model": one.job.model}
+        write_video(request.out, Video(video.frames, video.fps, info, video.tokens))
+        key = replace(video, frames=video.frames[:: 2**self.options.levels])
+        write_png(beside(request.out, THUMBNAIL), video.frames[0])
+        write_png(beside(request.out, KEYFRAMES), key.contact_sheet(len(key.frames), scale=1))
+        self.jobs.complete(identity)
+        request.part.unlink(missing_ok=True)
+
+
+def _given(request: Request, tokens: int) -> PartialVideo | None:
+    """What a request was given, as far as its cost goes."""
+    blank_BFL = torch.empty(1, request.known, tokens)
+    return PartialVideo(blank_BFL, whole=request.whole) if request.known else None
+
+
+def beside(out: Path, suffix: str) -> Path:
+    """A file beside a video."""
+    return out.with_name(out.name + suffix)
+
+
+def public(message: str, jobs: Jobs) -> str:
+    """A message without the server's paths."""
+    return message.replace(f"{jobs.data}/", "")
