@@ -73,13 +73,10 @@ def _checked(hint: Any, name: str, value: Any, where: str) -> Any:
     """The value of one key, if it is what the annotation `hint` asks for."""
     from pydantic import ValidationError
 
-    tables = [table for table in (hint, *get_args(hint)) if isinstance(table, type) and is_dataclass(table)]
-    if tables:
+    if tables := tables_of(hint, value):
         inner = f"{where} [{name}]"
         require(isinstance(value, dict), f"{inner} must be a table, not {value!r:.60}")
-        kind = value.get("kind")  # of several tables, one is of this kind, or has its needed keys in this value
-        chosen = [t for t in tables if (t.kind == kind if hasattr(t, "kind") else set(_needed(t)) <= set(value))]
-        return from_dict((chosen or tables)[0], value, inner)
+        return from_dict(tables[0], value, inner)
     try:
         return _adapter(hint).validate_python(_plain(value))
     except ValidationError as error:
@@ -92,6 +89,16 @@ def _checked(hint: Any, name: str, value: Any, where: str) -> Any:
     limit = wrong["msg"].replace("tuple", "list").replace("dictionary", "table")
     limit = limit.replace("Input should", "must") if limit.startswith("Input should") else f"is wrong: {limit}"
     raise ConfigError(f"{where}: {name} {value!r:.60} {limit}")
+
+
+def tables_of(hint: Any, value: Any) -> list[Any]:
+    """The dataclasses that an annotation asks for; of several, those that the keys of `value` fit, if any do."""
+    tables = [table for table in (hint, *get_args(hint)) if isinstance(table, type) and is_dataclass(table)]
+    if not isinstance(value, dict):
+        return tables
+    kind = value.get("kind")  # one is of this kind, or has its needed keys in this value
+    chosen = [t for t in tables if (t.kind == kind if hasattr(t, "kind") else set(_needed(t)) <= set(value))]
+    return chosen or tables
 
 
 @cache

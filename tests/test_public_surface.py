@@ -33,7 +33,8 @@ FLAGS = {
         "--split-long", "--entries-per-part", "--quiet",
     },
     "train": {
-        "--runs", "--run", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads", "--quiet",
+        "--runs", "--run", "--set", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads",
+        "--quiet",
     },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
     "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},

@@ -19,6 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", dest="name", metavar="NAME", help="the run's folder in RUNS (default: the recipe's name)"
     )
     parser.add_argument(
+        "--set",
+        dest="changes",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="lay a value over the recipe's, such as optim.steps=4000; may be said again",
+    )
+    parser.add_argument(
         "--continue-run", action="store_true", help="go on from the run's weights and optimiser with a changed recipe"
     )
     parser.add_argument("--encode-only", action="store_true", help="encode the recipe's data, then stop")
@@ -43,7 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     if arguments.dry_run:
         plan, picture = dry_run(
-            arguments.recipe, runs=arguments.runs, name=arguments.name, processes=arguments.processes
+            arguments.recipe,
+            runs=arguments.runs,
+            name=arguments.name,
+            changes=arguments.changes,
+            processes=arguments.processes,
         )
         print_plan(plan)
         print(f"first batch          {picture}")
@@ -54,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.recipe,
             runs=arguments.runs,
             name=arguments.name,
+            changes=arguments.changes,
             continue_run=arguments.continue_run,
             encode_only=arguments.encode_only,
             quiet=arguments.quiet,

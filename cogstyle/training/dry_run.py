@@ -1,23 +1,32 @@
 """What a run would do, before it does it: parameters, memory, tokens, the first batch."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cogstyle.bundle import Bundle
 from cogstyle.data import shards
+from cogstyle.data.encode import Encoding as VideoEncoding
+from cogstyle.data.manifest import Manifest
+from cogstyle.data.shards import Index, read_captions
+from cogstyle.data.workers import cores
 from cogstyle.rows import Row
 from cogstyle.tokenizers.image import ImageTokenizer
+from cogstyle.training.encoding import is_encoded
 from cogstyle.training.engine import EngineConfig, ProcessConfig
 from cogstyle.training.job import Job, OptimConfig, make_optimizer
 from cogstyle.training.plain import PRECISIONS, compute_layers_again, freeze_the_rest, share_of
 from cogstyle.training.processes import Processes
 
 FEW = 64  # rows of each kind that a plan is made from
+FEW_VIDEOS = 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,16 @@ class FirstRows:
 
     def __init__(self) -> None:
         self.missing, self.seconds = 0, 0.0
+        self.scratch = Path()  # a folder for rows of videos
+
+    @classmethod
+    @contextmanager
+    def kept_nowhere(cls) -> Iterator["FirstRows"]:
+        """Rows that are gone after the block."""
+        rows = cls()
+        with TemporaryDirectory() as folder:
+            rows.scratch = Path(folder)
+            yield rows
 
     def encode(
         self,
@@ -63,6 +82,20 @@ class FirstRows:
         self.missing += missing
         self.seconds += missing * (time.monotonic() - began) / few
         return rows
+
+    def encode_videos(self, manifest: Manifest, folder: Path, index: Index, bundle: Bundle, *, quiet: bool) -> Path:
+        """As the real one."""
+        if is_encoded(folder, index):
+            return folder
+        few, began = manifest.entries[:: -(-len(manifest.entries) // FEW_VIDEOS)], time.monotonic()
+        part = replace(manifest, entries=few)
+        small = replace(index, entries=len(few), entries_per_part=len(few), contents=("first",))
+        scratch = self.scratch / folder.name
+        VideoEncoding(part, scratch, small, bundle.folder).run(workers=0, quiet=True)
+        rows, seconds = len(read_captions(scratch)), time.monotonic() - began
+        self.missing += rows * len(manifest.entries) // len(few)
+        self.seconds += seconds * len(manifest.entries) / len(few) / cores()
+        return scratch
 
 
 def state_memory(

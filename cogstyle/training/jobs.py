@@ -26,6 +26,7 @@ from cogstyle.training.checkpoint import (
     peek,
     read_checkpoint,
 )
+from cogstyle.training.encoding import EncodeVideos, encode_videos
 from cogstyle.training.export import TOKENIZERS, Target, choose, export
 from cogstyle.training.identity import Identity, differences, fingerprint
 from cogstyle.training.job import Job
@@ -54,16 +55,23 @@ def make_job(
     runs: Path = Path(),
     quiet: bool = False,
     encode: shards.Encode | None = shards.encode,
+    encode_videos: EncodeVideos = encode_videos,
     into: Path | None = None,
 ) -> Job:
     """The training job of a recipe; encodes the data it needs under `runs`/data.
 
     Args:
         encode: gives the rows as `shards.encode` does; None: none are needed, for an export alone.
+        encode_videos: gives those of videos.
         into: a bundle to write, in place of the recipe's.
     """
     folder = into or Path(recipe.bundle)
-    options: dict[str, Any] = {"folder": runs / "data", "encode": encode, "quiet": quiet}
+    options: dict[str, Any] = {
+        "folder": runs / "data",
+        "encode": encode,
+        "encode_videos": encode_videos,
+        "quiet": quiet,
+    }
     job: TokenizerJob | SuperResolutionJob | TransformerJob
     if isinstance(recipe, TokenizerRecipe):
         pictures = None if encode is None else _pictures(recipe, runs / "data", quiet=quiet)
@@ -133,7 +141,7 @@ def _adapted(source: Bundle, recipe: AdapterRecipe) -> VideoModel:
 
 def encoding(source: Bundle, vqvae: ImageTokenizer, **options: Any) -> Encoding:
     """How rows become tokens of a bundle's tokenizers."""
-    return Encoding(vqvae, source.text(), source.sha256(WeightFile.TOKENIZER), **options)
+    return Encoding(source, vqvae, source.text(), source.sha256(WeightFile.TOKENIZER), **options)
 
 
 def identify(recipe: WeightRecipe, folder: Path, *, forced: bool = False) -> tuple[Identity, Checkpoint | None]:

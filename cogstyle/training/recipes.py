@@ -1,9 +1,11 @@
 """Recipes: one TOML file says everything about one weight. The class of its task says which keys it can have."""
 
 import os
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from annotated_types import Interval
 
@@ -22,13 +24,12 @@ from cogstyle.config import (
 from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
-from cogstyle.schema import Seed
+from cogstyle.schema import Picture, Seed, tables_of
 from cogstyle.shipped import shipped_recipe
 from cogstyle.training.architecture import ModelSizes
 from cogstyle.training.engine import DeviceConfig, EngineConfig, ProcessConfig
 from cogstyle.training.job import DrawingLoopConfig, LoopConfig, OptimConfig
-from cogstyle.training.sources import CaptionData, FootageData, SceneData, ShardData
-from cogstyle.training.text import Kind
+from cogstyle.training.sources import CaptionData, FootageData, SceneData, ShardData, VideoData
 
 Pieces = Annotated[int, Interval(ge=300, le=1_000_000)]  # 256 of them are bytes
 
@@ -49,14 +50,16 @@ class TextRecipe(Recipe):
     preset: str | None = None  # of the image model that reads its ids, "shapes" by default; without [data] only
     data: CaptionData | None = None  # captions to learn from
     pieces: Pieces = 2048  # of the vocabulary that is learned from [data]
-    kind: Kind = "unigram"  # of the sentencepiece model that is learned from [data]
+    kind: Literal["unigram", "bpe"] = "unigram"  # of the sentencepiece model that is learned from [data]
     model: str | None = None  # a sentencepiece model (.model) to take instead
     base: str | None = None  # a bundle to take the image tokenizer from
+    size: Picture | None = None  # pixels of a frame; default: as in `base`
 
     def __post_init__(self) -> None:
         given = {"[data]": self.data, "model": self.model, "preset": self.preset}
         several = [name for name, value in given.items() if value is not None]
         require(len(several) <= 1, f"{' and '.join(several)} exclude each other: a text tokenizer comes from one")
+        require(self.size is None or self.base is not None, "size has no effect without base")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ class TokenizerRecipe(WeightRecipe):
 class StageRecipe(WeightRecipe):
     """What sampling draws with: trained on tokens, by any number of processes."""
 
-    data: SceneData | ShardData
+    data: SceneData | ShardData | VideoData
     sampling: SamplingConfig | None = None  # how sampling draws by default
     engine: ProcessConfig = EngineConfig()  # noqa: RUF009  (frozen)
 
@@ -199,17 +202,58 @@ RECIPES: dict[str, type[Recipe]] = {
 }
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe; its task selects its class.
+
+    Args:
+        changes: `KEY=VALUE`, laid over what the file says.
 
     Raises:
         FileError, ConfigError: for a file that cannot be read, unknown keys, or values out of range.
     """
-    table = read_toml(shipped_recipe(path))
-    task = table.get("task")
-    require(task is not None, f"{path}: missing key task")
-    require(task in tuple(RECIPES), f"{path}: unknown task {task!r:.60}; known are {', '.join(RECIPES)}")
+    table = read_recipe(path, changes)
     for key in ("bundle", "base", "start", "model"):
         if isinstance(table.get(key), str):
             table[key] = os.path.expanduser(table[key])
-    return from_dict(RECIPES[str(task)], table, str(path))
+    return from_dict(RECIPES[table["task"]], table, str(path))
+
+
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The table of a recipe, of which only the task is checked; see `load_recipe`."""
+    table = read_toml(shipped_recipe(path))
+    for change in changes:
+        keys, value = parse_change(change)
+        inner = table
+        for key in keys[:-1]:
+            inner = inner.setdefault(key, {})
+            require(isinstance(inner, dict), f"--set {change}: {key} is no table")
+        inner[keys[-1]] = value
+    task = table.get("task")
+    require(task is not None, f"{path}: missing key task")
+    require(task in tuple(RECIPES), f"{path}: unknown task {task!r:.60}; known are {', '.join(RECIPES)}")
+    return table
+
+
+def parse_change(change: str) -> tuple[list[str], Any]:
+    """`optim.steps=4000` -> (["optim", "steps"], 4000); what is no TOML value is text."""
+    name, equals, value = change.partition("=")
+    keys = [key.strip() for key in name.split(".")]
+    require(bool(equals) and all(keys), f"--set {change!r:.80} must be KEY=VALUE, such as optim.steps=4000")
+    try:
+        return keys, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return keys, value
+
+
+def has_key(path: Path, change: str) -> bool:
+    """Whether a recipe can have the key that a change names."""
+    table = read_recipe(path)
+    return _has(RECIPES[table["task"]], parse_change(change)[0], table)
+
+
+def _has(cls: type, keys: list[str], table: dict[str, Any]) -> bool:
+    hint = get_type_hints(cls).get(keys[0])
+    if hint is None or len(keys) == 1:
+        return hint is not None
+    inner = table.get(keys[0], {})
+    return any(_has(found, keys[1:], inner) for found in tables_of(hint, inner)) or get_origin(hint) is dict

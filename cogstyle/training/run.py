@@ -1,16 +1,19 @@
 """From a recipe to a bundle: a whole run, or a plan of it."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cogstyle.bundle import Bundle, WeightFile, check_replaced, share_files, update_bundle
-from cogstyle.config import MODELS, Prompts, SamplingConfig, preset, require
+import tomli_w
+
+from cogstyle.bundle import Bundle, WeightFile, check_replaced, update_bundle
+from cogstyle.config import SamplingConfig, require
 from cogstyle.devices import find_device, launched
 from cogstyle.files import read_bytes, write_bytes
 from cogstyle.pictures import write_png
-from cogstyle.tokenizers.text import read_pieces
+from cogstyle.shipped import shipped_recipe
 from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.dry_run import DryRun, FirstRows, estimate
@@ -22,10 +25,9 @@ from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify
 from cogstyle.training.loop import Grid
 from cogstyle.training.loop import run as train_job
 from cogstyle.training.processes import Processes, join
-from cogstyle.training.recipes import KeyframesRecipe, StageRecipe, TextRecipe, WeightRecipe, load_recipe
+from cogstyle.training.recipes import KeyframesRecipe, StageRecipe, TextRecipe, WeightRecipe, load_recipe, read_recipe
 from cogstyle.training.run_folder import Run, claimed, make_folder, run_folder
-from cogstyle.training.sources import TextCorpus
-from cogstyle.training.text import learn_pieces, train_text_model, with_symbols, words_of
+from cogstyle.training.text import make_text_tokenizer
 from cogstyle.training.transformer import TransformerJob
 
 REPLACED = {"tokenizer": WeightFile.TOKENIZER, "image": WeightFile.IMAGE}  # files that others stand on
@@ -37,6 +39,7 @@ def train(
     *,
     runs: Path = Path("runs"),
     name: str | None = None,
+    changes: Sequence[str] = (),
     continue_run: bool = False,
     encode_only: bool = False,
     quiet: bool = False,
@@ -47,9 +50,10 @@ def train(
 
     Args:
         name: of the run; default: the recipe's, without `.toml`.
+        changes: laid over the recipe, see `load_recipe`.
         continue_run: go on from what the run has trained with another recipe.
     """
-    recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
+    recipe, folder = load_recipe(path, changes), run_folder(runs, path.stem if name is None else name)
     if isinstance(recipe, TextRecipe):
         require(launched().size == 1, ALONE.format(task=recipe.task, processes=launched().size))
         return make_text_tokenizer(recipe)
@@ -75,7 +79,7 @@ def train(
             return f"the data of {path} in {runs / 'data'}"
         identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
         if processes.first:
-            write_bytes(folder / RECIPE, read_bytes(path))
+            write_bytes(folder / RECIPE, _noted(path, changes))
         this = Run(folder, processes, identity=identity, keep_best=recipe.export == "best", quiet=quiet)
         drawn = grid(recipe, job)
         said = train_job(job, recipe.optim, recipe.loop, this, seed=recipe.seed, engine=engine, grid=drawn)
@@ -85,22 +89,12 @@ def train(
     return f"{folder}: {recipe.optim.steps} steps; exported {said} to {recipe.bundle}"
 
 
-def make_text_tokenizer(recipe: TextRecipe) -> str:
-    """Write the text tokenizer of a recipe into its bundle; says how many pieces it has."""
-    folder = Path(recipe.bundle)
-    captions = recipe.data.sentences() if recipe.data else [] if recipe.model else list(TextCorpus().sentences())
-    if recipe.model is not None:
-        model = with_symbols(read_bytes(Path(recipe.model)), recipe.model)
-    elif recipe.data is not None:
-        model = learn_pieces(captions, pieces=recipe.pieces, kind=recipe.kind)
-    else:
-        model = train_text_model(preset(MODELS, recipe.preset or "shapes"), seed=recipe.seed)
-    if recipe.base is not None:
-        share_files(Bundle(recipe.base), folder, (WeightFile.TOKENIZER, WeightFile.CLUSTERS))
-    words = words_of(captions) if captions else {}
-    update_bundle(folder, {WeightFile.TEXT: model}, prompts=Prompts(), words=words)
-    pieces = read_pieces(model, str(folder)).get_piece_size()
-    return f"{WeightFile.TEXT} of {pieces} pieces in {folder}"
+def _noted(path: Path, changes: Sequence[str]) -> bytes:
+    """The text of a recipe as it trains."""
+    if not changes:
+        return read_bytes(shipped_recipe(path))
+    said = "".join(f"\n# --set {change}" for change in changes)
+    return f"# {path} with{said}\n{tomli_w.dumps(read_recipe(path, changes))}".encode()
 
 
 def _look(recipe: WeightRecipe, folder: Path, continue_run: bool) -> tuple[Identity, str]:
@@ -144,7 +138,12 @@ def grid(recipe: WeightRecipe, job: Job) -> Grid | None:
 
 
 def dry_run(
-    path: Path, *, runs: Path = Path("runs"), name: str | None = None, processes: int = 1
+    path: Path,
+    *,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    changes: Sequence[str] = (),
+    processes: int = 1,
 ) -> tuple[DryRun, Path]:
     """The plan of a recipe and a picture of its first batch; trains nothing, and encodes a few rows at most.
 
@@ -152,16 +151,16 @@ def dry_run(
         name: of the run.
         processes: how many would train.
     """
-    recipe, folder = load_recipe(path), run_folder(runs, path.stem if name is None else name)
+    recipe, folder = load_recipe(path, changes), run_folder(runs, path.stem if name is None else name)
     require(isinstance(recipe, WeightRecipe), f"the task {recipe.task!r} has no steps to plan")
     assert isinstance(recipe, WeightRecipe)
     engine = engine_of(recipe)
     device = find_device(engine.device)
     engine.check(recipe.optim, processes, device)
     identify(recipe, folder)
-    rows = FirstRows()
-    job = make_job(recipe, runs=runs, encode=rows.encode)
     picture = folder / "first-batch.png"
+    with FirstRows.kept_nowhere() as rows:
+        job = make_job(recipe, runs=runs, encode=rows.encode, encode_videos=rows.encode_videos)
     make_folder(folder)
     write_png(picture, job.preview())
     plan = estimate(job, recipe.optim, engine, Processes(size=processes, device=device), ema=recipe.loop.ema > 0)

@@ -3,23 +3,54 @@
 import io
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
-from cogstyle.config import ModelConfig
+from cogstyle.bundle import Bundle, WeightFile, share_files, update_bundle
+from cogstyle.config import MODELS, ModelConfig, Prompts, preset, require
 from cogstyle.errors import ConfigError
+from cogstyle.files import read_bytes
 from cogstyle.sampling.options import LEVEL_RATES
 from cogstyle.tokenizers.text import LINEBREAK, read_pieces
 from cogstyle.tokenizers.words import LETTERS, WORD, plain
+from cogstyle.training.recipes import TextRecipe
 from cogstyle.training.sources import TextCorpus
 
-Kind = Literal["bpe", "unigram"]
 FRAMES = 5  # of a clip, whose seconds captions begin with
 SYMBOLS = (LINEBREAK, *(f"{(FRAMES - 1) / rate}秒" for rate in LEVEL_RATES))  # always pieces of their own
 PAD = "<pad>"
 CONTROL, USER_DEFINED = 3, 4  # types of a piece in a sentencepiece model
 MOST_WORDS = 20_000  # more say nothing about a caption
+
+
+def make_text_tokenizer(recipe: TextRecipe) -> str:
+    """Write the text tokenizer of a recipe into its bundle; says what it is."""
+    folder, captions = Path(recipe.bundle), []
+    if recipe.model is not None:
+        model = with_symbols(read_bytes(Path(recipe.model)), recipe.model)
+    elif recipe.data is not None:
+        captions = recipe.data.captions_of()
+        model = learn_pieces(captions, pieces=recipe.pieces, kind=recipe.kind)
+    else:
+        captions = list(TextCorpus().sentences())
+        model = train_text_model(preset(MODELS, recipe.preset or "shapes"), seed=recipe.seed)
+    tables: dict[str, Any] = {"prompts": Prompts(), "words": words_of(captions) if captions else {}}
+    if recipe.base is not None:
+        base = Bundle(recipe.base)
+        size = recipe.size or base.tokenizer_config.image_size
+        check_size(base, size)
+        share_files(base, folder, (WeightFile.TOKENIZER, WeightFile.CLUSTERS))
+        tables["tokenizer"] = {"image_size": size}
+    update_bundle(folder, {WeightFile.TEXT: model}, **tables)
+    return f"{WeightFile.TEXT} of {read_pieces(model, str(folder)).get_piece_size()} pieces in {folder}"
+
+
+def check_size(base: Bundle, size: int) -> None:
+    """Raise ConfigError unless a bundle's image tokenizer can code frames of `size` pixels."""
+    rate = base.tokenizer_config.rate
+    require(size % rate == 0, f"size {size} is no multiple of {rate}, the pixels of a token of {base.folder}")
 
 
 def train_text_model(config: ModelConfig, *, captions: int = 4_000, seed: int = 0) -> bytes:
@@ -29,13 +60,12 @@ def train_text_model(config: ModelConfig, *, captions: int = 4_000, seed: int = 
     return learn_pieces(corpus.sentences(), pieces=pieces, symbols=(*SYMBOLS, *corpus.pieces))
 
 
-def learn_pieces(
-    captions: Iterable[str], *, pieces: int, kind: Kind = "bpe", symbols: Sequence[str] = SYMBOLS
-) -> bytes:
+def learn_pieces(captions: Iterable[str], *, pieces: int, kind: str = "bpe", symbols: Sequence[str] = SYMBOLS) -> bytes:
     """A sentencepiece model with byte fallback, as bytes. Piece 0 is <pad>; letters lose their case.
 
     Args:
         pieces: the most that it has.
+        kind: "bpe" or "unigram".
         symbols: pieces of their own.
 
     Raises:

@@ -1,6 +1,7 @@
 """From anybody's footage to a whole bundle: text tokenizer, image model, adapters, super-resolution."""
 
 import io
+import shutil
 
 import pytest
 import sentencepiece
@@ -47,10 +48,10 @@ def test_every_weight_trains_on_footage(footage, debug_bundle, tmp_path, capsys)
     assert pieces.encode("2.0秒<n>the lion", out_type=str)[:2] == ["2.0秒", "<n>"]
     words = Bundle(bundle).words
     assert words.unknown("the lion drinks, 一头狮子喝水") == ["drinks", "喝水"] and words.opens_anew("lion")
-    encode = ["encode", footage, "--bundle", bundle, "--workers", "1", "--quiet"]
+    encode_all = ["encode", footage, "--bundle", bundle, "--workers", "1", "--quiet"]
     model = "[model]\nlayers = 2\nwidth = 16\nheads = 2\ntext_span = 32"
     for task in ("image", "keyframes", "interpolation", "superres"):
-        assert run(*encode, "--for", task, "--to", tmp_path / "shards" / task) == 0
+        assert run(*encode_all, "--for", task, "--to", tmp_path / "shards" / task) == 0
         path = recipe(tmp_path, task, bundle, model if task == "image" else "")
         assert run("train", path, "--runs", tmp_path / "runs", "--quiet") == 0
     made = Bundle(bundle)
@@ -60,6 +61,29 @@ def test_every_weight_trains_on_footage(footage, debug_bundle, tmp_path, capsys)
     out = tmp_path / "lion.mp4"
     assert run("sample", "the lion walks", "--bundle", bundle, "--out", out, "--upscale", "--quiet") == 0
     assert out.exists() and not (tmp_path / "runs" / "data").exists()
+
+
+def test_a_recipe_encodes_videos_itself(footage, debug_bundle, tmp_path, capsys):
+    """Once, and only what was changed later; a plan encodes a few."""
+    own = shutil.copytree(footage, tmp_path / "videos")
+    bundle, runs = tmp_path / "new", tmp_path / "runs"
+    text = f'base = "{debug_bundle}"\n'
+    data = f'videos = "{own}"\nextra_rates = 1\nvalidation_rows = 8'
+    path = recipe(tmp_path, "keyframes", bundle, text, data=data)
+    assert run("train", path, "--runs", runs, "--dry-run") == 0
+    assert "to encode first      96 rows" in capsys.readouterr().out and not (runs / "data").exists()
+    assert run("train", path, "--runs", runs, "--quiet") == 0
+    (folder,) = (runs / "data").iterdir()
+    assert Bundle(bundle).trained_rates("keyframes") == (2.0, 4.0) and (folder / "clips.png").is_file()
+    before = {part.name: part.stat().st_mtime_ns for part in folder.glob("part-*")}
+    assert run("train", path, "--runs", runs, "--quiet") == 0 and "was done before" in capsys.readouterr().out
+    (own / "metadata.csv").write_text((own / "metadata.csv").read_text("utf-8") + "\n0.mp4,a lion again,", "utf-8")
+    assert (
+        run("train", path, "--runs", runs, "--quiet") == 2 and "is a run of another recipe" in capsys.readouterr().err
+    )
+    assert run("train", path, "--runs", runs, "--quiet", "--run", "again") == 0
+    assert [made.name for made in (runs / "data").iterdir()] == [folder.name]
+    assert {part.name: part.stat().st_mtime_ns for part in folder.glob("part-*")} != before
 
 
 def test_a_text_model_of_the_user_s_own(debug_bundle, tmp_path, capsys):

@@ -11,8 +11,8 @@ from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.cli.main import main
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import one_writer, read_tensors
+from cogstyle.training import footage
 from cogstyle.training import loop as loop_module
-from cogstyle.training import sources
 from cogstyle.training.checkpoint import checkpoints, newest_checkpoint
 from cogstyle.training.processes import join
 from cogstyle.training.run_folder import BEST, Run
@@ -134,13 +134,13 @@ def test_a_run_goes_on_with_another_recipe_on_purpose(recipe, tmp_path, capsys):
 
 def test_shards_of_other_videos_are_other_data(tmp_path, monkeypatch):
 
-    monkeypatch.setattr(sources, "read_index", lambda folder: "an index")
+    monkeypatch.setattr(footage, "read_index", lambda folder: "an index")
     folder = tmp_path / "shards"
     folder.mkdir()
     found = []
     for content in (b"one", b"two", b"one"):
         (folder / "part-00000.safetensors").write_bytes(content)
-        found.append(sources.ShardData(str(folder)).identity())
+        found.append(footage.ShardData(str(folder)).identity())
     assert found[0] == found[2] != found[1]
 
 

@@ -1,0 +1,82 @@
+"""How rows become tokens, and what sources of rows and pictures give."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import numpy as np
+from annotated_types import Interval
+from tqdm import tqdm
+
+from cogstyle.bundle import Bundle
+from cogstyle.data.dataset_card import PICTURE, write_card
+from cogstyle.data.encode import Encoding as VideoEncoding
+from cogstyle.data.manifest import Manifest
+from cogstyle.data.shards import INDEX, Encode, Index, Shards, encode, part_path, read_index
+from cogstyle.data.workers import cores
+from cogstyle.tokenizers.image import ImageTokenizer
+from cogstyle.tokenizers.text import TextTokenizer
+
+Rows = tuple[Shards, Shards]  # to train on, to validate on
+Validation = Annotated[int, Interval(ge=8, le=1_000_000)]
+Dropout = Annotated[float, Interval(ge=0.0, lt=1.0)]
+
+
+def is_encoded(folder: Path, index: Index) -> bool:
+    """Whether every part of these shards is there."""
+    if not (folder / INDEX).exists() or read_index(folder) != index:
+        return False
+    return all(part_path(folder, number).exists() for number in range(index.parts))
+
+
+def encode_videos(manifest: Manifest, folder: Path, index: Index, bundle: Bundle, *, quiet: bool = False) -> Path:
+    """Encode what is not in `folder` yet, on every core, and what was changed in the manifest since."""
+    done, changed = is_encoded(folder, index), (folder / INDEX).exists() and read_index(folder) != index
+    say = partial(tqdm.write, file=sys.stderr)
+    work = VideoEncoding(manifest, folder, index, bundle.folder)
+    work.run(workers=cores(), retry=changed, quiet=quiet, report=say)
+    if not done:
+        write_card(folder, index, name=manifest.folder.name, videos=manifest.folder, vqvae=bundle.vqvae())
+        if not quiet:
+            say(f"how these videos look as tokens: {folder / PICTURE}")
+    return folder
+
+
+EncodeVideos = Callable[..., Path]  # takes what `encode_videos` takes
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How rows become tokens, and where those are kept.
+
+    Args:
+        digest: sha256 of the image tokenizer.
+        frames: of a video.
+        factor: of super-resolution.
+        folder: keeps encoded rows.
+        encode: as `shards.encode`; `encode_videos` likewise.
+    """
+
+    bundle: Bundle
+    vqvae: ImageTokenizer
+    text: TextTokenizer
+    digest: str
+    frames: int
+    folder: Path
+    factor: int = 1
+    encode: Encode = encode
+    encode_videos: EncodeVideos = encode_videos
+    quiet: bool = False
+
+
+class Pictures(Protocol):
+    """What a tokenizer is trained on and judged by."""
+
+    def draw(self, rng: np.random.Generator, count: int, *, held_back: bool = False) -> np.ndarray:
+        """uint8 [count, size, size, 3]: random pictures, of those that training never sees if `held_back`."""
+
+    def clips(self, count: int) -> np.ndarray:
+        """uint8 [at most count, F, size, size, 3]: clips that training never sees."""

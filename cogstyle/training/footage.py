@@ -1,0 +1,213 @@
+"""Sources that anybody's pictures and videos give: rows to train on, pictures for a tokenizer, captions."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Interval
+
+from cogstyle.bundle import Bundle
+from cogstyle.config import SuperResConfig, require
+from cogstyle.data.clips import STILL
+from cogstyle.data.encode import make_index
+from cogstyle.data.footage import Footage, files_of
+from cogstyle.data.footage import stamp as size_of
+from cogstyle.data.manifest import Manifest, read_manifest
+from cogstyle.data.shards import INDEX, Index, Shards, load_videos, read_captions, read_index, split_validation
+from cogstyle.errors import BundleError
+from cogstyle.files import fingerprint, sha256
+from cogstyle.rows import Row
+from cogstyle.schema import Count, Weight
+from cogstyle.training.encoding import Dropout, Encoding, Pictures, Rows, Validation
+
+
+@dataclass(frozen=True)
+class ShardData:
+    """Shards of own videos, which `cogstyle encode` wrote."""
+
+    shards: str | tuple[str, ...]  # their folders
+    validation_rows: Validation = 256  # at most a tenth of the rows, from videos of their own
+    caption_dropout: Dropout = 0.1  # share of the samples whose caption is left out
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return _paths(self.shards)
+
+    def read(self, kinds: Sequence[str], how: Encoding) -> dict[str, Rows]:
+        """Rows of each kind.
+
+        Raises:
+            BundleError: if there are none of a kind, or the shards are of another tokenizer or shape.
+            PromptError: for a caption that is too long.
+        """
+        found = [self._of_kind(kind, how) for kind in kinds]
+        return dict(zip(kinds, split_validation(found, self.validation_rows), strict=True))
+
+    def captions_of(self) -> list[str]:
+        """Every caption, once."""
+        return CaptionData(self.shards).captions_of()
+
+    def _of_kind(self, kind: str, how: Encoding) -> Shards:
+        still = kind in STILL
+        found = load_videos(
+            self.folders,
+            kind,
+            frames=1 if still else how.frames,
+            size=how.vqvae.config.image_size,
+            tokenizer_sha256=how.digest,
+            factor=how.factor if kind == "superres" else 1,
+        )
+        low, high = map(int, found.tokens.aminmax())
+        if low < 0 or high >= how.vqvae.config.codes:
+            limit = how.vqvae.config.codes - 1
+            raise BundleError(
+                f"shards of {self.shards} hold codes from {low} to {high}, expected 0 to {limit}: damaged"
+            )
+        for caption, seconds in zip(found.captions, found.seconds, strict=True):
+            _ = how.text.image_text(caption) if still else how.text.video_text(caption, seconds)
+        return found
+
+    @property
+    def factor(self) -> int:
+        """Of super-resolution."""
+        found = [index.factor for index in map(read_index, self.folders) if index.kind == "superres"]
+        return found[0] if found else SuperResConfig.factor
+
+    def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
+        """The first validation rows as the tokenizer decodes them, at most `most`."""
+        held_back, pictures = rows[1].take(np.arange(min(most, len(rows[1])))), []
+        assert held_back.fine is not None
+        for number, caption in enumerate(held_back.captions):
+            small, fine = (
+                how.vqvae.decode(part[number].long()).permute(0, 2, 3, 1).numpy()
+                for part in (held_back.tokens, held_back.fine)
+            )
+            pictures.append(Row(small, caption, 0.0, fine))
+        return pictures
+
+    def identity(self) -> dict[str, Any]:
+        """What the rows depend on, wherever they lie: what the shards hold."""
+        indices = [repr(read_index(folder)) for folder in self.folders]
+        parts = [sha256(path) for folder in self.folders for path in sorted(folder.glob("part-*.safetensors"))]
+        return {"shards": hashlib.sha256("".join(indices + parts).encode()).hexdigest()}
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """Videos or pictures with captions, encoded once and kept: what `cogstyle encode` reads, with its options."""
+
+    videos: str | tuple[str, ...]  # manifests, or folders
+    caption: str = ""  # of whatever has none
+    extra_rates: Annotated[int, Interval(ge=0, le=100)] = 0  # higher frame rates of each clip
+    frames_per_video: Count = 2  # image, superres: the first frame, and others at random moments
+    factor: Annotated[int, Interval(ge=2, le=64)] = 2  # superres: fine tokens along the side of a coarse one
+    flip: Literal["auto", "all", "no"] = "auto"  # rows that come mirrored too; auto: those whose captions name no side
+    fit: Literal["crop", "letterbox"] = "crop"  # the square in the middle of a frame, or all of it between bars
+    split_long: bool = False  # videos that no row can show as a whole give several
+    validation_rows: Validation = 256  # at most a tenth of the rows, from videos of their own
+    caption_dropout: Dropout = 0.1  # share of the samples whose caption is left out
+
+    def read(self, kinds: Sequence[str], how: Encoding) -> dict[str, Rows]:
+        """Rows of each kind, encoded unless they are already; see `ShardData.read`."""
+        folders = [str(self._encoded(place, kind, how)) for kind in kinds for place in _paths(self.videos)]
+        return self._shards(folders).read(kinds, how)
+
+    def captions_of(self) -> list[str]:
+        """Every caption, once."""
+        return CaptionData(self.videos, self.caption).captions_of()
+
+    def _shards(self, folders: Sequence[str]) -> ShardData:
+        return ShardData(tuple(folders), self.validation_rows, self.caption_dropout)
+
+    def _encoded(self, place: Path, kind: str, how: Encoding) -> Path:
+        manifest = read_manifest(place, caption=self.caption)
+        index = self.index(kind, manifest, how.bundle)
+        name = fingerprint(replace(index, contents=(), entries=1), str(place.resolve()))
+        return how.encode_videos(manifest, how.folder / f"{kind}-{name}", index, how.bundle, quiet=how.quiet)
+
+    def index(self, kind: str, manifest: Manifest, bundle: Bundle) -> Index:
+        """How the rows of a manifest are made."""
+        still = kind in STILL
+        return make_index(
+            manifest,
+            bundle,
+            kind,
+            extra_rates=0 if still else self.extra_rates,
+            stills=self.frames_per_video if still else 1,
+            factor=self.factor if kind == "superres" else 1,
+            flip=self.flip,
+            letterbox=self.fit == "letterbox",
+            split_long=self.split_long,
+        )
+
+    def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
+        """The first validation rows as the tokenizer decodes them, at most `most`."""
+        return self._shards(()).validation_pictures(kind, how, rows, most)
+
+    def identity(self) -> dict[str, Any]:
+        """What the rows depend on beside the keys: lines of the manifests, and the sizes of their files."""
+        found: list[Any] = []
+        for place in _paths(self.videos):
+            manifest = read_manifest(place, caption=self.caption)
+            found += [(entry.texts, entry.start, entry.end, entry.problem) for entry in manifest.entries]
+            found += [(entry.video, size_of(manifest.folder / entry.video)[0]) for entry in manifest.entries]
+        return {"videos": fingerprint(found)}
+
+
+@dataclass(frozen=True)
+class FootageData:
+    """Pictures and videos for an image tokenizer."""
+
+    footage: str | tuple[str, ...]  # folders of pictures and videos, or manifests that name them
+    shares: tuple[Weight, ...] = ()  # how often a picture comes from each of them; default: all alike
+
+    def __post_init__(self) -> None:
+        same = len(self.shares) in (0, len(self.places))
+        require(same, f"shares has {len(self.shares)} numbers for {len(self.places)} places of footage")
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        return _paths(self.footage)
+
+    def pictures(self, size: int, cache: Path, *, quiet: bool) -> Pictures:
+        """Pictures of `size` pixels a side, decoded once and kept in `cache`."""
+        return Footage(self.places, size=size, cache=cache, shares=self.shares, quiet=quiet)
+
+    def identity(self) -> dict[str, Any]:
+        """What the pictures depend on: names and sizes of the files."""
+        files = [[(path.name, size_of(path)[0]) for path in files_of(place)] for place in self.places]
+        return {"footage": hashlib.sha256(repr(files).encode()).hexdigest()}
+
+
+@dataclass(frozen=True)
+class CaptionData:
+    """Captions of footage, for a text tokenizer."""
+
+    captions: str | tuple[str, ...]  # manifests, folders of videos, or folders of shards
+    caption: str = ""  # of whatever has none
+
+    def captions_of(self) -> list[str]:
+        """Every caption, once.
+
+        Raises:
+            ConfigError, FileError, BundleError: if there is none, or it cannot be read.
+        """
+        found: dict[str, None] = {}
+        for place in _paths(self.captions):
+            texts = read_captions(place) if (place / INDEX).is_file() else self._captions(place)
+            found |= dict.fromkeys(texts)
+        require(bool(found), f"captions {self.captions}: none of the lines can be used")
+        return list(found)
+
+    def _captions(self, place: Path) -> Iterator[str]:
+        for entry in read_manifest(place, caption=self.caption).entries:
+            if not entry.problem:
+                yield from (text for _, text in entry.texts)
+
+
+def _paths(names: str | tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(Path(os.path.expanduser(name)) for name in ((names,) if isinstance(names, str) else names))
