@@ -91,7 +91,7 @@ class FirstRows:
         part = replace(manifest, entries=few)
         small = replace(index, entries=len(few), entries_per_part=len(few), contents=("first",))
         scratch = self.scratch / folder.name
-        VideoEncoding(part, scratch, small, bundle.folder).run(workers=0, quiet=True)
+        VideoEncoding(part, scratch, small, bundle).run(workers=0, quiet=True)
         rows, seconds = len(read_captions(scratch)), time.monotonic() - began
         self.missing += rows * len(manifest.entries) // len(few)
         self.seconds += seconds * len(manifest.entries) / len(few) / cores()

@@ -36,7 +36,7 @@ def encode_videos(manifest: Manifest, folder: Path, index: Index, bundle: Bundle
     """Encode what is not in `folder` yet, on every core, and what was changed in the manifest since."""
     done, changed = is_encoded(folder, index), (folder / INDEX).exists() and read_index(folder) != index
     say = partial(tqdm.write, file=sys.stderr)
-    work = VideoEncoding(manifest, folder, index, bundle.folder)
+    work = VideoEncoding(manifest, folder, index, bundle)
     work.run(workers=cores(), retry=changed, quiet=quiet, report=say)
     if not done:
         write_card(folder, index, name=manifest.folder.name, videos=manifest.folder, vqvae=bundle.vqvae())
