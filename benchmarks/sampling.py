@@ -178,7 +178,7 @@ def clip_seconds(models: Models, ahead: int) -> dict[str, float]:
     return seconds
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
+def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("layers", 12), ("width", 512), ("side", 20), ("codes", 20_000), ("steps", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -187,7 +187,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--quick", action="store_true", help="no prefill and no whole clips")
     parser.add_argument("--only", nargs="+", default=[""], help="measure only what has one of these in its name")
     parser.add_argument("--json", type=Path, help="write every figure with its unit")
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    arguments = read_arguments(argv)
     torch.set_num_threads(arguments.threads)
     config = config_of(arguments.layers, arguments.width, arguments.side, arguments.codes)
     plain, found, steps = random_models(config), {"bus GB/s": bus()}, arguments.steps

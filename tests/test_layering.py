@@ -21,6 +21,7 @@ OWNERS = {
     "argparse": "cli", "deepspeed": "training/engine.py", "sat": "interop/sat_model.py", "icetk": "interop",
     "huggingface_hub": "hub.py", "fastapi": "server", "starlette": "server", "uvicorn": "server",
 }  # fmt: skip
+LONG, FEW = 50, 3  # lines of a long function, and how many may be so
 
 
 def room(path: Path) -> str:
@@ -78,6 +79,16 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_files_stay_readable():
     for path in FILES:
         assert len(path.read_text("utf-8").splitlines()) <= LINES, path
+
+
+def test_few_functions_are_long():
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= LONG
+    ]
+    assert len(long) <= FEW, long
 
 
 def test_functions_take_few_parameters():

@@ -152,7 +152,7 @@ def test_mirrored_wide_and_finer_rows(debug_bundle, tmp_path):
     def made(kind, **choices):
         index = make_index(manifest, Bundle(debug_bundle), kind, **choices)
         folder = tmp_path / f"s{index.key(0)[:8]}"
-        Encoding(manifest, folder, index, debug_bundle).run(workers=0, quiet=True)
+        Encoding(manifest, folder, index, Bundle(debug_bundle)).run(workers=0, quiet=True)
         write_card(folder, index, name="m", videos=tmp_path, vqvae=vqvae)
         return load(folder, index)
 
