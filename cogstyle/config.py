@@ -208,6 +208,20 @@ class SuperResConfig:
 
 
 @dataclass(frozen=True)
+class FlowConfig:
+    """A flow-matching decoder beside an image tokenizer."""
+
+    layers: Small = 6
+    width: Size = 192
+    heads: Size = 6
+    frames: Annotated[int, Interval(ge=2, le=65)] = 17  # of a clip to train on
+
+    def __post_init__(self) -> None:
+        whole = self.width % (4 * self.heads) == 0
+        require(whole, f"width {self.width} is no multiple of four times heads {self.heads}: rows and columns turn pairs")
+
+
+@dataclass(frozen=True)
 class Prompts:
     """How a caption becomes the text that a model reads; a guide is the unconditional text of guidance."""
 
@@ -277,6 +291,7 @@ class BundleManifest:
     model: ModelConfig | None = None
     sampling: StageSampling = StageSampling()
     superres: SuperResConfig = SuperResConfig()
+    flow: FlowConfig = FlowConfig()
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
     format: Annotated[int, Interval(ge=0)] = 0  # 0: before bundles said one
     stands_on: dict[str, dict[str, str]] = field(default_factory=dict)  # of a file: names and sha256 of its foundations

@@ -30,11 +30,12 @@ class WeightFile(StrEnum):
     KEYFRAMES = "keyframes.safetensors"
     INTERPOLATION = "interpolation.safetensors"
     SUPERRES = "superres.safetensors"
+    FLOW = "flow.safetensors"  # a decoder beside the tokenizer's own
 
     @classmethod
     def of(cls, part: str) -> "WeightFile":
-        """The file of "image", "keyframes", "tokenizer" and so on."""
-        return cls[part.upper()]
+        """The file of "image", "keyframes", "tokenizer" and so on, or of the task that trains it."""
+        return cls[part.removesuffix("_decoder").upper()]
 
 
 IMAGE = WeightFile.IMAGE

@@ -13,6 +13,7 @@ from cogstyle import hub
 from cogstyle.bundle.manifest import IMAGE, MANIFEST, WeightFile, find_file, read_manifest
 from cogstyle.bundle.remote import fetch_bundle
 from cogstyle.config import (
+    FlowConfig,
     HierarchicalConfig,
     ModelConfig,
     Prompts,
@@ -24,6 +25,7 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError
 from cogstyle.files import is_file, read_tensors, sha256
+from cogstyle.model.flow import FlowDecoder
 from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
@@ -196,7 +198,7 @@ class Bundle:
         path = self.file(name)
         tensors, meta = read_tensors(path)
         try:
-            if self.packed is not None and not isinstance(module, ImageTokenizer):
+            if self.packed is not None and isinstance(module, Transformer | TemporalAdapter | SuperResolution):
                 pack(module, tensors, kind=self.packed)
             module.load_state_dict({key: value.to(dtype) for key, value in tensors.items()}, assign=True)
         except (RuntimeError, KeyError) as error:
@@ -211,6 +213,25 @@ class Bundle:
             model = KINDS[config.kind][1](config)
         self._load(model, WeightFile.TOKENIZER, torch.float32)
         return model.to(memory_format=torch.channels_last)
+
+    def flow(self) -> FlowDecoder:
+        """The flow-matching decoder beside the image tokenizer.
+
+        Raises:
+            BundleError: if it was trained beside another one.
+        """
+        tokenizer = self.tokenizer_config
+        require(isinstance(tokenizer, TokenizerConfig), "a flow decoder stands on a tokenizer of kind vqvae")
+        assert isinstance(tokenizer, TokenizerConfig)
+        with torch.device("meta"), _Unset():
+            model = FlowDecoder(self._table(FlowConfig, "flow"), tokenizer)
+        ours = self.sha256(WeightFile.TOKENIZER)
+        if (theirs := self._load(model, WeightFile.FLOW, torch.float32).get("tokenizer_sha256")) != ours:
+            raise BundleError(
+                f"{self.path(WeightFile.FLOW)} was trained beside another {WeightFile.TOKENIZER} (sha256 "
+                f"{str(theirs)[:12]}...) than the bundle has ({ours[:12]}...)"
+            )
+        return model
 
     def text(self) -> TextTokenizer:
         """The text tokenizer."""

@@ -232,6 +232,8 @@ def _write_files(
             if IMAGE not in hashes:
                 raise BundleError(f"bundle {folder} has no {IMAGE} that {name} could stand on")
             base = {"base_sha256": hashes[IMAGE]}
+        if name == WeightFile.FLOW:
+            base = {"tokenizer_sha256": hashes[WeightFile.TOKENIZER]}
         tensors = {key: value.half() if half and value.is_floating_point() else value for key, value in content.items()}
         write_tensors(folder / name, tensors, base, progress=progress, final=final)
     new = {**manifest, "files": hashes}

@@ -28,11 +28,13 @@ from cogstyle.training.checkpoint import (
 )
 from cogstyle.training.encoding import EncodeVideos, encode_videos
 from cogstyle.training.export import TOKENIZERS, Target, choose, export
+from cogstyle.training.flow import FlowJob
 from cogstyle.training.identity import Identity, differences, fingerprint
 from cogstyle.training.job import Job
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.recipes import (
     AdapterRecipe,
+    FlowDecoderRecipe,
     ImageRecipe,
     KeyframesRecipe,
     StageRecipe,
@@ -72,12 +74,18 @@ def make_job(
         "encode_videos": encode_videos,
         "quiet": quiet,
     }
-    job: TokenizerJob | SuperResolutionJob | TransformerJob
+    job: TokenizerJob | FlowJob | SuperResolutionJob | TransformerJob
     if isinstance(recipe, TokenizerRecipe):
-        pictures = None if encode is None else _pictures(recipe, runs / "data", quiet=quiet)
+        pictures = None if encode is None else _pictures(recipe, recipe.config.image_size, runs / "data", quiet=quiet)
         decoder_only = recipe.train == "decoder"
         options = {"batch": recipe.optim.batch, "seed": recipe.seed, "bundle": folder}
         job = TokenizerJob(recipe.config, pictures, **options, decoder_only=decoder_only)
+    elif isinstance(recipe, FlowDecoderRecipe):
+        source = Bundle(recipe.bundle)
+        size = source.tokenizer_config.image_size
+        pictures = None if encode is None else _pictures(recipe, size, runs / "data", quiet=quiet)
+        given = {"batch": recipe.optim.batch, "seed": recipe.seed, "from_noise": recipe.from_noise}
+        job = FlowJob(recipe.flow, source, pictures, **given)
     elif isinstance(recipe, SuperresRecipe):
         job = _superres_job(recipe, folder, options)
     else:
@@ -88,8 +96,7 @@ def make_job(
     return job
 
 
-def _pictures(recipe: TokenizerRecipe, cache: Path, *, quiet: bool) -> Pictures:
-    size = recipe.config.image_size
+def _pictures(recipe: TokenizerRecipe | FlowDecoderRecipe, size: int, cache: Path, *, quiet: bool) -> Pictures:
     return ScenePictures(size) if recipe.data is None else recipe.data.pictures(size, cache, quiet=quiet)
 
 

@@ -14,6 +14,7 @@ from cogstyle.config import (
     FRAME_RATES,
     MODELS,
     TOKENIZERS,
+    FlowConfig,
     ModelConfig,
     SamplingConfig,
     TokenizerConfig,
@@ -25,6 +26,7 @@ from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
 from cogstyle.schema import Picture, Seed, tables_of
+from cogstyle.schema import Share as PartOfBatch
 from cogstyle.shipped import shipped_recipe
 from cogstyle.training.architecture import ModelSizes
 from cogstyle.training.engine import DeviceConfig, EngineConfig, ProcessConfig
@@ -114,6 +116,15 @@ class TokenizerRecipe(WeightRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FlowDecoderRecipe(WeightRecipe):
+    """A flow-matching decoder of clips, on scenes of the shapes world or on footage."""
+
+    flow: FlowConfig = FlowConfig()  # architecture
+    from_noise: PartOfBatch = 0.2  # share of the clips that are decoded in one step; 1: a regression
+    data: FootageData | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageRecipe(WeightRecipe):
     """What sampling draws with: trained on tokens, by any number of processes."""
 
@@ -195,6 +206,7 @@ class SuperresRecipe(StageRecipe):
 RECIPES: dict[str, type[Recipe]] = {
     "text": TextRecipe,
     "tokenizer": TokenizerRecipe,
+    "flow_decoder": FlowDecoderRecipe,
     "image": ImageRecipe,
     "keyframes": KeyframesRecipe,
     "interpolation": InterpolationRecipe,
