@@ -218,7 +218,9 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         whole = self.width % (4 * self.heads) == 0
-        require(whole, f"width {self.width} is no multiple of four times heads {self.heads}: rows and columns turn pairs")
+        require(
+            whole, f"width {self.width} is no multiple of four times heads {self.heads}: rows and columns turn pairs"
+        )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ UNSEEN = 0.25  # the most of a picture, in shorter sides, that its squares may l
 CLIP, CLIP_RATE = 5, 4.0  # frames of a clip out of a video, and how many a second
 MOST_CLIPS, MOST_A_VIDEO = 2000, 12  # of videos beyond these every second, third, ... is read
 MOST_PICTURES = 10_000
+MOVING_RATES = (2.0, 4.0, 8.0, 16.0, 32.0)  # frames a second of moving clips: as sampled videos have
 HELD_BACK = 0.1  # share of the pictures (never the same one in another size) and videos that nothing trains on
 ALIKE = 0.97  # correlation of two thumbnails that show one picture
 THUMBNAIL = 16  # pixels of a thumbnail's side
@@ -59,6 +60,9 @@ class Footage:
         self.size = size
         self.shares = np.array(shares or [1.0] * len(sources)) / sum(shares or [1.0] * len(sources))
         squares = [Squares(source, size=size, cache=cache, quiet=quiet, say=say) for source in sources]
+        self.videos = {
+            held: [path for found in squares for path in found.videos(held_back=held)] for held in (False, True)
+        }
         self.training = [found.chosen(held_back=False) for found in squares]
         self.held_back = [found.chosen(held_back=True) for found in squares]
 
@@ -89,6 +93,24 @@ class Footage:
             if isinstance(squares, Frames)
         ]
         return np.stack(found[:count]) if found else np.zeros((0, CLIP, self.size, self.size, 3), np.uint8)
+
+    def moving(
+        self, rng: np.random.Generator, count: int, frames: int, *, held_back: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Random clips of the videos, uint8 [count, frames, size, size, 3], and the frames a second of each, [count].
+
+        Raises:
+            ConfigError: if there are no videos.
+        """
+        videos, clips, rates_B = self.videos[held_back], [], np.zeros(count)
+        require(bool(videos), "moving pictures are wanted, and this footage has no video to take them from")
+        for b in range(count):
+            with open_video(videos[rng.integers(len(videos))]) as video:
+                rates_B[b] = MOVING_RATES[rng.integers(len(MOVING_RATES))]
+                start = rng.uniform(0.0, max(0.0, video.last - (frames - 1) / rates_B[b]))
+                times = [min(start + k / rates_B[b], video.last) for k in range(frames)]
+                clips.append(np.stack(list(video.frames_at(times, self.size))))
+        return np.stack(clips), rates_B
 
 
 class Frames(list[np.ndarray]):
@@ -159,6 +181,7 @@ class Squares:
             say(f"footage {source}: {len(left)} of {len(self.index)} files are left out, the first: {left[0]}")
         self.pixels = np.memmap(folder / "squares.bin", np.uint8, "r")
         self.items, self.held = kept, held_back(kept)
+        self.paths = [path for path, item in zip(paths, self.index, strict=True) if item["sides"]]
 
     def _decode(self, folder: Path, paths: list[Path], quiet: bool) -> None:
         videos = sum(path.suffix.lower() in VIDEOS for path in paths)
@@ -185,6 +208,11 @@ class Squares:
         """The squares of every file that is (not) held back."""
         items = [item for item, held in zip(self.items, self.held, strict=True) if held == held_back]
         return [self._squares(item) for item in items]
+
+    def videos(self, *, held_back: bool) -> list[Path]:
+        """The videos that are (not) held back."""
+        found = zip(self.paths, self.items, self.held, strict=True)
+        return [path for path, item, held in found if item["video"] and held == held_back]
 
     def _squares(self, item: dict[str, Any]) -> list[np.ndarray]:
         found, start = [], item["offset"]

@@ -144,7 +144,14 @@ def turn(x_XNPH: Tensor, angles_PK: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def decode_clip(
-    flow: FlowDecoder, vqvae: VQVAE, ids_FL: Tensor, *, rate: float, seed: int, steps: int = 1, places: int | None = None
+    flow: FlowDecoder,
+    vqvae: VQVAE,
+    ids_FL: Tensor,
+    *,
+    rate: float,
+    seed: int,
+    steps: int = 1,
+    places: int | None = None,
 ) -> Tensor:
     """Tokens of one video [F, L] -> uint8 frames [F, 3, height, width].
 

@@ -80,3 +80,8 @@ class Pictures(Protocol):
 
     def clips(self, count: int) -> np.ndarray:
         """uint8 [at most count, F, size, size, 3]: clips that training never sees."""
+
+    def moving(
+        self, rng: np.random.Generator, count: int, frames: int, *, held_back: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Random clips, uint8 [count, frames, size, size, 3], and the frames a second of each, [count]."""

@@ -119,7 +119,7 @@ class TokenizerRecipe(WeightRecipe):
 class FlowDecoderRecipe(WeightRecipe):
     """A flow-matching decoder of clips, on scenes of the shapes world or on footage."""
 
-    flow: FlowConfig = FlowConfig()  # architecture
+    flow: FlowConfig = FlowConfig()  # noqa: RUF009  (frozen)
     from_noise: PartOfBatch = 0.2  # share of the clips that are decoded in one step; 1: a regression
     data: FootageData | None = None
 

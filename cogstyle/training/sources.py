@@ -34,11 +34,6 @@ __all__ = [
     "VideoData",
 ]
 
-    def moving(
-        self, rng: np.random.Generator, count: int, frames: int, *, held_back: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Random clips, uint8 [count, frames, size, size, 3], and the frames a second of each, [count]."""
-
 
 @dataclass(frozen=True)
 class SceneData:
