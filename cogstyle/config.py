@@ -16,6 +16,8 @@ C = TypeVar("C")
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")  # of the weights that sample
 FRAME_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # keyframes a second that a prompt can ask for
+DECODERS = ("plain", "flow")  # the tokenizer's own, and the one of whole clips beside it
+FlowSteps = Annotated[int, Interval(ge=1, le=100)]
 LARGEST_MODEL = 10**14  # parameters: more than the memory of any cluster holds
 
 
@@ -215,6 +217,7 @@ class FlowConfig:
     width: Size = 192
     heads: Size = 6
     frames: Annotated[int, Interval(ge=2, le=65)] = 17  # of a clip to train on
+    steps: FlowSteps = 1  # of decoding, unless sampling is told another number
 
     def __post_init__(self) -> None:
         whole = self.width % (4 * self.heads) == 0
@@ -294,6 +297,7 @@ class BundleManifest:
     sampling: StageSampling = StageSampling()
     superres: SuperResConfig = SuperResConfig()
     flow: FlowConfig = FlowConfig()
+    decoder: Literal["plain", "flow"] = "plain"  # that turns tokens into pixels unless sampling is told another
     files: dict[str, str] = field(default_factory=dict)  # sha256 by name
     format: Annotated[int, Interval(ge=0)] = 0  # 0: before bundles said one
     stands_on: dict[str, dict[str, str]] = field(default_factory=dict)  # of a file: names and sha256 of its foundations

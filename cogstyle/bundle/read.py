@@ -154,6 +154,11 @@ class Bundle:
         return float(self.manifest.get("frame_rate", 1.0))
 
     @property
+    def decoder(self) -> str:
+        """The decoder that sampling uses unless it is told another."""
+        return str(self.manifest.get("decoder", "plain"))
+
+    @property
     def words(self) -> Words:
         """The words of the captions that the weights were trained with, as far as the bundle lists them."""
         return Words.of(self.manifest.get("words", {}))

@@ -94,6 +94,8 @@ def _check_replaced(folder: Path, manifest: dict[str, Any], changed: Sequence[st
         standing = [IMAGE] if name in marks and IMAGE in files else []
         if name == IMAGE and name in files:
             standing = [WeightFile.of(stage) for stage in ADAPTERS if WeightFile.of(stage) in files]
+        if name == WeightFile.TOKENIZER and WeightFile.FLOW in files:
+            standing.append(WeightFile.FLOW)
         if standing := [other for other in standing if other not in written]:
             raise BundleError(
                 f"{', '.join(standing)} of {folder} stand on its {name}, which another would replace; name a new "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
-from cogstyle.config import DTYPES, require
+from cogstyle.config import DECODERS, DTYPES, require
 
 if TYPE_CHECKING:
     from cogstyle.errors import CogstyleError
@@ -60,6 +60,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """What `sample` and `interpolate` share."""
     parser.add_argument("--sheet", action="store_true", help="also write FILE.png, all frames side by side")
     parser.add_argument("--resume", action="store_true", help="go on from where a stopped run left FILE.part")
+    none = argparse.SUPPRESS
+    parser.add_argument("--decoder", choices=DECODERS, default=none, help="what makes pixels (default: the bundle's)")
+    parser.add_argument("--flow-steps", type=int, default=none, help="of --decoder flow (default: the bundle's)")
     parser.add_argument("--upscale", action="store_true", help="super-resolution of every frame")
     parser.add_argument(
         "--tokens", action="store_true", help="also write FILE.tokens.safetensors, for `cogstyle upscale`"

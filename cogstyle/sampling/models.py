@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import require
+from cogstyle.model.flow import FlowDecoder, decode_clip
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -21,6 +22,7 @@ from cogstyle.sampling.upscale import BUDGET
 from cogstyle.sampling.validate import needed_files
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.tokenizers.vqvae import VQVAE
 from cogstyle.video import read_image, read_last_frames
 
 AHEAD = 16  # steps tried at once: more are rarely guessed right
@@ -64,6 +66,10 @@ class Models:
     @cached_property
     def upscaler(self) -> SuperResolution:
         return self.bundle.superres().to(self.device)
+
+    @cached_property
+    def flow(self) -> FlowDecoder:
+        return self.bundle.flow().to(self.device)
 
     @cached_property
     def labels(self) -> Tensor | None:
@@ -125,6 +131,20 @@ class Models:
         else:
             known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
         return PartialVideo(known_FL[None].expand(batch, -1, -1), whole=bool(images))
+
+    def decode_video(self, tokens_FL: Tensor, options: Options) -> np.ndarray:
+        """A sampled video as these options decode it, uint8 frames [F, height, width, 3]."""
+        if self.decoder(options) == "plain":
+            return self.decode(tokens_FL)
+        rate = (options.frame_rate or self.bundle.frame_rate) * 2**options.levels
+        steps = options.flow_steps or self.flow.config.steps
+        assert isinstance(self.vqvae, VQVAE)
+        frames = decode_clip(self.flow, self.vqvae, tokens_FL, rate=rate, seed=options.seed, steps=steps)
+        return frames.permute(0, 2, 3, 1).cpu().numpy()
+
+    def decoder(self, options: Options) -> str:
+        """Which decoder these options use: "plain" or "flow"."""
+        return "plain" if options.upscale else options.decoder or self.bundle.decoder
 
     def decode(self, tokens_FL: Tensor) -> np.ndarray:
         """Tokens of one video -> uint8 frames [F, height, width, 3]."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cogstyle.bundle import STAGES
-from cogstyle.config import FRAME_RATES, SamplingConfig, require
+from cogstyle.config import DECODERS, FRAME_RATES, SamplingConfig, require
 
+MOST_STEPS = 100  # of the flow decoder
 WINDOWS = 100  # the most that one call samples
 LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
 LEVEL_RATES = tuple(rate * 2.0**level for rate in FRAME_RATES[:1] for level in range(9))  # 0.25 to 64
@@ -27,10 +28,12 @@ class Options:
     top_k: int | None = None
     top_p: float | None = None
     upscale: bool = False  # super-resolution of every frame
+    decoder: str | None = None  # "plain" or "flow"
+    flow_steps: int | None = None  # of the flow decoder
     compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
 
     def __post_init__(self) -> None:
-        for name in ("seed", "levels", "windows", "clusters", "top_k"):
+        for name in ("seed", "levels", "windows", "clusters", "top_k", "flow_steps"):
             self._whole(name)
         for name in ("frame_rate", "guidance", "temperature", "top_p"):
             self._number(name)
@@ -55,6 +58,7 @@ class Options:
         require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
         require(1 <= self.windows <= WINDOWS, f"windows {self.windows} must be 1 to {WINDOWS}")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
+        self._check_decoder()
         for name in ("clusters", "top_k"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} {value} must be 1 or more")
@@ -64,6 +68,16 @@ class Options:
             "clusters, top_k and top_p exclude each other; set one",
         )
         self.stage(SamplingConfig(), "keyframes")  # guidance and temperature
+
+    def _check_decoder(self) -> None:
+        known, steps = self.decoder in (None, *DECODERS), self.flow_steps
+        require(known, f"decoder {self.decoder!r:.60} must be one of {', '.join(DECODERS)}")
+        require(steps is None or 1 <= steps <= MOST_STEPS, f"flow_steps {steps} must be 1 to {MOST_STEPS}")
+        plain = "flow_steps are of the flow decoder; leave them out, or ask for it"
+        require(steps is None or self.decoder != "plain", plain)
+        require(
+            self.decoder != "flow" or not self.upscale, "upscale decodes fine tokens, which decoder 'flow' does not"
+        )
 
     def _number(self, name: str) -> None:
         """Raise ConfigError unless an option is a finite number, or None where that is its default."""

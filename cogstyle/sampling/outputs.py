@@ -18,7 +18,7 @@ from cogstyle.sampling.token_file import SUFFIX, write_tokens
 from cogstyle.video import Video, check_output
 
 SHEET, PREVIEW, JSON, PART = ".png", ".preview.png", ".json", ".part"
-IDENTITY = ("prompt", "options", "stages", "text_ids", "files", "dtype", "given_sha256")
+IDENTITY = ("prompt", "options", "decoder", "stages", "text_ids", "files", "dtype", "given_sha256")
 
 
 @dataclass(frozen=True)

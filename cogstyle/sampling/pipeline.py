@@ -223,7 +223,8 @@ class Pipeline(Models):
         fine_BFL = part.tokens_BFL
         shown = self.upscale(fine_BFL, prompts, seeds, options, progress=progress) if options.upscale else fine_BFL
         lap("superres")
-        pixels = [self.decode(tokens) for tokens in shown]
+        own = [replace(options, seed=seed) for seed in seeds]
+        pixels = [self.decode_video(*work) for work in zip(shown, own, strict=True)]
         lap("decode")
         shared = {**self.provenance(), "batch": len(prompts), "seconds": seconds, "given": {}}
         videos = []
@@ -245,6 +246,7 @@ class Pipeline(Models):
             "prompt": prompt,
             "options": {**asdict(options), "frame_rate": rate},
             "fps": rate * 2**options.levels,
+            "decoder": self.decoder(options),
             "stages": {stage: asdict(options.stage(self.bundle.sampling(stage), stage)) for stage in options.stages},
             "text_ids": fingerprint(self.text.image_text(prompt), texts),
             "files": self.bundle.hashes(),

@@ -34,6 +34,10 @@ def validate(bundle: Bundle, text: TextTokenizer, prompt: str, options: Options,
     if not prompt.strip():
         raise PromptError("the prompt is empty")
     stages = needed_files(options, whole=whole)
+    if options.decoder == "flow" and not bundle.has(WeightFile.FLOW):
+        raise BundleError(f"bundle {bundle.folder} has no flow.safetensors, which decoder 'flow' is")
+    flows = options.flow_steps is None or (options.decoder or bundle.decoder) == "flow"
+    require(flows, f"flow_steps {options.flow_steps} are of the flow decoder, and bundle {bundle.name} decodes without")
     for stage in stages:
         if not bundle.has(WeightFile.of(stage)):
             raise BundleError(f"bundle {bundle.folder} has no {stage}.safetensors{WITHOUT[stage]}")

@@ -44,7 +44,7 @@ class ScenePictures:
     def moving(
         self, rng: np.random.Generator, count: int, frames: int, *, held_back: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Clips, uint8 [count, frames, size, size, 3], and the frames a second of each: at the rates of sampled videos."""
+        """Clips, uint8 [count, frames, size, size, 3], and the frames a second of each, as sampled videos have."""
         clips, rates_B = [], np.zeros(count)
         for b in range(count):
             first_seed = world.VALIDATION_SEED if held_back else 0

@@ -113,7 +113,7 @@ class FlowJob:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        figures = {}
+        figures: dict[str, float] = {}
         for name, steps in (("plain_", 0), ("", 1), (f"{STEPS}_steps_", STEPS)):
             made, truth = self._decoded(steps), self.shown[0]
             figures |= {f"{name}psnr": psnr(made, truth), f"{name}flicker": flicker(made, truth)}

@@ -84,8 +84,8 @@ def make_job(
         source = Bundle(recipe.bundle)
         size = source.tokenizer_config.image_size
         pictures = None if encode is None else _pictures(recipe, size, runs / "data", quiet=quiet)
-        given = {"batch": recipe.optim.batch, "seed": recipe.seed, "from_noise": recipe.from_noise}
-        job = FlowJob(recipe.flow, source, pictures, **given)
+        batch, share = recipe.optim.batch, recipe.from_noise
+        job = FlowJob(recipe.flow, source, pictures, batch=batch, seed=recipe.seed, from_noise=share)
     elif isinstance(recipe, SuperresRecipe):
         job = _superres_job(recipe, folder, options)
     else:
