@@ -19,12 +19,12 @@ FLAGS = {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
         "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
         "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
-        "--resume", "--join",
+        "--resume", "--join", "--decoder", "--flow-steps",
     },
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--bundle", "--adapter", "--sheet", "--tokens",
-        "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
+        "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet", "--decoder", "--flow-steps",
     },
     "encode": {
         "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--factor", "--fit", "--flip",

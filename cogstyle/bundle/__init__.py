@@ -5,8 +5,9 @@ Weights are safetensors. A bundle is replaced file by file beside the old ones, 
 """
 
 from cogstyle.bundle.manifest import MANIFEST, WeightFile
-from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle, open_bundle
+from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle
 from cogstyle.bundle.remote import push_bundle
+from cogstyle.bundle.several import open_bundle
 from cogstyle.bundle.write import check_replaced, check_shared_files, share_files, update_bundle, writing
 
 __all__ = [

@@ -1,6 +1,5 @@
 """Read bundles: tokenizers, models and adapters, each verified when it is read."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cogstyle import hub
 from cogstyle.bundle.manifest import IMAGE, MANIFEST, WeightFile, find_file, read_manifest
-from cogstyle.bundle.remote import fetch_bundle
 from cogstyle.config import (
     FlowConfig,
     HierarchicalConfig,
@@ -25,12 +22,12 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError
 from cogstyle.files import is_file, read_tensors, sha256
-from cogstyle.model.flow import FlowDecoder
 from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.shipped import shelves
+from cogstyle.tokenizers.flow import FlowDecoder
 from cogstyle.tokenizers.image import KINDS, ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.words import Words
@@ -64,10 +61,10 @@ class Bundle:
 
     def __init__(self, name: str | Path, *, dtype: torch.dtype = torch.float32, packed: str | None = None) -> None:
         self.dtype, self.packed = dtype, packed
-        found = next((place for place in _places(name) if holds_bundle(place)), None)
+        found = next((place for place in places(name) if holds_bundle(place)), None)
         if found is None:
-            places = ", ".join(map(str, _places(name)))
-            raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {places}")
+            searched = ", ".join(map(str, places(name)))
+            raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {searched}")
         self.folder, self.manifest = found, read_manifest(found)
         self._elsewhere: dict[str, Path] = {}  # files of adapters taken from other bundles
 
@@ -319,53 +316,10 @@ class _Hashes(dict[str, str]):
         raise BundleError(f"bundle {self.folder} has no {name}")
 
 
-def _places(name: str | Path) -> list[Path]:
+def places(name: str | Path) -> list[Path]:
     return [Path(name).expanduser(), *(shelf / name for shelf in SHELVES)]
-
-
-def _fetched(name: str | Path) -> str | Path:
-    """`name`; of a bundle of the hub, which is nowhere else, its folder in the cache."""
-    here = any(map(holds_bundle, _places(name)))
-    return name if here or not hub.is_hub_name(str(name)) else fetch_bundle(str(name))
 
 
 def holds_bundle(folder: Path) -> bool:
     """Whether a folder has a manifest."""
     return is_file(folder / MANIFEST)
-
-
-def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:
-    """One bundle, or adapters of several that stand on one image model.
-
-    Args:
-        names: of bundles, as `Bundle` takes them, or on the hub (user/repo[@revision]), or `ROLE=bundle`, where ROLE
-            is one of `ADAPTERS`: that adapter alone is taken from there. One at most is a bundle without role; image
-            model and tokenizers are its, or those of the first.
-        options: `dtype` and `packed` of `Bundle`.
-
-    Raises:
-        BundleError: if one is missing, or what is taken does not belong together.
-        FileError: if the hub has none of this name, or cannot be reached.
-        ConfigError: for two bundles without role, a role named twice, or none at all.
-    """
-    require(bool(names), "no bundle is named")
-    parts: dict[str, str] = {}
-    whole: list[str | Path] = []
-    for name in names:
-        role, is_part, source = str(name).partition("=")
-        if not is_part or role not in ADAPTERS or holds_bundle(Path(name)):
-            whole.append(name)
-            continue
-        require(role not in parts, f"{role} are named twice: {parts.get(role)} and {source}")
-        parts[role] = source
-    require(
-        len(whole) < 2,
-        f"{' and '.join(map(str, whole))} are two whole bundles; take an adapter of one as ROLE=BUNDLE, "
-        f"ROLE one of {', '.join(ADAPTERS)}",
-    )
-    bundle = Bundle(_fetched(whole[0] if whole else next(iter(parts.values()))), **options)
-    for role, source in parts.items():
-        bundle.take(role, Bundle(_fetched(source)))
-    if len(names) > 1:
-        bundle.manifest["name"] = " ".join(map(str, names))
-    return bundle

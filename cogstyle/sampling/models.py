@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import require
-from cogstyle.model.flow import FlowDecoder, decode_clip
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -20,6 +19,7 @@ from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.upscale import BUDGET
 from cogstyle.sampling.validate import needed_files
+from cogstyle.tokenizers.flow import FlowDecoder, decode_clip
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.vqvae import VQVAE

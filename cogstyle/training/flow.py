@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cogstyle.bundle import Bundle, WeightFile, update_bundle
 from cogstyle.config import FlowConfig, require
-from cogstyle.model.flow import LEAST_TIME, Condition, FlowDecoder, decode_clip
+from cogstyle.tokenizers.flow import LEAST_TIME, Condition, FlowDecoder, decode_clip
 from cogstyle.tokenizers.vqvae import VQVAE, to_float
 from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.sources import Pictures

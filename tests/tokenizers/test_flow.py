@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cogstyle.config import TOKENIZERS, FlowConfig
-from cogstyle.model import flow as rooms
-from cogstyle.model.flow import Condition, FlowDecoder, decode_clip, frame_noise
+from cogstyle.tokenizers import flow as rooms
+from cogstyle.tokenizers.flow import Condition, FlowDecoder, decode_clip, frame_noise
 from cogstyle.tokenizers.vqvae import VQVAE, to_uint8
 from tests.conftest import disturb
 
