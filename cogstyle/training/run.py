@@ -21,7 +21,7 @@ from cogstyle.training.engine import ProcessConfig
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.identity import Identity
 from cogstyle.training.job import DrawingLoopConfig, Job
-from cogstyle.training.jobs import DONE, RECIPE, bundle_tables, export_again, identify, make_job, note_export
+from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
 from cogstyle.training.loop import Grid
 from cogstyle.training.loop import run as train_job
 from cogstyle.training.processes import Processes, join
@@ -57,7 +57,7 @@ def train(
     if isinstance(recipe, TextRecipe):
         require(launched().size == 1, ALONE.format(task=recipe.task, processes=launched().size))
         make_folder(folder)
-        return make_text_tokenizer(recipe, folder / DONE)
+        return make_text_tokenizer(recipe, folder / "done.txt")
     assert isinstance(recipe, WeightRecipe)
     check(recipe)
     if recipe.task in REPLACED and getattr(recipe, "train", None) != "decoder" and not checkpoints(folder):

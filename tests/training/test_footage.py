@@ -25,7 +25,7 @@ def footage(tmp_path_factory):
     """Twelve videos of 2 s with captions in two languages."""
     folder, lines = tmp_path_factory.mktemp("footage"), ["file_name,caption,caption_zh"]
     for number, (noun, said) in enumerate([*NOUNS.items()] * 2):
-        write_clock(folder / f"{number}.mp4", [k / 16 for k in range(33)], brightness=3 + number)
+        write_clock(folder / f"{number}.mp4", [k / 16 for k in range(33)], size=(96, 64), brightness=3 + number)
         lines.append(f"{number}.mp4,the {noun} walks on sand {number},一头{said}在沙滩上")
     (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder
