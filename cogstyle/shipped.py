@@ -19,7 +19,7 @@ def recipes() -> dict[str, Path]:
 
 
 def shipped_recipe(path: Path) -> Path:
-    """`path`, or the package's own recipe of this name: `shapes/image.toml`, also as `train/shapes/image.toml`."""
+    """`path`, or the package's own recipe or folder of this name: `shapes/image.toml`, also as `train/shapes`."""
     name = path.relative_to("train") if path.parts[:1] == ("train",) else path
     places = [path, *(shelf / name for shelf in shelves("recipes"))]
-    return next((place for place in places if place.is_file()), path)
+    return next((place for place in places if place.exists()), path)

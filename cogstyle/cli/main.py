@@ -22,6 +22,7 @@ from cogstyle.cli import (
     recipes,
     sample,
     serve,
+    start,
     train,
     upscale,
     web,
@@ -31,7 +32,7 @@ from cogstyle.errors import CogstyleError, ConfigError
 from cogstyle.version import version
 
 SUBCOMMANDS = (
-    sample, interpolate, upscale, serve, web, encode, train, recipes, world, evaluate, fvd,
+    sample, interpolate, upscale, serve, web, start, encode, train, recipes, world, evaluate, fvd,
     import_, export, push, bundles, check, inspect,
 )  # fmt: skip
 

@@ -122,6 +122,7 @@ class Encoder:
             raise MediaError(entry.problem)
         path = self.folder / entry.video
         with open_video(path) as video:
+            self._check_sides(video)
             end = video.duration if entry.end is None else min(entry.end, video.duration)
             if entry.start >= end:
                 raise MediaError(f"start {entry.start:g} lies after the end of {entry.video}, {end:.3g} s")
@@ -138,6 +139,13 @@ class Encoder:
                 if flip:
                     found.append((said | {"flipped": True}, np.ascontiguousarray(frames[:, :, ::-1])))
             return found
+
+    def _check_sides(self, video: VideoReader | PictureReader) -> None:
+        """Raise MediaError if there are fewer pixels than a frame has."""
+        size = self.index.size * self.index.factor
+        if (max if self.index.letterbox else min)(video.sides) < size:
+            height, width = video.sides
+            raise MediaError(f"{width:.0f} x {height:.0f} px are smaller than a frame of {size} x {size} px")
 
     def _moments(self, number: int, entry: Entry, duration: float, video: VideoReader | PictureReader) -> list[Clip]:
         index = self.index

@@ -42,6 +42,7 @@ class DryRun:
     host: dict[str, int]
     rows: int = 0  # to encode before the first step
     encoding_seconds: float = 0.0  # that takes, about
+    row_bytes: int = 0  # of those rows on disk
 
 
 class FirstRows:
@@ -51,7 +52,7 @@ class FirstRows:
     """
 
     def __init__(self) -> None:
-        self.missing, self.seconds = 0, 0.0
+        self.missing, self.seconds, self.bytes = 0, 0.0, 0
         self.scratch = Path()  # a folder for rows of videos
 
     @classmethod
@@ -94,6 +95,8 @@ class FirstRows:
         VideoEncoding(part, scratch, small, bundle).run(workers=0, quiet=True)
         rows, seconds = len(read_captions(scratch)), time.monotonic() - began
         self.missing += rows * len(manifest.entries) // len(few)
+        size = sum(path.stat().st_size for path in scratch.glob("part-*"))
+        self.bytes += size * len(manifest.entries) // len(few)
         self.seconds += seconds * len(manifest.entries) / len(few) / cores()
         return scratch
 

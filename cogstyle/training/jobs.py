@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle, WeightFile, share_files, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, holds_bundle, share_files, update_bundle
 from cogstyle.config import ModelConfig, SuperResConfig
 from cogstyle.data import shards
 from cogstyle.errors import BundleError, FileError
@@ -189,12 +189,18 @@ def note_export(recipe: WeightRecipe, folder: Path, path: Path) -> None:
 
 
 def export_again(recipe: WeightRecipe, folder: Path, last: Checkpoint) -> str:
-    """Export a finished run once more; says what it was."""
+    """Export a finished run once more, unless its bundle has it; says what it was."""
+    done, bundle = _exported(folder), Path(recipe.bundle)
+    by = f" of {done['recipe']}, which ended {done.get('ended')}" if "recipe" in done else ""
+    before = f"{folder} was done before: {last.step} steps{by}"
+    if done.get("files") and holds_bundle(bundle):
+        there = Bundle(bundle)
+        if all(there.has(name) and there.sha256(name) == digest for name, digest in done["files"].items()):
+            update_bundle(bundle, {}, **bundle_tables(recipe, json.loads(last.meta["seen"])))
+            return f"{before}; {bundle} has its weights"
     tensors, said = choose(folder, last.tensors, last.step, keep_best=recipe.export == "best")
     _export_run(recipe, tensors, last.meta, None)
-    done = _exported(folder)
-    by = f" of {done['recipe']}, which ended {done.get('ended')}" if "recipe" in done else ""
-    return f"{folder} was done before: {last.step} steps{by}; exported {said} to {recipe.bundle} again"
+    return f"{before}; exported {said} to {bundle} again"
 
 
 def export_checkpoint(

@@ -56,7 +56,8 @@ def train(
     recipe, folder = load_recipe(path, changes), run_folder(runs, path.stem if name is None else name)
     if isinstance(recipe, TextRecipe):
         require(launched().size == 1, ALONE.format(task=recipe.task, processes=launched().size))
-        return make_text_tokenizer(recipe)
+        make_folder(folder)
+        return make_text_tokenizer(recipe, folder / "done.txt")
     assert isinstance(recipe, WeightRecipe)
     check(recipe)
     if recipe.task in REPLACED and getattr(recipe, "train", None) != "decoder" and not checkpoints(folder):

@@ -3,15 +3,16 @@
 import io
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
-from cogstyle.bundle import Bundle, WeightFile, share_files, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, holds_bundle, share_files, update_bundle
 from cogstyle.config import MODELS, ModelConfig, Prompts, preset, require
 from cogstyle.errors import ConfigError
-from cogstyle.files import read_bytes
+from cogstyle.files import fingerprint, read_bytes, read_text, write_bytes
 from cogstyle.sampling.options import LEVEL_RATES
 from cogstyle.tokenizers.text import LINEBREAK, read_pieces
 from cogstyle.tokenizers.words import LETTERS, WORD, plain
@@ -20,21 +21,28 @@ from cogstyle.training.sources import TextCorpus
 
 FRAMES = 5  # of a clip, whose seconds captions begin with
 SYMBOLS = (LINEBREAK, *(f"{(FRAMES - 1) / rate}秒" for rate in LEVEL_RATES))  # always pieces of their own
-PAD = "<pad>"
+TEXT, PAD = WeightFile.TEXT, "<pad>"
 CONTROL, USER_DEFINED = 3, 4  # types of a piece in a sentencepiece model
 MOST_WORDS = 20_000  # more say nothing about a caption
 
 
-def make_text_tokenizer(recipe: TextRecipe) -> str:
-    """Write the text tokenizer of a recipe into its bundle; says what it is."""
-    folder, captions = Path(recipe.bundle), []
+def make_text_tokenizer(recipe: TextRecipe, note: Path) -> str:
+    """Write the text tokenizer of a recipe into its bundle, unless it is there; says what it is.
+
+    Args:
+        note: file that says what has been made.
+    """
+    folder = Path(recipe.bundle)
+    captions = recipe.data.captions_of() if recipe.data else [] if recipe.model else list(TextCorpus().sentences())
+    given = read_bytes(Path(recipe.model)) if recipe.model else b""
+    wanted = fingerprint(asdict(recipe), captions, given)
+    if holds_bundle(folder) and note.exists() and read_text(note) == f"{wanted} {Bundle(folder).hashes().get(TEXT)}":
+        return f"{TEXT} of {folder} was made before"
     if recipe.model is not None:
-        model = with_symbols(read_bytes(Path(recipe.model)), recipe.model)
+        model = with_symbols(given, recipe.model)
     elif recipe.data is not None:
-        captions = recipe.data.captions_of()
         model = learn_pieces(captions, pieces=recipe.pieces, kind=recipe.kind)
     else:
-        captions = list(TextCorpus().sentences())
         model = train_text_model(preset(MODELS, recipe.preset or "shapes"), seed=recipe.seed)
     tables: dict[str, Any] = {"prompts": Prompts(), "words": words_of(captions) if captions else {}}
     if recipe.base is not None:
@@ -43,8 +51,9 @@ def make_text_tokenizer(recipe: TextRecipe) -> str:
         check_size(base, size)
         share_files(base, folder, (WeightFile.TOKENIZER, WeightFile.CLUSTERS))
         tables["tokenizer"] = {"image_size": size}
-    update_bundle(folder, {WeightFile.TEXT: model}, **tables)
-    return f"{WeightFile.TEXT} of {read_pieces(model, str(folder)).get_piece_size()} pieces in {folder}"
+    update_bundle(folder, {TEXT: model}, **tables)
+    write_bytes(note, f"{wanted} {Bundle(folder).sha256(TEXT)}".encode())
+    return f"{TEXT} of {read_pieces(model, str(folder)).get_piece_size()} pieces in {folder}"
 
 
 def check_size(base: Bundle, size: int) -> None:

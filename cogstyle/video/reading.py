@@ -84,6 +84,12 @@ class PictureReader:
         return np.cumsum([0.0, *seconds])
 
     @property
+    def sides(self) -> tuple[float, float]:
+        """Height and width of a frame."""
+        height, width = next(self.frames()).shape[:2]
+        return height, width
+
+    @property
     def rate(self) -> float | None:
         """Frames a second, on average; None if nothing says so."""
         with suppress(MediaError):
@@ -189,6 +195,11 @@ class VideoReader:
         times = [float(p.dts * self.stream.time_base) for p in self.container.demux(self.stream) if p.dts is not None]
         self._reopen()
         return any(_jumps(later - time) for time, later in pairwise(times))
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """Height and width of a frame in pixels as high as wide, before it is turned upright."""
+        return self.stream.height, self.stream.width * self.aspect
 
     @property
     def rate(self) -> float | None:

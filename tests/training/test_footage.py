@@ -2,13 +2,18 @@
 
 import io
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 import sentencepiece
 
 from cogstyle.bundle import Bundle, share_files
 from cogstyle.cli.main import main
+from cogstyle.pictures import read_picture
 from cogstyle.training.export import TOKENIZERS
+from cogstyle.training.recipes import load_recipe
 from cogstyle.training.text import SYMBOLS, with_symbols, words_of
 from tests.videos import write_clock
 
@@ -20,7 +25,7 @@ def footage(tmp_path_factory):
     """Twelve videos of 2 s with captions in two languages."""
     folder, lines = tmp_path_factory.mktemp("footage"), ["file_name,caption,caption_zh"]
     for number, (noun, said) in enumerate([*NOUNS.items()] * 2):
-        write_clock(folder / f"{number}.mp4", [k / 16 for k in range(33)], brightness=3 + number)
+        write_clock(folder / f"{number}.mp4", [k / 16 for k in range(33)], size=(96, 64), brightness=3 + number)
         lines.append(f"{number}.mp4,the {noun} walks on sand {number},一头{said}在沙滩上")
     (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder
@@ -144,3 +149,89 @@ def test_a_model_that_does_not_fit_is_one_line(footage, debug_bundle, tmp_path, 
 def test_words_of_many_languages():
     found = words_of(["Un café noir", "一只狗, a dog"])
     assert found == {"openings": ["un"], "words": ["a", "café", "dog", "noir", "un", "一", "只", "狗"]}
+
+
+def project(folder, footage, base, *, steps=2):
+    """Recipes of a whole bundle as `cogstyle train FOLDER` takes them."""
+    (folder / "recipes").mkdir()
+    videos = f'videos = "{footage}"\nvalidation_rows = 8'
+    model = "[model]\nlayers = 2\nwidth = 16\nheads = 2"
+    for task, text, data in (
+        ("text", f'base = "{base}"\npieces = 500', f'captions = "{footage}"'),
+        ("image", model, videos),
+        ("keyframes", "", videos),
+    ):
+        recipe(folder / "recipes", task, folder / "recipes" / "bundle", text, data=data, steps=steps)
+    return folder / "recipes"
+
+
+def test_a_folder_of_recipes_becomes_a_bundle(footage, debug_bundle, tmp_path, capsys):
+    """In the order that a bundle needs, whatever the names; what is done is not done again; a change is noted."""
+    folder = project(tmp_path, footage, debug_bundle)
+    train = ["train", folder, "--quiet", "--set", "optim.steps=3", "--set", "data.extra_rates=1"]
+    assert run(*train) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4
+    for line, word in zip(
+        said, ("done: text.model of", "/image: 3 steps", "/keyframes: 3 steps", "README.md"), strict=True
+    ):
+        assert word in line
+    bundle, card = folder / "bundle", (folder / "bundle/README.md").read_text("utf-8")
+    assert "| keyframes.toml, optim.steps=3, data.extra_rates=1 | 3 |" in card and "1. the lion walks on sand 0" in card
+    assert read_picture(bundle / "samples.png").shape == (6 * 32, 5 * 32, 3)
+    noted = (folder / "runs/image/recipe.toml").read_text("utf-8")
+    assert "# --set optim.steps=3\n" in noted and load_recipe(folder / "runs/image/recipe.toml").optim.steps == 3
+    before = {path: path.stat().st_mtime_ns for path in bundle.iterdir() if path.name != "bundle.toml"}
+    assert run(*train) == 0 and capsys.readouterr().out.count("was done before") == 2
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    (bundle / "README.md").write_text("my own")
+    assert run(*train) == 0 and (bundle / "README.md").read_text() == "my own"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optim.stepz=3", "--set optim.stepz=3: no recipe of"),
+        ("data.shards=x", "--set data.shards=x: no recipe of"),
+        ("optim.steps=two", "[optim]: steps 'two' must be"),
+        ("optim.steps=0", "[optim]: steps 0 must be"),
+        ("steps", "--set 'steps' must be KEY=VALUE"),
+        ("bundle.x=1", "no recipe of"),
+    ],
+)  # fmt: skip
+def test_wrong_changes(change, message, footage, debug_bundle, tmp_path, capsys):
+    """They are found before anything trains."""
+    folder = project(tmp_path, footage, debug_bundle)
+    assert run("train", folder, "--set", change) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and sorted(path.suffix for path in folder.iterdir()) == [".toml"] * 3
+
+
+def test_folders_that_are_none(tmp_path, capsys):
+    assert run("train", tmp_path) == 2 and "holds no recipes (.toml)" in capsys.readouterr().err
+    assert run("train", tmp_path, "--dry-run") == 2 and "--dry-run is for one recipe" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_folder_survives_kills(footage, debug_bundle, tmp_path):
+    """Killed at any moment, the same command ends with the weights of a run that nothing stopped."""
+    hashes = []
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        folder = project(tmp_path / name, footage, debug_bundle, steps=8)
+        command = [
+            sys.executable,
+            "-m",
+            "cogstyle.cli.main",
+            "train",
+            folder,
+            "--quiet",
+            "--set",
+            "loop.checkpoint_minutes=0",
+        ]
+        for seconds in (3, 4, 5, 6) if name == "killed" else ():
+            with suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, timeout=seconds, check=True, stdout=subprocess.DEVNULL)  # which kills it
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        hashes.append(Bundle(folder / "bundle").hashes())
+    assert hashes[0] == hashes[1] and len(hashes[0]) == 5
