@@ -19,7 +19,7 @@ FLAGS = {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
         "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
         "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
-        "--resume", "--join",
+        "--resume", "--join", "--best-of", "--judge",
     },
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {
