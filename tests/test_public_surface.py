@@ -47,6 +47,7 @@ FLAGS = {
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
         "--sweep", "--parts", "--batch", "--device", "--out", "--quiet", "--judge", "--prompts",
+        "--best-of",
     },
     "serve": SERVER, "web": SERVER,
     "fvd": {
