@@ -20,6 +20,7 @@ FLAGS = {
         "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
         "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
         "--resume", "--join", "--decoder", "--flow-steps",
+        "--best-of", "--judge",
     },
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {
@@ -47,6 +48,7 @@ FLAGS = {
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
         "--sweep", "--parts", "--batch", "--device", "--out", "--quiet", "--judge", "--prompts",
+        "--best-of",
     },
     "serve": SERVER, "web": SERVER,
     "fvd": {

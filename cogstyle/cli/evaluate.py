@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, metavar="FILE.jsonl", help="judge videos of these prompts, a JSON object a line"
     )
     parser.add_argument(
+        "--best-of", type=int, default=1, metavar="N", help="with --prompts: count the judge's best of N draws of each"
+    )
+    parser.add_argument(
         "--count", type=int, help="captions of each kind of scene (default: 20, or all of a kind in --prompts)"
     )
     parser.add_argument("--actors", type=int, choices=(1, 2), help="only scenes of so many actors (default: both)")
@@ -65,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         require(not given, f"{', '.join(given)} cannot go with --prompts: scenes of the shapes world are chosen so")
         _judge_prompts(arguments)
     else:
+        require(arguments.best_of == 1, "--best-of chooses among draws of --prompts")
         require(arguments.judge == "shapes", f"--judge {arguments.judge} needs --prompts: the captions it judges")
         _judge_scenes(arguments)
     print((arguments.out / MARKDOWN).read_text("utf-8"))
@@ -91,8 +95,9 @@ def _judge_prompts(arguments: argparse.Namespace) -> None:
     judge, asked = find_judge(arguments.judge), read_asked(arguments.prompts, arguments.count)
     options = Options(levels=arguments.levels, upscale=arguments.upscale)
     pipe = load(bundles(arguments), device=arguments.device)
+    evaluation = Evaluation(pipe, judge, options, arguments.batch, arguments.best_of, _command())
     with _bar(arguments, len(asked)) as bar:
-        Evaluation(pipe, judge, options, arguments.batch, _command(), bar.update).run(asked, arguments.out)
+        evaluation.run(asked, arguments.out, progress=bar.update)
 
 
 def _judge_scenes(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from cogstyle.config import DECODERS, DTYPES, require
 if TYPE_CHECKING:
     from cogstyle.errors import CogstyleError
     from cogstyle.sampling.outputs import Output
+    from cogstyle.sampling.partial_video import PartialVideo
     from cogstyle.sampling.pipeline import Pipeline
     from cogstyle.sampling.request import Request
 
@@ -37,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     old = "video to go on from: its last keyframes are the first of the new one"
     add("--continue", dest="continue_from", type=Path, default=none, metavar="VIDEO", help=old)
     add("--join", action="store_true", help="with --continue: write the old video and the new frames")
+    add("--best-of", type=int, metavar="N", help="draw N videos, seeds from --seed on, and keep the judge's best")
+    add("--judge", metavar="NAME", help="of --best-of: shapes (the default), module:function or file.py:function")
     add_bundle_argument(parser)
     add("--preview", action="store_true", help="write FILE.preview.png as keyframes and levels come")
     add_common_arguments(parser)
@@ -92,6 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
     require(("prompt" in given) != ("prompts" in given), "give either a PROMPT or --prompts FILE.jsonl")
     require(not arguments.join or "continue_from" in given, "--join joins the new frames to the video of --continue")
     require(not (arguments.join and arguments.tokens), "--tokens holds the tokens of new frames only; leave out --join")
+    best_of = arguments.best_of
+    require(best_of is None or best_of > 0, f"best-of {best_of} must be positive")
+    require(best_of is None or "prompts" not in given, "--best-of draws one PROMPT; leave out --prompts")
+    require(best_of is not None or arguments.judge is None, "--judge chooses among the draws of --best-of N")
     request = None
     if "prompts" not in given:
         check_output(arguments.out)
@@ -144,12 +152,32 @@ def run_one(pipe: "Pipeline", request: "Request", arguments: argparse.Namespace)
     from cogstyle.sampling.batch import prepare
     from cogstyle.sampling.request import identify
 
-    asked, output = identify(pipe, request), place(arguments)
+    output, drawn = place(arguments), None
+    if getattr(arguments, "best_of", None) is None:
+        asked = identify(pipe, request)
+    else:
+        asked, drawn = draw_best(pipe, request, arguments)
     ready = prepare(pipe, asked, output, resume=arguments.resume)
+    ready = ready if drawn is None else replace(ready, start=drawn)
     warn(pipe.untrained(asked.prompt, asked.options, whole=asked.whole))
     for error in make(pipe, [ready], [output], quiet=arguments.quiet):
         if error is not None:
             raise error
+
+
+def draw_best(pipe: "Pipeline", request: "Request", arguments: argparse.Namespace) -> "tuple[Request, PartialVideo]":
+    """The request with the seed that `--judge` likes best, and its tokens."""
+    from tqdm import tqdm
+
+    from cogstyle.evaluation.best import best_request
+    from cogstyle.evaluation.judges import find_judge
+
+    judge, count = find_judge(arguments.judge or "shapes"), arguments.best_of
+    with tqdm(total=count, unit="video", disable=arguments.quiet, desc=f"best of {count}") as bar:
+        asked, drawn = best_request(pipe, request, judge, count, progress=bar.update)
+    how = asked.identity["best_of"]
+    say(f"seed {asked.options.seed} is the best of {count}: {how['right']} of them all right, says {judge.name}")
+    return asked, drawn
 
 
 def make(

@@ -6,7 +6,7 @@ A prompts file has a JSON object a line: `prompt`, and if you like `kind` (lines
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,8 @@ import torch
 
 from cogstyle.config import FRAME_RATES, require
 from cogstyle.errors import ConfigError
-from cogstyle.evaluation.judges import Judge, Verdict
+from cogstyle.evaluation.best import MOST, Draw, best
+from cogstyle.evaluation.judges import Judge
 from cogstyle.evaluation.pages import ROWS, PageRow, page
 from cogstyle.evaluation.report_folder import MARKDOWN, open_report, report_folder, write_report
 from cogstyle.files import fingerprint, write_bytes
@@ -83,17 +84,25 @@ class Evaluation:
     judge: Judge
     options: Options
     batch: int = 10  # videos sampled side by side; changes no figure
+    best_of: int = 1  # draws of each prompt, of which the judge's best is counted
     command: str = ""
-    progress: Callable[[int], object] = lambda clips: None  # called with the number of clips that are finished
 
-    def run(self, asked: Sequence[Asked], folder: Path) -> dict[str, Any]:
+    def __post_init__(self) -> None:
+        require(self.batch > 0, f"batch {self.batch} must be positive")
+        require(1 <= self.best_of <= MOST, f"best-of {self.best_of} must be 1 to {MOST}")
+
+    def run(
+        self, asked: Sequence[Asked], folder: Path, *, progress: Callable[[int], object] = lambda clips: None
+    ) -> dict[str, Any]:
         """Sample and judge what `folder` does not have yet; write report.json, report.md, a page of each kind's first.
+
+        Args:
+            progress: called with the number of clips that are finished.
 
         Raises:
             ConfigError, PromptError, FileError: for a prompt that cannot be sampled, before anything is; for a folder
                 of another report; for a judge that fails.
         """
-        require(self.batch > 0, f"batch {self.batch} must be positive")
         for one in asked:
             self.pipe.check(one.prompt, self._options(one))
         bundle = self.pipe.bundle
@@ -104,17 +113,19 @@ class Evaluation:
             "judge": [self.judge.name, self.judge.digest],
             "prompts": fingerprint([(one.line, one.kind, one.seed) for one in asked]),
             "options": json.loads(json.dumps(asdict(self.options))),
+            "best_of": self.best_of,
         }
         with report_folder(folder):
             report = open_report(folder, made)
             for kind, group in groupby(asked, lambda one: one.kind):
                 part = report["parts"].setdefault(kind, {"clips": [], "pages": [], "seconds": 0.0})
-                self.progress(len(part["clips"]))
+                progress(len(part["clips"]))
                 todo = list(group)[len(part["clips"]) :]
                 while todo:
                     most = self.batch if part["clips"] else ROWS  # one page shows the first
                     now, todo = todo[:most], todo[most:]
                     self._judge(now, kind, part, folder)
+                    progress(len(now))
                     write_report(folder, report)
                     write_bytes(folder / MARKDOWN, to_markdown(report).encode())
         return report
@@ -122,13 +133,10 @@ class Evaluation:
     def _judge(self, asked: Sequence[Asked], kind: str, part: dict[str, Any], folder: Path) -> None:
         """Sample and judge some more of a kind."""
         began, rows = time.perf_counter(), []
-        for one, video in zip(asked, self._sample(asked), strict=True):
-            verdict = self.judge(video, one.line)
-            part["clips"].append(
-                {"seed": one.seed, "prompt": one.prompt, "holds": dict(verdict.holds), "seen": verdict.seen}
-            )
-            rows.append(_row(one, video, verdict))
-            self.progress(1)
+        for one, drawn in zip(asked, self._draw(asked), strict=True):
+            holds, seen = dict(drawn.verdict.holds), drawn.verdict.seen
+            part["clips"].append({"seed": drawn.seed, "prompt": one.prompt, "holds": holds, "seen": seen})
+            rows.append(_row(one, drawn))
         if not part["pages"]:
             right = sum(row.right is True for row in rows)
             part["pages"] = [f"{_file_name(kind)}.png"]
@@ -150,6 +158,15 @@ class Evaluation:
         require(steps / one.seconds in FRAME_RATES, f"seconds {one.seconds:g} must be one of {known}")
         return replace(self.options, frame_rate=steps / one.seconds)
 
+    def _draw(self, asked: Sequence[Asked]) -> Iterator[Draw]:
+        """The judge's best draw of each."""
+        draws = [replace(one, seed=one.seed + k) for one in asked for k in range(self.best_of)]
+        found = [
+            Draw(one.seed, video, self.judge(video, one.line))
+            for one, video in zip(draws, self._sample(draws), strict=True)
+        ]
+        yield from (best(found[first : first + self.best_of]) for first in range(0, len(found), self.best_of))
+
     def _sample(self, asked: Sequence[Asked]) -> list[Video]:
         """The clips in the order asked, sampled side by side where their options are equal."""
         groups: dict[Options, list[int]] = {}
@@ -164,10 +181,11 @@ class Evaluation:
         return [videos[number] for number in range(len(asked))]
 
 
-def _row(one: Asked, video: Video, verdict: Verdict) -> PageRow:
-    failed = _failed(verdict.holds)
-    note = f"seen: {verdict.seen}   {'wrong: ' + ', '.join(failed) if failed else 'all right'}"
-    return PageRow(video.frames, f"{one.seed}: {one.line.get('title', one.prompt)}", note, verdict.all == 1.0)
+def _row(one: Asked, drawn: Draw) -> PageRow:
+    failed = _failed(drawn.verdict.holds)
+    note = f"seen: {drawn.verdict.seen}   {'wrong: ' + ', '.join(failed) if failed else 'all right'}"
+    title = f"{drawn.seed}: {one.line.get('title', one.prompt)}"
+    return PageRow(drawn.video.frames, title, note, drawn.verdict.all == 1.0)
 
 
 def _failed(holds: Mapping[str, float]) -> list[str]:
@@ -197,6 +215,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     text = [
         f"# Evaluation of {made['bundle']}\n\nJudge: `{made['judge'][0]}`. "
         + ", ".join(f"{kind}: {len(part['clips'])} clips" for kind, part in parts.items())
+        + (f"; each the judge's best of {made['best_of']} draws" if made["best_of"] > 1 else "")
         + f"; {made['options']['levels']} refinement levels. In brackets: 95 % Wilson interval, in percent.\n",
         "## What of the prompt the clips show\n\n" + table(["attribute", *parts], rows),
     ]

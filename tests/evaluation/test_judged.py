@@ -103,7 +103,7 @@ def test_a_report_of_perfect_clips_and_wrong_ones(tmp_path):
 
     done, out = [], tmp_path / "out"
     pipe = Mixed(SCENES)
-    report = Evaluation(pipe, find_judge("shapes"), Options(levels=1), 3, "again", done.append).run(asked, out)
+    report = Evaluation(pipe, find_judge("shapes"), Options(levels=1), 3).run(asked, out, progress=done.append)
     plain, other = report["parts"].values()
     assert sum(done) == 44 and plain["summary"]["all"] == pytest.approx(
         {"share": 1.0, "n": 22, "low": 0.851, "high": 1.0}, abs=1e-3
@@ -141,6 +141,25 @@ def test_a_stopped_report_goes_on(tmp_path):
         Evaluation(Truth(SCENES), judge, Options(levels=1)).run(asked, out)
 
 
+def test_the_best_of_several_draws_is_counted(tmp_path):
+    """The judge likes the third draw of every prompt."""
+    asked = read_asked(prompts(tmp_path, SCENES[:5]))
+
+    class Numbered(Truth):
+        def sample(self, prompts, seeds, options):
+            videos = super().sample(prompts, seeds, options)
+            return [replace(v, frames=np.full_like(v.frames, s % 251)) for v, s in zip(videos, seeds, strict=True)]
+
+    def third(frames, times, line):
+        return {"third": int(frames[0, 0, 0, 0]) == (line["seed"] + 2) % 251}
+
+    run = Evaluation(Numbered(SCENES), Judge("third", third, ""), Options(levels=0), 4, 3).run
+    report = run(asked, tmp_path / "out")
+    assert [clip["seed"] for clip in report["parts"]["plain"]["clips"]] == [one.seed + 2 for one in asked]
+    assert report["parts"]["plain"]["summary"]["all"]["share"] == 1.0
+    assert "each the judge's best of 3 draws" in (tmp_path / "out" / "report.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -172,6 +191,7 @@ def test_from_the_command_line(debug_bundle, judge_file, tmp_path, capsys):
         ([], "needs --prompts"),
         (["--prompts", str(path), "--held-out", "--sweep"], "--held-out, --sweep cannot go with --prompts"),
         (["--prompts", str(path), "--count", "0"], "count 0 must be positive"),
+        (["--prompts", str(path), "--best-of", "0"], "best-of 0 must be 1 to 1000"),
     ):
         assert main([*command, *extra]) == 2
         error = capsys.readouterr().err

@@ -21,7 +21,7 @@ from cogstyle.shipped import shelves
 SIZE, CELLS, CROP = 96, 24, 40  # pixels of a frame; cells along its side; pixels of one actor
 USUAL = 0.18  # half a side, canvas: sizes are found relative to it
 ROOM = 1.15  # of a crop around an actor
-LEAST, MOST = 0.35, 4  # of heat, for an actor; of actors in a frame
+LEAST, SURE, MOST = 0.35, 0.3, 4  # of heat, and of heat and noun, for an actor; of actors in a frame
 FILE = "zoo_judge/judge.safetensors"
 
 
@@ -115,9 +115,17 @@ class Eye(nn.Module):
         crops = torch.stack([crop(small_FHWC[f], x, y, half) for f, x, y, half, *_ in found])
         nouns = self.namer(crops).log_softmax(1).numpy()
         by_frame: list[list[Found]] = [[] for _ in frames_FHWC]
-        for (f, *rest), row in zip(found, nouns, strict=True):
-            by_frame[f].append(Found(*rest, row))
+        for (f, x, y, half, opacity, heat), row in zip(found, nouns, strict=True):
+            one = Found(x, y, half, opacity, heat * float(np.exp(row.max())), row)
+            if one.sure > SURE and not any(same(one, other) for other in by_frame[f]):
+                by_frame[f].append(one)
         return by_frame, background.log_softmax(1).mean(0).numpy()
+
+
+def same(one: Found, other: Found) -> bool:
+    """Whether two that were found are parts of one actor: they have one name and lie over each other."""
+    near = np.hypot(one.x - other.x, one.y - other.y) < 1.2 * max(one.half, other.half)
+    return bool(near and one.nouns_N.argmax() == other.nouns_N.argmax())
 
 
 def resized(frame_HWC: np.ndarray) -> np.ndarray:
