@@ -84,6 +84,11 @@ class PictureReader:
         return np.cumsum([0.0, *seconds])
 
     @property
+    def codec(self) -> str:
+        """How its frames are coded."""
+        return "png" if self.path.is_dir() else self.path.suffix.lower().lstrip(".") or "unknown"
+
+    @property
     def rate(self) -> float | None:
         """Frames a second, on average; None if nothing says so."""
         with suppress(MediaError):
@@ -189,6 +194,11 @@ class VideoReader:
         times = [float(p.dts * self.stream.time_base) for p in self.container.demux(self.stream) if p.dts is not None]
         self._reopen()
         return any(_jumps(later - time) for time, later in pairwise(times))
+
+    @property
+    def codec(self) -> str:
+        """How its frames are coded, as FFmpeg calls it: h264, ..."""
+        return str(self.stream.codec_context.name)
 
     @property
     def rate(self) -> float | None:
