@@ -24,7 +24,7 @@ FLAGS = {
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--bundle", "--adapter", "--sheet", "--tokens",
-        "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
+        "--times", "--join", "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet",
     },
     "encode": {
         "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--factor", "--fit", "--flip",
