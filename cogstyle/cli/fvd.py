@@ -1,4 +1,4 @@
-"""FVD, KVD and IS between two folders of videos, on the features of an extractor that you bring."""
+"""FVD, KVD, MMD and IS between two folders of videos, on the features of an extractor."""
 
 import argparse
 import json
@@ -15,8 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extractor",
         type=Path,
-        metavar="FILE.pt",
-        help="TorchScript file with a .toml beside it (default: the classifier of the shapes world)",
+        metavar="FILE.pt|transnetv2",
+        help="TorchScript file with a .toml beside it, or transnetv2, a public network for any videos (default: the "
+        "classifier of the shapes world)",
     )
     parser.add_argument("--save-stats", type=Path, metavar="STATS", help="write the statistics of --real: .safetensors")
     parser.add_argument("--any-balance", action="store_true", help="accept sides whose classes differ in their shares")
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.devices import find_device
     from cogstyle.evaluation import fvd
     from cogstyle.evaluation.extractor import Extractor
+    from cogstyle.evaluation.transnet import NAME, TransNetExtractor
     from cogstyle.files import write_bytes
     from cogstyle.shapes_report.classifier import shapes_classifier
     from cogstyle.video import check_place
@@ -50,8 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     require(arguments.out is None or arguments.out != arguments.save_stats, "--out and --save-stats are the same file")
     for path in (arguments.real, arguments.fake):
         require(path is None or path.is_file() or path.is_dir(), f"no folder or statistics file {path}")
-    path = arguments.extractor or shapes_classifier()
-    extractor = Extractor(path, device=find_device(arguments.device), batch=arguments.batch)
+    path, device = arguments.extractor or shapes_classifier(), find_device(arguments.device)
+    public = str(path) == NAME and not path.exists()
+    extractor = (
+        TransNetExtractor(device=device, batch=arguments.batch)
+        if public
+        else Extractor(path, device=device, batch=arguments.batch)
+    )
 
     def measured(source: Path) -> fvd.Statistics:
         if source.is_file():
@@ -69,8 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
     kvd, score = result["kvd"], result["is"]
     print(f"FVD {result['fvd']:.4g} ({result['real']['count']} real, {result['fake']['count']} fake videos)")
     print(f"KVD {kvd['mean']:.4g} +- {kvd['std']:.2g} ({kvd['subsets']} subsets of {kvd['size']})")
+    print(f"MMD {result['mmd']:.4g} (as JEDi takes it, on these features)")
     if score is not None:
         print(f"IS  {score['mean']:.4g} +- {score['std']:.2g} (of the real {result['is_of_real']['mean']:.4g})")
+    for side in ("real", "fake"):
+        about = result[side]
+        met = [f"{key} {', '.join(about[key])}" for key in ("fps", "codecs", "sizes", "frames") if about.get(key)]
+        print(f"{side}: {about['count']} videos; {'; '.join(met)}")
     for note in result["notes"]:
         print(f"note: {note}")
     if arguments.out is not None:

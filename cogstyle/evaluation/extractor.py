@@ -30,17 +30,18 @@ class ExtractorSettings:
     """What an extractor takes and gives: the keys of the TOML file beside it."""
 
     frames: Small  # of a clip, 16 or more
-    size: Picture  # side of its square pictures, pixels
+    size: Picture  # side of its square pictures, or their width, pixels
     low: float = 0.0  # what black becomes
     high: float = 1.0  # what white becomes
     mean: tuple[float, ...] = ()  # of each channel, subtracted after that
     std: tuple[float, ...] = ()  # of each channel, divided by
     axes: str = "BCFHW"  # or "BFCHW"
     pick: str = "first"  # frames from the start, one after the other; or "even": spread over the whole clip
-    fit: str = "crop"  # the largest square in the middle; or "stretch"
+    fit: str = "crop"  # the largest part of that shape in the middle; or "stretch"
     resize: str = "antialias"  # bilinear with antialiasing; "bilinear" without; or "area" (OpenCV's)
     outputs: str = "features"  # or "logits" (the features too), or "both": a pair of features and logits
     sha256: str = ""  # of the TorchScript file; empty: not checked
+    height: Picture | None = None  # of pictures that are no squares
     arguments: dict[str, bool | int | float] = field(default_factory=dict)  # further arguments of its forward
 
     def __post_init__(self) -> None:
@@ -163,7 +164,7 @@ class Extractor:
 
 
 def prepare(clip: Iterable[np.ndarray], settings: ExtractorSettings) -> Tensor:
-    """A clip -> what the extractor takes, float [3, frames, size, size]; one frame at a time is held at full size.
+    """A clip -> what the extractor takes, float [3, frames, height, width]; one frame at a time is held at full size.
 
     Args:
         clip: uint8 frames [height, width, 3]; gone through once, or (for "even") twice.
@@ -192,18 +193,19 @@ def prepare(clip: Iterable[np.ndarray], settings: ExtractorSettings) -> Tensor:
 
 
 def _resized(frame_HWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
-    """A frame at the extractor's size, float 0..255 [1, 3, size, size]."""
-    shape, size = frame_HWC.shape, (settings.size, settings.size)
+    """A frame at the extractor's size, float 0..255 [1, 3, height, width]."""
+    shape, size = frame_HWC.shape, (settings.height or settings.size, settings.size)
     if frame_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise MediaError(f"frames must be uint8 [height, width, 3], not {frame_HWC.dtype} {list(shape)}")
     if settings.fit == "crop":
-        side = min(shape[:2])
-        top, left = ((length - side) // 2 for length in shape[:2])
-        frame_HWC = frame_HWC[top : top + side, left : left + side]
+        scale = min(length / wanted for length, wanted in zip(shape, size, strict=False))
+        rows, columns = (max(1, round(scale * wanted)) for wanted in size)
+        top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
+        frame_HWC = frame_HWC[top : top + rows, left : left + columns]
     if frame_HWC.shape[:2] != size and settings.resize == "area":
         import cv2
 
-        frame_HWC = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA)
+        frame_HWC = cv2.resize(frame_HWC, size[::-1], interpolation=cv2.INTER_AREA)
     pixels = torch.from_numpy(np.require(frame_HWC, requirements=["C", "W"])).permute(2, 0, 1)[None].float()
     if pixels.shape[2:] == size:
         return pixels

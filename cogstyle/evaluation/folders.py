@@ -27,6 +27,7 @@ class VideoFolder:
     frames: Counter[int] = field(default_factory=Counter)
     sizes: Counter[str] = field(default_factory=Counter)
     rates: Counter[str] = field(default_factory=Counter)
+    codecs: Counter[str] = field(default_factory=Counter)
 
     def clips(self) -> Iterator["Film"]:
         """Each video; what is met is known once it has been read to its end."""
@@ -36,14 +37,16 @@ class VideoFolder:
             self.frames[film.length] += 1
             self.sizes[film.size] += 1
             self.rates["unknown" if film.rate is None else f"{film.rate:g}"] += 1
+            self.codecs[film.codec] += 1
 
     def record(self) -> dict[str, Any]:
-        """What was read: number of videos, of each class, of each length, size and rate."""
+        """What was read: number of videos, of each class, of each length, size, rate and codec."""
         counts: dict[str, Counter[Any]] = {
             "classes": Counter(self.classes),
             "frames": self.frames,
             "sizes": self.sizes,
             "fps": self.rates,
+            "codecs": self.codecs,
         }
         return {
             "videos": len(self.files),
@@ -60,12 +63,12 @@ class Film:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.length, self.size = 0, ""
+        self.length, self.size, self.codec = 0, "", ""
         self.rate: float | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with open_video(self.path) as video:
-            self.length, self.rate, shape = 0, video.rate, None
+            self.length, self.rate, self.codec, shape = 0, video.rate, video.codec, None
             for frame in video.frames():
                 if shape not in (None, frame.shape):
                     raise MediaError(f"cannot read video {self.path}: its frames are of several sizes")

@@ -1,6 +1,7 @@
-"""FVD, KVD and IS: distances between two sets of videos, and the sharpness of one, on an extractor's features.
+"""FVD, KVD, MMD and IS: distances between two sets of videos, and the sharpness of one, on an extractor's features.
 
-Sources: FVD and KVD (arXiv 1812.01717), KVD's kernel (arXiv 1801.01401), IS (arXiv 1606.03498).
+Sources: FVD and KVD (arXiv 1812.01717), KVD's kernel (arXiv 1801.01401), MMD as JEDi takes it (arXiv 2410.05203), IS
+(arXiv 1606.03498).
 """
 
 import json
@@ -67,6 +68,16 @@ def kernel_distance(features_ND: ndarray, other_MD: ndarray, *, seed: int = 0) -
 
     found = [squared_mmd(some(features_ND), some(other_MD)) for _ in range(SUBSETS)]
     return {"mean": float(np.mean(found)), "std": float(np.std(found)), "subsets": SUBSETS, "size": size}
+
+
+def mean_discrepancy(features_ND: ndarray, other_MD: ndarray) -> float:
+    """JEDi's distance, on whatever features: the biased squared MMD with the kernel (x . y / D)^2, times 100."""
+
+    def kernel(x: ndarray, y: ndarray) -> float:
+        return float(np.square(x @ y.T / x.shape[1]).mean())
+
+    sides = (features_ND, other_MD)
+    return 100.0 * (sum(kernel(side, side) for side in sides) - 2.0 * kernel(*sides))
 
 
 def inception_score(shares_NC: ndarray, *, seed: int = 0) -> dict[str, float]:
@@ -170,7 +181,7 @@ def of_folder(folder: Path, extractor: Extractor, *, progress: Progress = lambda
 
 
 def compare(real: Statistics, fake: Statistics, *, any_balance: bool = False) -> dict[str, Any]:
-    """FVD and KVD between two sets, IS of each (if the extractor has logits), and all that they depend on.
+    """FVD, KVD and MMD between two sets, IS of each (if the extractor has logits), and all that they depend on.
 
     Args:
         any_balance: accept sides whose classes differ.
@@ -181,9 +192,11 @@ def compare(real: Statistics, fake: Statistics, *, any_balance: bool = False) ->
     require(real.extractor == fake.extractor, "the two sets were measured by different extractors or settings")
     if not any_balance:
         check_balance(*({str(k): int(n) for k, n in s.source.get("classes", {}).items()} for s in (real, fake)))
+    features = [side.features.astype(np.float64) for side in (real, fake)]
     return {
         "fvd": frechet_distance(real.mean, real.cov, fake.mean, fake.cov),
-        "kvd": kernel_distance(real.features.astype(np.float64), fake.features.astype(np.float64)),
+        "kvd": kernel_distance(*features),
+        "mmd": mean_discrepancy(*features),
         "is": None if fake.shares is None else inception_score(fake.shares.astype(np.float64)),
         "is_of_real": None if real.shares is None else inception_score(real.shares.astype(np.float64)),
         "features": len(real.mean),
@@ -203,8 +216,8 @@ def notes(real: Statistics, fake: Statistics) -> list[str]:
             found.append(
                 f"{side.count} {name} videos for {len(side.mean)} features: FVD comes out too high, KVD does not"
             )
-    for key in ("fps", "sizes"):
+    for key in ("fps", "sizes", "codecs"):
         values: list[Mapping[str, int]] = [side.source.get(key, {}) for side in (real, fake)]
-        if set(values[0]) != set(values[1]):
+        if all(values) and set(values[0]) != set(values[1]):  # older statistics say no codecs
             found.append(f"{key} differ: real {sorted(values[0])}, fake {sorted(values[1])}")
     return found

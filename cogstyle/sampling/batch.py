@@ -65,7 +65,7 @@ def batches(pipe: "Pipeline", requests: Sequence[Request], budget: float | None 
     groups: dict[object, list[int]] = {}
     for number, request in enumerate(requests):
         start = request.start
-        far = None if start is None else (start.level, start.whole, start.tokens_BFL.shape[1])
+        far = None if start is None else (start.level, start.whole, start.tokens_BFL.shape[1], start.numbers)
         groups.setdefault((replace(request.options, seed=0), far), []).append(number)
     for group in groups.values():
         one = requests[group[0]]
@@ -138,13 +138,26 @@ def write(video: Video, request: Request, output: Output) -> None:
     info = {**video.info, **request.identity, "given": dict(request.given)}
     video = replace(video, info=info)
     if output.join:
-        size, repeated = video.frames.shape[1], (request.known - 1) * 2**request.options.levels + 1
-        old_path = Path(str(request.given["continue_from"]))
-        old = read_last_frames(old_path, LONGEST_JOIN, frame_rate=video.fps, size=size)
-        frames = np.concatenate([old, video.frames[repeated:]])
-        video = Video(frames, video.fps, {**info, "joined": len(old)})
+        video = _joined(video, request)
     outputs.write_video(output.path, video, output.sides)
     output.part.unlink(missing_ok=True)
+
+
+def _joined(video: Video, request: Request) -> Video:
+    """The new frames behind the old video, or between the two that they join."""
+    size = video.frames.shape[1]
+
+    def old(path: str) -> np.ndarray:
+        return read_last_frames(Path(path), LONGEST_JOIN, frame_rate=video.fps, size=size)
+
+    if "videos" in request.given:
+        sides = [old(path) for path in request.given["videos"]]
+        frames = np.concatenate([sides[0], video.frames[1:-1], sides[1]])
+        info = {name: value for name, value in video.info.items() if name != "given_frames"}
+        return Video(frames, video.fps, {**info, "joined": [len(side) for side in sides]})
+    before, repeated = old(str(request.given["continue_from"])), (request.known - 1) * 2**request.options.levels + 1
+    frames = np.concatenate([before, video.frames[repeated:]])
+    return Video(frames, video.fps, {**video.info, "joined": len(before)})
 
 
 # ---------------------------------------------------------------- a file of prompts

@@ -4,6 +4,7 @@ from cogstyle.bundle import Bundle
 from cogstyle.config import ModelConfig
 from cogstyle.layout import FrameLayout, interpolation_layout, keyframe_layout, spatial_runs, temporal_runs
 from cogstyle.model.temporal import layer_windows
+from cogstyle.sampling.interpolate import rounds
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
@@ -24,6 +25,10 @@ def steps(config: ModelConfig, options: Options, start: PartialVideo | None = No
     Args:
         start: what is there already.
     """
+    if start is not None and start.numbers is not None:
+        runs = [run for fill in [*rounds(start.numbers)][start.level :] for run in fill]
+        drawn = sum(_new_frames(len(run) - 1, config.frames // 2) for run in runs)
+        return config.tokens * drawn + (start.numbers[-1] + 1) * options.upscale
     key, length = keyframe_count(config, options, start), config.tokens
     level, known = (0, 0) if start is None else (start.level, start.tokens_BFL.shape[1])
     tokens = 0 if start is not None and start.whole else length * (key - known)
@@ -52,7 +57,7 @@ def stage_memory(
     if start is None or not start.whole:
         layout = keyframe_layout(config, text)
         need["keyframes"] = memory_bytes(config, layout, 1, itemsize, frames_in_flight=FRAMES_IN_FLIGHT)
-    if options.levels:
+    if options.levels or options.times is not None:
         rows, layout, window = groups(config, options, start), interpolation_layout(config, text), config.window
         need["interpolation"] = memory_bytes(
             config, layout, rows, itemsize, window=window, frames_in_flight=FRAMES_IN_FLIGHT
@@ -61,7 +66,10 @@ def stage_memory(
 
 
 def groups(config: ModelConfig, options: Options, start: PartialVideo | None = None) -> int:
-    """Groups that the last level fills side by side."""
+    """The most groups that are filled side by side; on even times the last level's."""
+    if start is not None and start.numbers is not None:
+        most = max((len(run) - 1 for fill in rounds(start.numbers) for run in fill), default=1)
+        return -(-most // (config.frames // 2))
     gaps = (keyframe_count(config, options, start) - 1) * 2 ** (options.levels - 1)
     return -(-gaps // (config.frames // 2))
 

@@ -14,6 +14,7 @@ from cogstyle.config import require
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.sampling.interpolate import frame_numbers
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
@@ -23,8 +24,9 @@ from cogstyle.tokenizers.flow import FlowDecoder, decode_clip
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.vqvae import VQVAE
-from cogstyle.video import read_image, read_last_frames
+from cogstyle.video import open_video, read_image, read_last_frames
 
+GIVEN = ("first_frame", "continue_from", "images", "videos")  # files that a video can start from, as in `Models.start`
 AHEAD = 16  # steps tried at once: more are rarely guessed right
 
 
@@ -112,25 +114,45 @@ class Models:
         first_frame: str | Path | None = None,
         continue_from: str | Path | None = None,
         images: Sequence[str | Path] = (),
+        videos: Sequence[str | Path] = (),
     ) -> PartialVideo | None:
-        """What files say about the first keyframes of a batch of videos; None: nothing.
+        """What files say about the frames of a batch of videos; None: nothing.
+
+        Args:
+            first_frame: an image.
+            continue_from: a video; its last keyframes are the first.
+            images: two or more, at `options.times` or one a keyframe.
+            videos: two to join: the end of the first and the beginning of the second, at `options.times`.
 
         Raises:
             ConfigError: if they contradict each other.
             MediaError: if one cannot be read.
         """
-        given = {"first_frame": first_frame, "continue_from": continue_from, "images": images or None}
+        given = {
+            "first_frame": first_frame,
+            "continue_from": continue_from,
+            "images": images or None,
+            "videos": videos or None,
+        }
         several = [name for name, value in given.items() if value is not None]
         require(len(several) <= 1, f"{' and '.join(several)} exclude each other; give one")
         require(not isinstance(images, str | Path), f"images must be a list of files, not {str(images)!r}")
         require(len(images) != 1, "one image has nothing to interpolate to; give two or more")
+        require(len(videos) in (0, 2), f"{len(videos)} videos to join; give two")
+        count, times = len(images or videos), options.times
+        require(times is None or not count or len(times) == count, f"{len(times or ())} times for {count} images")
         if not several:
             return None
-        if continue_from is not None:
+        if videos:
+            size = self.bundle.tokenizer_config.image_size
+            known_FL = self.encode(np.concatenate(read_ends(Path(videos[0]), Path(videos[1]), size)))
+        elif continue_from is not None:
             known_FL = self.encode_end(continue_from, options.frame_rate or self.bundle.frame_rate)
         else:
             known_FL = torch.cat([self.encode_image(path) for path in images or [first_frame]])  # type: ignore[list-item]
-        return PartialVideo(known_FL[None].expand(batch, -1, -1), whole=bool(images))
+        fps = (options.frame_rate or self.bundle.frame_rate) * 2**options.levels
+        numbers = None if times is None else frame_numbers(times, fps)
+        return PartialVideo(known_FL[None].expand(batch, -1, -1), whole=bool(count), numbers=numbers)
 
     def decode_video(self, tokens_FL: Tensor, options: Options) -> np.ndarray:
         """A sampled video as these options decode it, uint8 frames [F, height, width, 3]."""
@@ -150,3 +172,13 @@ class Models:
         """Tokens of one video -> uint8 frames [F, height, width, 3]."""
         frames = torch.cat([self.vqvae.decode(chunk) for chunk in tokens_FL.split(16)])
         return frames.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def read_ends(first: Path, second: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The last frame of one video and the first of another, uint8 [1, size, size, 3] each.
+
+    Raises:
+        MediaError: if one cannot be read.
+    """
+    with open_video(second) as video:
+        return read_last_frames(first, 1, frame_rate=1.0, size=size), video.frames_at([0.0], size)

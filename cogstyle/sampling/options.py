@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from cogstyle.bundle import STAGES
@@ -10,6 +11,7 @@ from cogstyle.config import DECODERS, FRAME_RATES, SamplingConfig, require
 MOST_STEPS = 100  # of the flow decoder
 WINDOWS = 100  # the most that one call samples
 LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
+LONGEST = 3600.0  # seconds between the first given image and the last
 LEVEL_RATES = tuple(rate * 2.0**level for rate in FRAME_RATES[:1] for level in range(9))  # 0.25 to 64
 
 
@@ -30,6 +32,7 @@ class Options:
     upscale: bool = False  # super-resolution of every frame
     decoder: str | None = None  # "plain" or "flow"
     flow_steps: int | None = None  # of the flow decoder
+    times: tuple[float, ...] | None = None  # seconds of each of the given images, the first at 0; None: even
     compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
 
     def __post_init__(self) -> None:
@@ -55,6 +58,7 @@ class Options:
             object.__setattr__(self, "level_rates", tuple(self.level_rates))
         for rate in self.level_rates or ():
             require(rate in LEVEL_RATES, f"level rate {rate} must be one of {level_rates}")
+        self._check_times()
         require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
         require(1 <= self.windows <= WINDOWS, f"windows {self.windows} must be 1 to {WINDOWS}")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
@@ -78,6 +82,19 @@ class Options:
         require(
             self.decoder != "flow" or not self.upscale, "upscale decodes fine tokens, which decoder 'flow' does not"
         )
+
+    def _check_times(self) -> None:
+        """Times are two or more numbers, the first 0, each above the one before."""
+        if self.times is None:
+            return
+        good = isinstance(self.times, tuple | list) and len(self.times) > 1
+        good = good and all(isinstance(t, int | float) and not isinstance(t, bool) for t in self.times)
+        require(good, f"times {self.times!r:.80} must be two or more numbers, one an image")
+        object.__setattr__(self, "times", tuple(map(float, self.times)))
+        rising = all(0 <= a < b <= LONGEST for a, b in pairwise(self.times)) and self.times[0] == 0
+        require(rising, f"times {', '.join(f'{t:g}' for t in self.times)} must rise from 0 to {LONGEST:g} at most")
+        require(self.level_rates is None, "level_rates has no effect with times; leave out one")
+        require(self.compat is None, "compat 'released' knows no times; leave out one")
 
     def _number(self, name: str) -> None:
         """Raise ConfigError unless an option is a finite number, or None where that is its default."""

@@ -1,7 +1,8 @@
 """What there is of a video before it is whole: shown while it grows, and kept in a file to go on from after a stop."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ class PartialVideo:
     tokens_BFL: Tensor
     level: int = 0
     whole: bool = False
+    numbers: tuple[int, ...] | None = None  # which frames of the whole video were given; None: evenly spaced ones
 
 
 def write_part(path: Path, tokens_FL: Tensor, part: PartialVideo, mark: str) -> None:
@@ -34,6 +36,7 @@ def write_part(path: Path, tokens_FL: Tensor, part: PartialVideo, mark: str) -> 
     except OSError as error:
         raise MediaError(f"cannot write {path}: {error}") from None
     meta = {"mark": mark, "level": str(part.level), "whole": str(int(part.whole))}
+    meta |= {} if part.numbers is None else {"numbers": json.dumps(part.numbers)}
     write_tensors(path, {"tokens": tokens_FL.to(torch.int32).cpu()}, meta)
 
 
@@ -45,8 +48,9 @@ def read_part(path: Path, mark: str) -> PartialVideo:
     """
     tensors, meta = read_tensors(path)
     try:
-        part = PartialVideo(tensors["tokens"].long()[None], int(meta["level"]), whole=bool(int(meta["whole"])))
-    except (KeyError, ValueError):
+        numbers = tuple(map(int, json.loads(meta["numbers"]))) if "numbers" in meta else None
+        part = PartialVideo(tensors["tokens"].long()[None], int(meta["level"]), bool(int(meta["whole"])), numbers)
+    except (KeyError, ValueError, TypeError):
         raise BundleError(f"{path} is no part of a video") from None
     if meta.get("mark") != mark:
         raise BundleError(f"{path} was begun with another prompt, options or weights; remove it to start anew")
@@ -55,4 +59,4 @@ def read_part(path: Path, mark: str) -> PartialVideo:
 
 def together(parts: Sequence[PartialVideo]) -> PartialVideo:
     """Parts of several videos, equally far, as one."""
-    return PartialVideo(torch.cat([part.tokens_BFL for part in parts]), parts[0].level, whole=parts[0].whole)
+    return replace(parts[0], tokens_BFL=torch.cat([part.tokens_BFL for part in parts]))

@@ -24,15 +24,15 @@ from cogstyle.files import fingerprint
 from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
 from cogstyle.sampling.decode import Progress
-from cogstyle.sampling.interpolate import refine
+from cogstyle.sampling.interpolate import fill_between, refine
 from cogstyle.sampling.keyframes import SUPERRES_STAGE, TextConditions, first_frames, keyframes
-from cogstyle.sampling.models import Models
+from cogstyle.sampling.models import GIVEN, Models
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.released import ReleasedStage
 from cogstyle.sampling.stage import Stage
 from cogstyle.sampling.upscale import frames_of_a_pass, upscale
-from cogstyle.sampling.validate import untrained, validate, validate_upscale
+from cogstyle.sampling.validate import level_rates, untrained, validate, validate_upscale
 from cogstyle.version import commit, version
 from cogstyle.video import Video
 
@@ -101,6 +101,10 @@ class Pipeline(Models):
         if part is None:
             part = PartialVideo(first_frames(self.stage("image", options, progress), conditions))
             yield part
+        if part.numbers is not None:
+            fps = rate * 2**options.levels
+            yield from fill_between(self.stage("interpolation", options, progress), part, conditions, fps=fps)
+            return
         if not part.whole:
             stage = self.stage("keyframes", options, progress)
             windows = options.windows
@@ -227,6 +231,8 @@ class Pipeline(Models):
         pixels = [self.decode_video(*work) for work in zip(shown, own, strict=True)]
         lap("decode")
         shared = {**self.provenance(), "batch": len(prompts), "seconds": seconds, "given": {}}
+        if start is not None and start.whole:
+            shared["given_frames"] = list(given_frames(start, options))
         videos = []
         for frames, tokens, prompt, seed in zip(pixels, fine_BFL.cpu().numpy(), prompts, seeds, strict=True):
             info = self.identity(prompt, replace(options, seed=seed))
@@ -241,7 +247,7 @@ class Pipeline(Models):
     def identity(self, prompt: str, options: Options) -> dict[str, Any]:
         """All that a video depends on, but for files that it starts from: what its json says."""
         prompt, rate, frames = prompt.strip(), self.rate(options), self.bundle.model_config.frames
-        texts = [self.text.video_text(prompt, (frames - 1) / one) for one in (rate, *options.rates(rate))]
+        texts = [self.text.video_text(prompt, (frames - 1) / one) for one in (rate, *level_rates(options, rate))]
         return {
             "prompt": prompt,
             "options": {**asdict(options), "frame_rate": rate},
@@ -255,16 +261,24 @@ class Pipeline(Models):
 
     def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
         """One prompt gives a Video, a list a list. Options are those of `Options`, and what `start` reads."""
-        given = {name: options.pop(name) for name in ("first_frame", "continue_from", "images") if name in options}
+        given = {name: options.pop(name) for name in GIVEN if name in options}
         prompts, chosen = [prompt] if isinstance(prompt, str) else list(prompt), Options(seed=seed, **options)
         for one in prompts:  # before a file is read
-            self.check(one, chosen, whole=bool(given.get("images")))
+            self.check(one, chosen, whole=bool(given.get("images") or given.get("videos")))
         videos = self.sample(prompts, [seed] * len(prompts), chosen, start=self.start(chosen, len(prompts), **given))
         for video in videos:
             video.info["given"].update({name: str(value) for name, value in given.items() if value})
         for note in dict.fromkeys(note for one in prompts for note in self.untrained(one, chosen)):
             warnings.warn(note, stacklevel=2)
         return videos[0] if isinstance(prompt, str) else videos
+
+
+def given_frames(start: PartialVideo, options: Options) -> Sequence[int]:
+    """Numbers of the frames that were given, in the whole video."""
+    if start.numbers is not None:
+        return start.numbers
+    step = 2**options.levels
+    return range(0, (start.tokens_BFL.shape[1] - 1) * 2 ** (options.levels - start.level) + 1, step)
 
 
 def expect_tokens(tokens_BFL: Tensor, batch: int, config: ModelConfig) -> None:

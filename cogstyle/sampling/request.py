@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from cogstyle.config import require
 from cogstyle.files import fingerprint, sha256
 from cogstyle.pictures import naming
+from cogstyle.sampling.models import GIVEN
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo, read_part
 
 if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline
 
-GIVEN = ("first_frame", "continue_from", "images")  # files that a video can start from, as in `Models.start`
 VALUES = ("prompt", *GIVEN, *(one.name for one in fields(Options)))
 
 
@@ -42,7 +42,7 @@ class Request:
     @property
     def whole(self) -> bool:
         """Whether all keyframes are there."""
-        return "images" in self.given or (self.start is not None and self.start.whole)
+        return not {"images", "videos"}.isdisjoint(self.given) or (self.start is not None and self.start.whole)
 
     @property
     def mark(self) -> str:
@@ -76,7 +76,7 @@ def identify(pipe: "Pipeline", request: Request) -> Request:
     contents = {name: _contents(name, value) for name, value in request.given.items()}
     if request.start is not None and not contents:
         start = request.start
-        contents["tokens"] = fingerprint(start.level, start.whole, start.tokens_BFL.tolist())
+        contents["tokens"] = fingerprint(start.level, start.whole, start.numbers, start.tokens_BFL.tolist())
     identity = {**pipe.identity(request.prompt, request.options), "given_sha256": contents}
     return replace(request, identity=json.loads(json.dumps(identity)))  # as the json gives it back
 
@@ -101,7 +101,7 @@ def _contents(name: str, value: str | list[str]) -> Any:
     """sha256 of a given file, or of each."""
     if isinstance(value, list):
         return [_contents(name, one) for one in value]
-    with naming("video" if name == "continue_from" else "image", Path(value)):
+    with naming("video" if name in ("continue_from", "videos") else "image", Path(value)):
         return content_hash(Path(value))
 
 

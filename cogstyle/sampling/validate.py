@@ -3,6 +3,7 @@
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.errors import BundleError, PromptError
+from cogstyle.sampling.interpolate import frame_numbers, rounds, told_rate
 from cogstyle.sampling.options import Options
 from cogstyle.tokenizers.text import TextTokenizer
 
@@ -15,7 +16,11 @@ WITHOUT = {  # what does without an adapter
 
 def needed_files(options: Options, *, whole: bool = False) -> list[str]:
     """The adapters that sampling goes through; `whole`: all keyframes are given."""
-    stages = {"keyframes": not whole, "interpolation": options.levels > 0, "superres": options.upscale}
+    stages = {
+        "keyframes": not whole,
+        "interpolation": options.levels > 0 or options.times is not None,
+        "superres": options.upscale,
+    }
     return [stage for stage, used in stages.items() if used]
 
 
@@ -44,7 +49,8 @@ def validate(bundle: Bundle, text: TextTokenizer, prompt: str, options: Options,
     prompt, rate = prompt.strip(), options.frame_rate or bundle.frame_rate
     if not whole:
         text.image_text(prompt)
-    for level_rate in (*([] if whole else [rate]), *options.rates(rate)):
+    require(whole or options.times is None, "times are of given images: give images, or leave out times")
+    for level_rate in (*([] if whole else [rate]), *level_rates(options, rate)):
         text.video_text(prompt, (bundle.model_config.frames - 1) / level_rate)
     for stage in ("image", *stages):
         check_clusters(bundle, stage, options)
@@ -82,7 +88,7 @@ def untrained(bundle: Bundle, prompt: str, options: Options, *, whole: bool = Fa
             "(`cogstyle inspect` lists its words)"
         )
     rate = options.frame_rate or bundle.frame_rate
-    asked = {"keyframes": [] if whole else [rate], "interpolation": options.rates(rate)}
+    asked = {"keyframes": [] if whole else [rate], "interpolation": level_rates(options, rate)}
     for stage, rates in asked.items():
         known = bundle.trained_rates(stage)
         if known and (other := [rate for rate in rates if rate not in known]):
@@ -91,6 +97,15 @@ def untrained(bundle: Bundle, prompt: str, options: Options, *, whole: bool = Fa
                 "what moves will not keep to that rate"
             )
     return notes
+
+
+def level_rates(options: Options, rate: float) -> list[float]:
+    """Frames a second that interpolation is told, level by level, or round by round."""
+    if options.times is None:
+        return options.rates(rate)
+    fps = rate * 2**options.levels
+    runs = [run for fill in rounds(frame_numbers(options.times, fps)) for run in fill]
+    return list(dict.fromkeys(told_rate(run, fps) for run in runs))
 
 
 def _list(rates: list[float] | tuple[float, ...]) -> str:

@@ -90,6 +90,11 @@ class PictureReader:
         return height, width
 
     @property
+    def codec(self) -> str:
+        """How its frames are coded."""
+        return "png" if self.path.is_dir() else self.path.suffix.lower().lstrip(".") or "unknown"
+
+    @property
     def rate(self) -> float | None:
         """Frames a second, on average; None if nothing says so."""
         with suppress(MediaError):
@@ -200,6 +205,11 @@ class VideoReader:
     def sides(self) -> tuple[float, float]:
         """Height and width of a frame in pixels as high as wide, before it is turned upright."""
         return self.stream.height, self.stream.width * self.aspect
+
+    @property
+    def codec(self) -> str:
+        """How its frames are coded, as FFmpeg calls it: h264, ..."""
+        return str(self.stream.codec_context.name)
 
     @property
     def rate(self) -> float | None:

@@ -55,6 +55,14 @@ def test_squared_mmd_equals_its_twin(features):
     assert fvd.squared_mmd(*features) == pytest.approx(distances.squared_mmd(*features), rel=1e-9)
 
 
+def test_mean_discrepancy_equals_its_twin(features):
+    """And what JEDi's own code says of an example of its own."""
+    assert fvd.mean_discrepancy(*features) == pytest.approx(distances.mean_discrepancy(*features), rel=1e-9)
+    a = np.arange(1.0, 10.0).reshape(3, 3)
+    b = np.array([[7.0, 6, 5], [4, 3, 2], [1, 1, 8], [0, 2, 5]])
+    assert fvd.mean_discrepancy(a, b) == pytest.approx(100 * 270.7, rel=1e-3)
+
+
 def test_kernel_distance_of_one_distribution_is_about_nought():
     rng = np.random.default_rng(0)
     x, y, far = rng.normal(size=(60, 5)), rng.normal(size=(50, 5)), rng.normal(1.0, 1.0, (50, 5))

@@ -31,6 +31,15 @@ def squared_mmd(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
     return float(sum(within) - 2.0 * np.mean([kernel(a, b) for a in x_ND for b in y_MD]))
 
 
+def mean_discrepancy(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
+    """Every pair by itself, a row with itself included."""
+
+    def mean(one: np.ndarray, other: np.ndarray) -> float:
+        return float(np.mean([(sum(a * b) / len(a)) ** 2 for a in one for b in other]))
+
+    return 100 * (mean(x_ND, x_ND) + mean(y_MD, y_MD) - 2 * mean(x_ND, y_MD))
+
+
 def inception_score(shares_NC: np.ndarray) -> float:
     """exp of the entropy of the mean less the mean of the entropies."""
 
