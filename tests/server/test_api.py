@@ -62,7 +62,7 @@ def test_the_openai_client(server, debug_bundle):
 
 @pytest.mark.parametrize("way", ["upload", "data url", "json"])
 def test_a_first_frame_is_kept(server, debug_bundle, tmp_path, way):
-    picture, fields = png(), {"prompt": "x", "levels": 0}
+    picture, fields = png(), {"prompt": "a red circle", "levels": 0}
     address = "data:image/png;base64," + base64.b64encode(picture).decode()
     if way == "json":
         made = server.post(**fields, input_reference={"image_url": address})
@@ -70,10 +70,10 @@ def test_a_first_frame_is_kept(server, debug_bundle, tmp_path, way):
         sent = {"input_reference": picture} if way == "upload" else {}
         extra = {"levels": 0} | ({} if sent else {"input_reference": {"image_url": address}})
         with client(server) as ours:
-            made = ours.videos.create(prompt="x", **sent, extra_body=extra).to_dict()
+            made = ours.videos.create(prompt="a red circle", **sent, extra_body=extra).to_dict()
     assert server.finished(made["id"])["status"] == "completed" and made["pictures"] == 1
     (tmp_path / "a.png").write_bytes(picture)
-    video = cogstyle.load(debug_bundle)("x", levels=0, first_frame=tmp_path / "a.png")
+    video = cogstyle.load(debug_bundle)("a red circle", levels=0, first_frame=tmp_path / "a.png")
     status, body = server.ask("GET", f"/v1/videos/{made['id']}/content")
     assert status == 200 and body == video.encoded(".mp4")
 
