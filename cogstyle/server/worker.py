@@ -13,7 +13,7 @@ import torch
 from cogstyle.devices import choose_threads
 from cogstyle.errors import BundleError, CogstyleError
 from cogstyle.pictures import write_png
-from cogstyle.sampling import partial_video
+from cogstyle.sampling import cost, partial_video
 from cogstyle.sampling.batch import LARGEST_BATCH, batches, write
 from cogstyle.sampling.outputs import Output, beside, changes
 from cogstyle.sampling.partial_video import PartialVideo
@@ -157,9 +157,10 @@ class Batch:
         starts = [one.request.start for one in drawn if one.request.start is not None]
         self.start = partial_video.together(starts) if starts else None
         self.part = self.start
-        self.left = pipe.steps(self.options, start=self.start)
-        given = _given(drawn[0].request, pipe.bundle.model_config.tokens)
-        self.total = pipe.steps(self.options, start=given)
+        config = pipe.bundle.model_config
+        self.left = cost.steps(config, self.options, self.start)
+        given = _given(drawn[0].request, config.tokens)
+        self.total = cost.steps(config, self.options, given)
         self.began = self.noted = self.looked = self.saved = time.monotonic()
         self.cost = 0.0  # seconds that the last parts took to write
 
