@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -39,6 +40,19 @@ class Place:
     dtype: str = "float32"
 
 
+class Server(uvicorn.Server):
+    """A server that tells its worker and those who watch at once that it stops; else they would hold it up."""
+
+    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
+        super().__init__(config)
+        self.worker = worker
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.worker.stopping.set()
+        self.worker.jobs.news.set()
+        super().handle_exit(sig, frame)
+
+
 def serve(place: Place, address: Address, limits: Limits, *, page: bool, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C; every video that was begun is left as a part that goes on at the next start.
 
@@ -61,7 +75,7 @@ def serve(place: Place, address: Address, limits: Limits, *, page: bool, say: Ca
         say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         config = uvicorn.Config(app, log_level=logging.WARNING, timeout_graceful_shutdown=SHUTDOWN, server_header=False)
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config, worker).run(sockets=[listener])
         finally:
             jobs.close()
 

@@ -247,6 +247,20 @@ def test_token_and_other_pages(debug_bundle, tmp_path):
                 theirs.videos.list()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_watches_does_not_hold_up_the_end(debug_bundle, tmp_path, number):
+    with serving(tmp_path, debug_bundle) as server:
+        made = [server.post(prompt="a red circle", seed=seed, size="96x96")["id"] for seed in range(40)]
+        connection = http.client.HTTPConnection(server.host, timeout=PATIENCE)
+        connection.request("GET", f"/v1/videos/{made[-1]}/events")
+        answer = connection.getresponse()
+        assert answer.readline().startswith(b"event: ")
+        server.stop(number)
+        assert server.process.returncode in (-signal.SIGTERM, 130)
+        assert b'"completed"' not in answer.read()  # its last chunk comes
+        connection.close()
+
+
 @pytest.mark.slow
 def test_killed_and_started_again(debug_bundle, tmp_path):
     """kill -9 in the middle of a batch: nothing is lost, and every video is the one that it would have been."""
