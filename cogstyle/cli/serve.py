@@ -63,8 +63,12 @@ def run(arguments: argparse.Namespace, *, page: bool = False) -> int:
     body = int(arguments.largest_body * 1e6)
     limits = Limits(arguments.queue, arguments.longest_prompt, body, arguments.time_limit, keep)
     place = Place(arguments.data, vars(arguments).get("bundles", ["shapes"]), arguments.device, arguments.dtype)
-    if token is None and arguments.host not in LOCAL:
-        print("cogstyle: note: without --token whoever reaches this machine can use it", file=sys.stderr)
     address = Address(arguments.host, arguments.port, token)
-    serve(place, address, limits, page=page, say=lambda at: print(f"serving {at}", flush=True))
+
+    def say(place: str) -> None:
+        print(f"serving {place}", flush=True)
+        if token is None and arguments.host not in LOCAL:
+            print("cogstyle: note: without --token whoever reaches this machine can use it", file=sys.stderr)
+
+    serve(place, address, limits, page=page, say=say)
     return 0

@@ -17,7 +17,7 @@ from cogstyle.server.jobs import Jobs
 from cogstyle.server.models import open_models
 from cogstyle.server.worker import Worker
 
-BACKLOG = 1024  # connections that wait to be accepted
+BACKLOG = 1024  # connections that wait: who asks before the first answer is not turned away
 SHUTDOWN = 5  # seconds that connections have to end
 
 
@@ -83,10 +83,7 @@ def serve(place: Place, address: Address, limits: Limits, *, page: bool, say: Ca
 def _listen(address: Address) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address.host, address.port))
-        listener.listen(BACKLOG)  # who asks before the first answer waits
-        return listener
+        return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {address.host} port {address.port}: {error.strerror or error}") from None
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise ConfigError(f"cannot listen on {address.host} port {address.port}: {reason}") from None

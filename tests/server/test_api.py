@@ -78,6 +78,15 @@ def test_a_first_frame_is_kept(server, debug_bundle, tmp_path, way):
     assert status == 200 and body == video.encoded(".mp4")
 
 
+def test_fields_of_other_engines(server):
+    """Width, height, number of frames and frames a second, as vLLM-Omni and SGLang have them."""
+    made = server.post(prompt="x", width=96, height=96, num_frames=17, fps=8)
+    wanted = {"size": "96x96", "levels": 2, "frame_rate": 2.0, "seconds": "2", "fps": 8.0}
+    assert {name: made[name] for name in wanted} == wanted
+    status, _ = server.ask("DELETE", f"/v1/videos/{made['id']}")
+    assert status == 200
+
+
 def test_in_betweening_is_the_command_s(server, debug_bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pictures = [png(shade) for shade in (0, 120, 250)]
@@ -115,6 +124,10 @@ BAD = [
     ({"prompt": "x", "seconds": "nan"}, "seconds 'nan' must be"),
     ({"prompt": "x", "seconds": [4]}, "seconds"),
     ({"prompt": "x", "size": "1280x720"}, "it makes 32x32 and 96x96"),
+    ({"prompt": "x", "width": 96}, "size '96xNone' is none of bundle"),
+    ({"prompt": "x", "width": 96, "height": 96, "size": "96x96"}, "exclude each other"),
+    ({"prompt": "x", "fps": 24, "levels": 1}, "9 frames are shown at 2, 4, 8, 16 a second"),
+    ({"prompt": "x", "fps": 8, "seconds": 4}, "seconds and fps exclude each other"),
     ({"prompt": "x", "model": "../../etc/passwd"}, "is not served; there are bundle"),
     ({"prompt": "x", "seed": -1}, "seed -1 must be"),
     ({"prompt": "x", "seed": 2**63}, "below 2^63"),
