@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import sys
 from pathlib import Path
 
 from cogstyle.config import DTYPES, require
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace, *, page: bool = False) -> int:
     require(token is None or (token != "" and token.isprintable()), "the token is empty, or holds control characters")
     try:
         from cogstyle.server.api import Limits
+        from cogstyle.server.gate import LOCAL
         from cogstyle.server.run import Address, Place, serve
     except ModuleNotFoundError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'cogstyle[serve]'") from None
@@ -62,5 +64,11 @@ def run(arguments: argparse.Namespace, *, page: bool = False) -> int:
     limits = Limits(arguments.queue, arguments.longest_prompt, body, arguments.time_limit, keep)
     place = Place(arguments.data, vars(arguments).get("bundles", ["shapes"]), arguments.device, arguments.dtype)
     address = Address(arguments.host, arguments.port, token)
-    serve(place, address, limits, page=page, say=lambda at: print(f"serving {at}", flush=True))
+
+    def say(place: str) -> None:
+        print(f"serving {place}", flush=True)
+        if token is None and arguments.host not in LOCAL:
+            print("cogstyle: note: without --token whoever reaches this machine can use it", file=sys.stderr)
+
+    serve(place, address, limits, page=page, say=say)
     return 0

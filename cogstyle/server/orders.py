@@ -32,7 +32,10 @@ class Fields(BaseModel):
     prompt: str
     model: str | None = None
     seconds: float | None = None
+    fps: float | None = None
     size: str | None = None
+    width: int | None = None
+    height: int | None = None
     seed: int = 0
     levels: int | None = None
     num_frames: int | None = None
@@ -81,8 +84,7 @@ def read_order(values: Mapping[str, Any], models: Mapping[str, Model], *, longes
     keyframes = len(sent) if whole else model.keyframes
     levels = _levels(fields, model, keyframes)
     rate = _rate(fields, model, levels, keyframes, whole=whole)
-    size = next(iter(model.sizes)) if fields.size is None else fields.size
-    require(size in model.sizes, f"size {size!r:.20} is none of {model.name}: it makes {' and '.join(model.sizes)}")
+    size = _size(fields, model)
     options = Options(
         frame_rate=rate, seed=fields.seed, levels=levels, guidance=fields.guidance_scale,
         temperature=fields.temperature, top_k=fields.top_k, top_p=fields.top_p, upscale=model.sizes[size],
@@ -131,17 +133,35 @@ def _levels(fields: Fields, model: Model, keyframes: int) -> int:
 
 
 def _rate(fields: Fields, model: Model, levels: int, keyframes: int, *, whole: bool) -> float:
-    """Keyframes a second: what `seconds` means to the model."""
+    """Keyframes a second: what `seconds`, or `fps`, means to the model."""
     rates = model.rates(levels, whole=whole)
-    if fields.seconds is None:
+    require(fields.seconds is None or fields.fps is None, "seconds and fps exclude each other")
+    if fields.fps is not None:
+        known = {rate * 2**levels: rate for rate in rates}
+        asked, name, unit = fields.fps, "fps", f"{(keyframes - 1) * 2**levels + 1} frames are shown at"
+    elif fields.seconds is not None:
+        known = {(keyframes - 1) / rate: rate for rate in rates}
+        asked, name, unit = fields.seconds, "seconds", f"{keyframes} keyframes last"
+    else:
         return model.default_rate(rates)
-    known = {(keyframes - 1) / rate: rate for rate in rates}
+    numbers = ", ".join(f"{number:g}" for number in sorted(known))
     require(
-        fields.seconds in known,
-        f"seconds {fields.seconds:g} is not what {model.name} was trained for: {keyframes} keyframes last "
-        f"{', '.join(f'{seconds:g}' for seconds in sorted(known))} seconds",
+        asked in known,
+        f"{name} {asked:g} is not what {model.name} was trained for: {unit} {numbers} "
+        f"{'seconds' if name == 'seconds' else 'a second'}",
     )
-    return known[fields.seconds]
+    return known[asked]
+
+
+def _size(fields: Fields, model: Model) -> str:
+    """One of the model's sizes, said as such or as width and height."""
+    size = fields.size
+    if fields.width is not None or fields.height is not None:
+        require(size is None, "size, and width and height, exclude each other")
+        size = f"{fields.width}x{fields.height}"
+    size = next(iter(model.sizes)) if size is None else size
+    require(size in model.sizes, f"size {size!r:.30} is none of {model.name}: it makes {' and '.join(model.sizes)}")
+    return size
 
 
 def read_sent(sent: object, side: int, name: str) -> np.ndarray:

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -16,7 +17,7 @@ from cogstyle.server.jobs import Jobs
 from cogstyle.server.models import open_models
 from cogstyle.server.worker import Worker
 
-BACKLOG = 1024  # connections that wait to be accepted
+BACKLOG = 1024  # connections that wait: who asks before the first answer is not turned away
 SHUTDOWN = 5  # seconds that connections have to end
 
 
@@ -37,6 +38,19 @@ class Place:
     bundles: Sequence[str] = field(default=("shapes",))
     device: str = "cpu"
     dtype: str = "float32"
+
+
+class Server(uvicorn.Server):
+    """A server that tells its worker and those who watch at once that it stops; else they would hold it up."""
+
+    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
+        super().__init__(config)
+        self.worker = worker
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.worker.stopping.set()
+        self.worker.jobs.news.set()
+        super().handle_exit(sig, frame)
 
 
 def serve(place: Place, address: Address, limits: Limits, *, page: bool, say: Callable[[str], None]) -> None:
@@ -61,7 +75,7 @@ def serve(place: Place, address: Address, limits: Limits, *, page: bool, say: Ca
         say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         config = uvicorn.Config(app, log_level=logging.WARNING, timeout_graceful_shutdown=SHUTDOWN, server_header=False)
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config, worker).run(sockets=[listener])
         finally:
             jobs.close()
 
@@ -69,10 +83,7 @@ def serve(place: Place, address: Address, limits: Limits, *, page: bool, say: Ca
 def _listen(address: Address) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address.host, address.port))
-        listener.listen(BACKLOG)  # who asks before the first answer waits
-        return listener
+        return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {address.host} port {address.port}: {error.strerror or error}") from None
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise ConfigError(f"cannot listen on {address.host} port {address.port}: {reason}") from None

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 
-from cogstyle.devices import choose_threads, free_memory
+from cogstyle.devices import choose_threads
 from cogstyle.errors import BundleError, CogstyleError
 from cogstyle.pictures import write_png
-from cogstyle.sampling import partial_video
-from cogstyle.sampling.outputs import write_video
+from cogstyle.sampling import cost, partial_video
+from cogstyle.sampling.batch import LARGEST_BATCH, batches, write
+from cogstyle.sampling.outputs import Output, beside, changes
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.pipeline import Pipeline
-from cogstyle.sampling.request import LARGEST_BATCH, Request, batches, begin, identify
+from cogstyle.sampling.request import Request, begin, identify
 from cogstyle.server.jobs import Job, Jobs
 from cogstyle.server.models import Model
 from cogstyle.server.previews import Previews
@@ -37,10 +38,11 @@ class LeftOffError(Exception):
 
 @dataclass(frozen=True)
 class Drawn:
-    """A job with the request that makes its video."""
+    """A job with the request that makes its video, and where that goes."""
 
     job: Job
     request: Request
+    output: Output
 
 
 class Worker(threading.Thread):
@@ -82,26 +84,28 @@ class Worker(threading.Thread):
 
     def draw(self, jobs: Sequence[Job]) -> None:
         """Make the videos of jobs of one kind; each that cannot be made says why."""
-        drawn = {}
+        found = []
         for job in jobs:
             try:
                 pipe = self.pipeline(job.model)
-                request = self.request(pipe, job)
-                drawn[request.out] = Drawn(job, request)
+                request, output = self.request(pipe, job), Output(self.jobs.video(job.id))
+                if changes(output.path, request.identity, ()) == []:  # the server was stopped just before it said so
+                    self.jobs.complete(job.id)
+                else:
+                    found.append(Drawn(job, request, output))
             except Exception as error:
                 self.fail([job], error)
-        if not drawn:
+        if not found:
             return
-        pipe.read_weights(jobs[0].options, whole=jobs[0].pictures > 1)
-        for batch in batches(pipe, [one.request for one in drawn.values()], free_memory(pipe.device) / 2):
-            side_by_side = [drawn[request.out] for request in batch]
+        for numbers in batches(pipe, [one.request for one in found]):
+            drawn = [found[number] for number in numbers]
             try:
-                Batch(self, pipe, side_by_side).make()
+                Batch(self, pipe, drawn).make()
             except LeftOffError:
                 if self.stopping.is_set():
                     raise
             except Exception as error:
-                self.fail([one.job for one in side_by_side], error)
+                self.fail([one.job for one in drawn], error)
 
     def fail(self, jobs: Sequence[Job], error: Exception) -> None:
         """A batch that failed is drawn one by one, so that the guilty says so and the others are made."""
@@ -128,16 +132,18 @@ class Worker(threading.Thread):
 
     def request(self, pipe: Pipeline, job: Job) -> Request:
         """What makes the video of a job, with what a stopped server left of it."""
-        pictures = tuple(self.jobs.given(job))
-        names = {0: {}, 1: {"first_frame": pictures[:1]}}.get(job.pictures, {"images": pictures})
-        given = {name: files if name == "images" else files[0] for name, files in names.items()}
-        request = identify(pipe, Request(job.prompt, self.jobs.video(job.id), job.options, given))
+        files = [str(path) for path in self.jobs.given(job)]
+        given = {} if not files else {"first_frame": files[0]} if len(files) == 1 else {"images": files}
+        request, part = (
+            identify(pipe, Request(job.prompt, job.options, given=given)),
+            Output(self.jobs.video(job.id)).part,
+        )
         try:
-            return begin(pipe, request, resume=True)
+            return begin(pipe, request, part)
         except BundleError as error:  # a damaged part, or one of other weights
             log.warning("%s is drawn anew: %s", job.id, error)
-            request.part.unlink(missing_ok=True)
-            return begin(pipe, request, resume=False)
+            part.unlink(missing_ok=True)
+            return begin(pipe, request)
 
 
 class Batch:
@@ -151,9 +157,10 @@ class Batch:
         starts = [one.request.start for one in drawn if one.request.start is not None]
         self.start = partial_video.together(starts) if starts else None
         self.part = self.start
-        self.left = pipe.steps(self.options, start=self.start)
-        given = _given(drawn[0].request, pipe.bundle.model_config.tokens)
-        self.total = pipe.steps(self.options, start=given)
+        config = pipe.bundle.model_config
+        self.left = cost.steps(config, self.options, self.start)
+        given = _given(drawn[0].request, config.tokens)
+        self.total = cost.steps(config, self.options, given)
         self.began = self.noted = self.looked = self.saved = time.monotonic()
         self.cost = 0.0  # seconds that the last parts took to write
 
@@ -192,7 +199,7 @@ class Batch:
         start, wanted = time.monotonic(), self.jobs.alive(self.ids)
         for one, tokens_FL in zip(self.drawn, self.part.tokens_BFL, strict=True):
             if one.job.id in wanted:
-                partial_video.write_part(one.request.part, tokens_FL, self.part, one.request.mark)
+                partial_video.write_part(one.output.part, tokens_FL, self.part, one.request.mark)
         self.note(part=True)
         self.saved = time.monotonic()
         self.cost = self.saved - start
@@ -230,27 +237,25 @@ class Batch:
 
     def write(self, one: Drawn, video: Video) -> None:
         """The video and what goes beside it; after this it is done."""
-        request, identity = one.request, one.job.id
-        names = {name: [path.name for path in paths] if isinstance(paths, tuple) else paths.name
-                 for name, paths in request.given.items()}  # fmt: skip
-        info = {**video.info, **request.identity, "given": names, "id": identity, "model": one.job.model}
-        write_video(request.out, Video(video.frames, video.fps, info, video.tokens))
+        out, identity = one.output.path, one.job.id
         key = replace(video, frames=video.frames[:: 2**self.options.levels])
-        write_png(beside(request.out, THUMBNAIL), video.frames[0])
-        write_png(beside(request.out, KEYFRAMES), key.contact_sheet(len(key.frames), scale=1))
+        write_png(beside(out, THUMBNAIL), video.frames[0])
+        write_png(beside(out, KEYFRAMES), key.contact_sheet(len(key.frames), scale=1))
+        names = {name: _names(files) for name, files in one.request.given.items()}
+        info = {**video.info, "id": identity, "model": one.job.model}
+        write(replace(video, info=info), replace(one.request, given=names), one.output)
         self.jobs.complete(identity)
-        request.part.unlink(missing_ok=True)
+
+
+def _names(files: str | list[str]) -> str | list[str]:
+    """Files without the folder that they lie in, which is nobody's business."""
+    return Path(files).name if isinstance(files, str) else [Path(file).name for file in files]
 
 
 def _given(request: Request, tokens: int) -> PartialVideo | None:
     """What a request was given, as far as its cost goes."""
     blank_BFL = torch.empty(1, request.known, tokens)
     return PartialVideo(blank_BFL, whole=request.whole) if request.known else None
-
-
-def beside(out: Path, suffix: str) -> Path:
-    """A file beside a video."""
-    return out.with_name(out.name + suffix)
 
 
 def public(message: str, jobs: Jobs) -> str:

@@ -62,7 +62,7 @@ def test_the_openai_client(server, debug_bundle):
 
 @pytest.mark.parametrize("way", ["upload", "data url", "json"])
 def test_a_first_frame_is_kept(server, debug_bundle, tmp_path, way):
-    picture, fields = png(), {"prompt": "x", "levels": 0}
+    picture, fields = png(), {"prompt": "a red circle", "levels": 0}
     address = "data:image/png;base64," + base64.b64encode(picture).decode()
     if way == "json":
         made = server.post(**fields, input_reference={"image_url": address})
@@ -70,12 +70,21 @@ def test_a_first_frame_is_kept(server, debug_bundle, tmp_path, way):
         sent = {"input_reference": picture} if way == "upload" else {}
         extra = {"levels": 0} | ({} if sent else {"input_reference": {"image_url": address}})
         with client(server) as ours:
-            made = ours.videos.create(prompt="x", **sent, extra_body=extra).to_dict()
+            made = ours.videos.create(prompt="a red circle", **sent, extra_body=extra).to_dict()
     assert server.finished(made["id"])["status"] == "completed" and made["pictures"] == 1
     (tmp_path / "a.png").write_bytes(picture)
-    video = cogstyle.load(debug_bundle)("x", levels=0, first_frame=tmp_path / "a.png")
+    video = cogstyle.load(debug_bundle)("a red circle", levels=0, first_frame=tmp_path / "a.png")
     status, body = server.ask("GET", f"/v1/videos/{made['id']}/content")
     assert status == 200 and body == video.encoded(".mp4")
+
+
+def test_fields_of_other_engines(server):
+    """Width, height, number of frames and frames a second, as vLLM-Omni and SGLang have them."""
+    made = server.post(prompt="x", width=96, height=96, num_frames=17, fps=8)
+    wanted = {"size": "96x96", "levels": 2, "frame_rate": 2.0, "seconds": "2", "fps": 8.0}
+    assert {name: made[name] for name in wanted} == wanted
+    status, _ = server.ask("DELETE", f"/v1/videos/{made['id']}")
+    assert status == 200
 
 
 def test_in_betweening_is_the_command_s(server, debug_bundle, tmp_path, monkeypatch):
@@ -115,6 +124,10 @@ BAD = [
     ({"prompt": "x", "seconds": "nan"}, "seconds 'nan' must be"),
     ({"prompt": "x", "seconds": [4]}, "seconds"),
     ({"prompt": "x", "size": "1280x720"}, "it makes 32x32 and 96x96"),
+    ({"prompt": "x", "width": 96}, "size '96xNone' is none of bundle"),
+    ({"prompt": "x", "width": 96, "height": 96, "size": "96x96"}, "exclude each other"),
+    ({"prompt": "x", "fps": 24, "levels": 1}, "9 frames are shown at 2, 4, 8, 16 a second"),
+    ({"prompt": "x", "fps": 8, "seconds": 4}, "seconds and fps exclude each other"),
     ({"prompt": "x", "model": "../../etc/passwd"}, "is not served; there are bundle"),
     ({"prompt": "x", "seed": -1}, "seed -1 must be"),
     ({"prompt": "x", "seed": 2**63}, "below 2^63"),
@@ -245,6 +258,20 @@ def test_token_and_other_pages(debug_bundle, tmp_path):
             assert not ours.videos.list().data
             with pytest.raises(openai.AuthenticationError):
                 theirs.videos.list()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_watches_does_not_hold_up_the_end(debug_bundle, tmp_path, number):
+    with serving(tmp_path, debug_bundle) as server:
+        made = [server.post(prompt="a red circle", seed=seed, size="96x96")["id"] for seed in range(40)]
+        connection = http.client.HTTPConnection(server.host, timeout=PATIENCE)
+        connection.request("GET", f"/v1/videos/{made[-1]}/events")
+        answer = connection.getresponse()
+        assert answer.readline().startswith(b"event: ")
+        server.stop(number)
+        assert server.process.returncode in (-signal.SIGTERM, 130)
+        assert b'"completed"' not in answer.read()  # its last chunk comes
+        connection.close()
 
 
 @pytest.mark.slow
