@@ -42,6 +42,7 @@ INERT = {
     "numpy.core.multiarray _reconstruct",
     "numpy._core.multiarray _reconstruct",
     "_codecs encode",
+    "argparse Namespace",
 }
 
 
@@ -76,8 +77,11 @@ class _Mark:
     pass
 
 
-def read_weights(path: Path, key: str = "module") -> dict[str, Tensor]:
-    """The tensors under `key` of what was saved, by name, memory-mapped.
+def read_weights(path: Path, *keys: str) -> dict[str, Tensor]:
+    """The tensors under the first of `keys` that was saved ("module"), by name, memory-mapped.
+
+    Args:
+        keys: the last may be "": what was saved is the weights themselves.
 
     Raises:
         FileError: if the file is missing or damaged, is no such file, or asks for anything but weights.
@@ -91,11 +95,13 @@ def read_weights(path: Path, key: str = "module") -> dict[str, Tensor]:
         raise BundleError(f"{path}: {error}") from None
     except DAMAGE as error:
         raise BundleError(f"cannot read checkpoint {path}: it is damaged, or none ({_first_line(error)})") from None
-    weights = loaded.get(key) if isinstance(loaded, dict) else None
+    keys, table = keys or ("module",), loaded if isinstance(loaded, dict) else {}
+    key = next((key for key in keys if key in table), keys[-1])
+    weights = table.get(key) if key else table
     if not isinstance(weights, dict) or not all(
         isinstance(k, str) and isinstance(v, Stored) for k, v in weights.items()
     ):
-        raise BundleError(f"{path} holds no weights under the key {key!r}")
+        raise BundleError(f"{path} holds no weights under the key {' or '.join(repr(key) for key in keys if key)}")
     try:
         whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
         assert isinstance(whole, torch.UntypedStorage)
@@ -330,6 +336,7 @@ ACTIONS: dict[str, Action] = {
     "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.take()),
     "REDUCE": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.call(),
     "BUILD": lambda machine, _: machine.build(),
     "BINPERSID": lambda machine, _: machine.load_storage(),
     "BINPUT": lambda machine, index: machine.remember(index),
