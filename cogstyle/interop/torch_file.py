@@ -78,10 +78,7 @@ class _Mark:
 
 
 def read_weights(path: Path, *keys: str) -> dict[str, Tensor]:
-    """The tensors under the first of `keys` that was saved ("module"), by name, memory-mapped.
-
-    Args:
-        keys: the last may be "": what was saved is the weights themselves.
+    """The tensors under the first of `keys` ("module") that was saved, or "": all of it, by name, memory-mapped.
 
     Raises:
         FileError: if the file is missing or damaged, is no such file, or asks for anything but weights.
@@ -295,6 +292,11 @@ class _Machine:
         else:
             raise BundleError(f"its pickle calls a {type(function).__name__}; refused")
 
+    def make(self) -> None:
+        if self.stack[-2] is not Inert:
+            raise BundleError("its pickle has the opcode NEWOBJ, which no checkpoint needs but for what is dropped")
+        self.call()
+
     def build(self) -> None:
         """Drop the state of an object that keeps none."""
         self.stack.pop()
@@ -336,7 +338,7 @@ ACTIONS: dict[str, Action] = {
     "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.take()),
     "REDUCE": lambda machine, _: machine.call(),
-    "NEWOBJ": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.make(),
     "BUILD": lambda machine, _: machine.build(),
     "BINPERSID": lambda machine, _: machine.load_storage(),
     "BINPUT": lambda machine, index: machine.remember(index),

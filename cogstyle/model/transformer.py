@@ -136,12 +136,14 @@ class Transformer(nn.Module):
         later_PD = adapter.positions((positions_P - length).clamp(min=0))
         return torch.where((positions_P < length)[:, None], first_PD, later_PD)
 
-    def embed_image(self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
-        """Input ids at image positions -> [B, P, D]."""
-        return self.embed(inputs_BP) + self.embed_positions(positions_P, adapter)
+    def embed_image(
+        self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None, text_BS: Tensor | None = None
+    ) -> Tensor:
+        """Input ids at image positions -> [B, P, D]; what frames begin with may be the end of the text."""
+        return self.entry(text_BS, positions_P, adapter)(inputs_BP, slice(None))
 
     def entry(
-        self, text_BS: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None
+        self, text_BS: Tensor | None, positions_P: Tensor, adapter: TemporalAdapter | None
     ) -> Callable[[Tensor, slice], Tensor]:
         """What embeds the input ids [B, some of P] of those image positions; here is done what steps share."""
         if not self.llama:
@@ -183,7 +185,7 @@ class Transformer(nn.Module):
         for index, layer in enumerate(self.layers):
             temporal_attention = adapter.layers[index] if adapter is not None else None
             channel = temporal[adapter.windows[index]] if adapter is not None and temporal is not None else None
-            x_BTD = layer(index, x_BTD, text, spatial, channel, temporal_attention)
+            x_BTD = layer(index, x_BTD, text, spatial, channel, temporal_attention, signal)
         return self.norm(x_BTD)
 
     def logits(self, h_BTD: Tensor) -> Tensor:
@@ -226,7 +228,7 @@ class Transformer(nn.Module):
         self.check_positions(layout, adapter)
         valid_BS = self.valid(text_BS)
         positions_P = layout.image_positions().to(text_BS.device)
-        image_BPD = self.entry(text_BS, positions_P, adapter)(self.shift(tokens_BFL), slice(None))
+        image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter, text_BS)
         x_BTD = torch.cat([self.embed_text(text_BS), image_BPD], 1)
         spatial = spatial_blocks(
             layout,
