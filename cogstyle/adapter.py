@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from cogstyle.config import require
 from cogstyle.model.superres import LocalAttention, SuperResolution
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 from cogstyle.model.transformer import Block, Transformer
@@ -25,6 +26,11 @@ def adapter_from_image(base: Transformer, *, window: int = 0, copy_output: bool 
     for layer, block in zip(adapter.layers, base.layers, strict=True):
         assert isinstance(layer, TemporalAttention) and isinstance(block, Block)
         _copy_attention(layer, block, copy_output)
+    if adapter.positions is None:  # when and how fast are vectors of their own, which begin as none
+        for table in (adapter.times, adapter.rates):
+            assert table is not None
+            table.weight.zero_()
+        return adapter
     first = base.positions.weight[config.text_positions : config.text_positions + config.tokens]
     adapter.positions.weight.copy_(later_positions(first, config.extra_positions))
     return adapter
@@ -40,7 +46,11 @@ def superres_from_image(
         base: the image model; its gradients are switched off.
         factor, coarse_offset: as `SuperResolution` takes them.
         copy_output: copy the output projection too, as CogView2 does.
+
+    Raises:
+        ConfigError: for an image model without learned positions.
     """
+    require(not base.llama, "super-resolution stands on learned positions, which a llama image model has not")
     base.requires_grad_(False)
     upscaler = SuperResolution(base.config, factor=factor, coarse_offset=coarse_offset)
     for layer, block in zip(upscaler.layers, base.layers, strict=True):
@@ -58,7 +68,8 @@ def _copy_attention(layer: TemporalAttention | LocalAttention, block: Block, cop
         layer.dense.load_state_dict(block.dense.state_dict())
     else:
         nn.init.normal_(layer.dense.weight, std=0.02)  # type: ignore[arg-type]
-        nn.init.zeros_(layer.dense.bias)  # type: ignore[arg-type]
+        if layer.dense.bias is not None:
+            nn.init.zeros_(layer.dense.bias)  # type: ignore[arg-type]
 
 
 def later_positions(first_LD: Tensor, rows: int) -> Tensor:

@@ -8,9 +8,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Interval
 
 from cogstyle.errors import ConfigError
-from cogstyle.schema import Blocks, Channels, Id, Picture, Rows, Size, Small, Temperature
+from cogstyle.schema import Id, Rows, Size, Small, Temperature
 from cogstyle.schema import from_dict as from_dict
 from cogstyle.schema import require as require
+from cogstyle.tokenizer_config import TOKENIZERS as TOKENIZERS
+from cogstyle.tokenizer_config import HierarchicalConfig as HierarchicalConfig
+from cogstyle.tokenizer_config import LlamaGenVQConfig as LlamaGenVQConfig
+from cogstyle.tokenizer_config import TokenizerConfig as TokenizerConfig
 
 C = TypeVar("C")
 
@@ -22,73 +26,11 @@ LARGEST_MODEL = 10**14  # parameters: more than the memory of any cluster holds
 
 
 @dataclass(frozen=True)
-class TokenizerConfig:
-    """A VQ-VAE: pixels [height, width] <-> codes [height / rate, width / rate]."""
+class TextEncoderConfig:
+    """The frozen language model whose states are the text of a Llama-like image model."""
 
-    kind: Literal["vqvae"] = "vqvae"
-    codes: Rows = 1024  # entries of the codebook
-    code_width: Size = 64  # width of one entry
-    clusters: Rows = 64  # groups of similar entries, for cluster sampling
-    encoder_channels: Channels = (64, 128)  # one a level, finest first; a factor 2 between levels
-    decoder_channels: Channels = (64, 128)  # one a level, finest first
-    # side of the encoder's convolutions; 1: a code depends on its own patch of pixels only
-    encoder_kernel: Annotated[int, Interval(ge=1, le=31)] = 3
-    encoder_blocks: Blocks = 1  # residual blocks a level
-    decoder_blocks: Blocks = 2  # residual blocks a level
-    # pixels along the side of a patch that the finest level sees as one place
-    patch: Annotated[int, Interval(ge=1, le=256)] = 4
-    image_size: Picture = 64  # pixels of a frame that the shipped weights were trained at
-
-    def __post_init__(self) -> None:
-        require(
-            len(self.encoder_channels) == len(self.decoder_channels) > 0,
-            f"encoder has {len(self.encoder_channels)} levels, decoder {len(self.decoder_channels)}",
-        )
-        require(0 < self.clusters <= self.codes, f"clusters {self.clusters} must be 1 to {self.codes} codes")
-        require(self.encoder_kernel % 2 == 1, f"encoder_kernel {self.encoder_kernel} must be odd")
-        require(
-            self.image_size % self.rate == 0,
-            f"image_size {self.image_size} is no multiple of the rate {self.rate}",
-        )
-
-    @property
-    def rate(self) -> int:
-        """Pixels along the side of one code."""
-        return self.patch * 2 ** (len(self.encoder_channels) - 1)
-
-
-@dataclass(frozen=True)
-class HierarchicalConfig:
-    """icetk's image tokenizer at the sizes of its weights."""
-
-    kind: Literal["hierarchical"] = "hierarchical"
-    codes: Rows = 20_000  # entries of the codebook
-    code_width: Size = 256  # width of one entry
-    channels: Size = 128  # of the finest level
-    rate: Literal[4, 8, 16] = 8  # pixels along the side of one code: 4, 8 or 16
-    image_size: Picture = 160  # pixels of a frame that the transformer reads
-
-
-TOKENIZERS = {
-    "debug": TokenizerConfig(
-        codes=32,
-        code_width=8,
-        clusters=4,
-        encoder_channels=(8, 16),
-        decoder_channels=(8, 16),
-        decoder_blocks=1,
-        image_size=32,
-    ),
-    "shapes": TokenizerConfig(encoder_channels=(96, 192), encoder_kernel=1),
-    "pictures": TokenizerConfig(
-        codes=8192,
-        code_width=32,
-        clusters=256,
-        encoder_channels=(96, 192),
-        decoder_channels=(96, 192),
-        image_size=128,
-    ),
-}
+    t5: str  # a Hugging Face folder; a relative one lies beside bundle.toml
+    sha256: str = ""  # of what is in it; empty: not checked
 
 
 def preset(presets: dict[str, C], name: str) -> C:
@@ -122,11 +64,30 @@ class ModelConfig:
     window: Annotated[int, Interval(ge=0, le=2**12)] = 10
     mlp_ratio: Annotated[int, Interval(ge=1, le=64)] = 4
     norm_eps: Annotated[float, Interval(gt=0.0, le=1.0)] = 1e-5
+    # "sandwich": four LayerNorms a block, learned positions, text ids (CogView2); "llama": RMSNorm, SwiGLU, rotary
+    # positions in the plane, states of a language model as text (LlamaGen), so no text ids, no <start_of_image>
+    family: Literal["sandwich", "llama"] = "sandwich"
+    caption_width: Annotated[int, Interval(ge=0, le=2**20)] = 0  # llama: of the states that are the text
+    inner: Annotated[int, Interval(ge=0, le=2**22)] = 0  # width inside the MLP; 0: mlp_ratio times width
+    rope_base: Annotated[float, Interval(gt=1.0, le=1e9)] = 10_000.0  # llama: of the angles
 
     def __post_init__(self) -> None:
         size = 12 * self.layers * self.width**2 + (self.vocabulary + self.positions) * self.width
         require(size <= LARGEST_MODEL, f"a model of {size:,} parameters is over the limit of {LARGEST_MODEL:,}")
         require(self.width % self.heads == 0, f"width {self.width} is no multiple of heads {self.heads}")
+        require(
+            not self.window or (self.grid[0] % self.window == 0 and self.grid[1] % self.window == 0),
+            f"grid {self.grid} is no multiple of window {self.window}",
+        )
+        if self.family == "llama":
+            require(self.head_width % 4 == 0, f"head width {self.head_width} must be a multiple of 4 for two rotations")
+            require(self.caption_width > 0, "a llama model needs caption_width, the width of the states it reads")
+            require(
+                self.vocabulary == self.codes and not self.pad and not self.start_of_image,
+                f"a llama model has no text ids: vocabulary {self.vocabulary} must be codes {self.codes}, "
+                f"pad {self.pad} and start_of_image {self.start_of_image} 0",
+            )
+            return
         require(
             self.codes <= min(self.start_of_image, self.pad) and max(self.start_of_image, self.pad) < self.vocabulary,
             f"start_of_image {self.start_of_image} and pad {self.pad} must lie between codes {self.codes} "
@@ -140,10 +101,6 @@ class ModelConfig:
             (self.frames - 1) * self.tokens <= self.extra_positions,
             f"extra_positions {self.extra_positions} must hold {self.frames - 1} frames of {self.tokens}",
         )
-        require(
-            not self.window or (self.grid[0] % self.window == 0 and self.grid[1] % self.window == 0),
-            f"grid {self.grid} is no multiple of window {self.window}",
-        )
 
     @property
     def tokens(self) -> int:
@@ -154,10 +111,20 @@ class ModelConfig:
     def head_width(self) -> int:
         return self.width // self.heads
 
+    @property
+    def inner_width(self) -> int:
+        """Width inside the MLP."""
+        return self.inner or self.mlp_ratio * self.width
+
 
 def _small(codes: int, texts: int, **sizes: Any) -> ModelConfig:
     """A model whose vocabulary is `codes` image ids, `texts` text ids and <start_of_image>; <pad> is text id 0."""
     return ModelConfig(codes=codes, pad=codes, start_of_image=codes + texts, vocabulary=codes + texts + 1, **sizes)
+
+
+def _llama(codes: int, **sizes: Any) -> ModelConfig:
+    """A model of the Llama family: its vocabulary is the image codes."""
+    return ModelConfig(family="llama", codes=codes, vocabulary=codes, pad=0, start_of_image=0, **sizes)
 
 
 MODELS = {
@@ -196,6 +163,23 @@ MODELS = {
         start_of_image=150_000,
         pad=20_003,
         grid=(20, 20),
+    ),
+    "llama-debug": _llama(
+        codes=32, layers=2, width=32, heads=2, grid=(4, 4), window=2, text_span=24, inner=64, caption_width=16
+    ),
+    "llama-shapes": _llama(
+        codes=1024, layers=5, width=128, heads=4, grid=(8, 8), window=0, text_span=40, inner=320, caption_width=64
+    ),
+    "llamagen-xl": _llama(  # at 256 px; at 512 px the grid is (32, 32)
+        codes=16_384,
+        layers=36,
+        width=1280,
+        heads=20,
+        grid=(16, 16),
+        window=8,
+        text_span=120,
+        inner=3584,
+        caption_width=2048,
     ),
 }
 
@@ -291,7 +275,8 @@ class BundleManifest:
     name: str = ""
     licence: str = ""
     frame_rate: float = 1.0  # default keyframe rate, frames a second
-    tokenizer: TokenizerConfig | HierarchicalConfig | None = None
+    tokenizer: TokenizerConfig | HierarchicalConfig | LlamaGenVQConfig | None = None
+    text: TextEncoderConfig | None = None  # of a model that reads states instead of text ids
     prompts: Prompts = Prompts()
     model: ModelConfig | None = None
     sampling: StageSampling = StageSampling()

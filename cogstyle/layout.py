@@ -8,7 +8,7 @@ Source: CogVideo (arXiv 2205.15868), sections 3.2 and 3.3.
 """
 
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, IntFlag
 
 import torch
 from torch import Tensor
@@ -23,6 +23,13 @@ class Role(Enum):
     PREFIX = "prefix"  # known, but read in raster order like a generated frame
     GIVEN = "given"  # known and read in both directions; never sees a generated frame
     GENERATED = "generated"  # predicted token by token
+
+
+class Mark(IntFlag):
+    """What a row of text is to a model that reads states, see `model/llama.py`."""
+
+    TEXT = 1  # else padding
+    UNCONDITIONAL = 2  # its state gives way to the unconditional embedding
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Our numbers beside those of the released CogVideo code and of icetk: `python -m tests.parity GOLDEN_DIR`.
 
 GOLDEN_DIR holds the golden files of a small CogVideo (checkpoints of the keyframe, the interpolation and the
-super-resolution model, and what the released code computed with them), or those of icetk. One line a file:
+super-resolution model, and what the released code computed with them), or those of icetk or LlamaGen. One line a file:
 the quantity nearest to its bound, the largest difference, the bound. Exit status 1 if one is beyond its bound,
 or missing.
 """
@@ -318,12 +318,21 @@ def run_check(folder: Path, name: str, check: Check) -> Finding:
         return Finding(f"missing: {' '.join(str(error).split())}", float("inf"), 0.0)
 
 
+def checks(folder: Path) -> dict[str, Check]:
+    """What there is to check of a folder of golden files."""
+    if (folder / "gpt_t2i.pt").exists() or (folder / "vq16.pt").exists():
+        from tests.parity_llamagen import LLAMAGEN  # it stands on this module
+
+        return LLAMAGEN
+    icetk = (folder / "ice_image.safetensors").exists() or (folder / "ice_text.json").exists()
+    return ICETK if icetk else COGVIDEO
+
+
 def main(folder: Path) -> int:
     """Print one line a golden file; 1 if any is beyond its bound or missing."""
     torch.set_num_threads(1)
-    icetk = (folder / "ice_image.safetensors").exists() or (folder / "ice_text.json").exists()
     worst = 0
-    for name, check in (ICETK if icetk else COGVIDEO).items():
+    for name, check in checks(folder).items():
         finding = run_check(folder, name, check)
         verdict = "ok" if finding.ok else "BEYOND ITS BOUND"
         print(

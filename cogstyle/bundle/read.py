@@ -1,6 +1,8 @@
 """Read bundles: tokenizers, models and adapters, each verified when it is read."""
 
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ from cogstyle.bundle.manifest import IMAGE, MANIFEST, WeightFile, find_file, rea
 from cogstyle.config import (
     FlowConfig,
     HierarchicalConfig,
+    LlamaGenVQConfig,
     ModelConfig,
     Prompts,
     SamplingConfig,
     SuperResConfig,
+    TextEncoderConfig,
     TokenizerConfig,
     from_dict,
     require,
@@ -29,6 +33,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.shipped import shelves
 from cogstyle.tokenizers.flow import FlowDecoder
 from cogstyle.tokenizers.image import KINDS, ImageTokenizer
+from cogstyle.tokenizers.states import StateText
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.words import Words
 
@@ -84,6 +89,8 @@ class Bundle:
                     f"another {shared} (sha256 {theirs[:12]}...) than that of the second ({mine[:12]}...)"
                 )
         model, theirs_model = asdict(self.model_config), asdict(other.model_config)
+        if self.manifest.get("text") != other.manifest.get("text"):
+            raise BundleError(f"{other.folder} and {self.folder} cannot be sampled together: they differ in [text]")
         odd = [key for key in model if key != "window" and model[key] != theirs_model[key]]
         if odd or self.prompts != other.prompts:
             what = ", ".join(f"model.{key}" for key in odd) or "prompts"
@@ -111,7 +118,7 @@ class Bundle:
         return from_dict(cls, table, f"{self.folder / MANIFEST} [{'.'.join(path)}]")
 
     @property
-    def tokenizer_config(self) -> TokenizerConfig | HierarchicalConfig:
+    def tokenizer_config(self) -> TokenizerConfig | HierarchicalConfig | LlamaGenVQConfig:
         kind = self.manifest.get("tokenizer", {}).get("kind", "vqvae")
         require(
             isinstance(kind, str) and kind in KINDS,
@@ -236,7 +243,18 @@ class Bundle:
         return model
 
     def text(self) -> TextTokenizer:
-        """The text tokenizer."""
+        """The text tokenizer, or what gives captions as states of a language model.
+
+        Raises:
+            BundleError: if there is none. A language model is read when it is first needed.
+        """
+        if self.model_config.family == "llama":
+            if "text" not in self.manifest:
+                raise BundleError(f"bundle {self.folder} names no language model that its image model reads")
+            named = self._table(TextEncoderConfig, "text")
+            plugin = import_module("cogstyle.interop.huggingface")  # by name: it stands above, and on another package
+            opener = partial(plugin.open_t5, named.t5, wanted=named.sha256, beside=self.folder)
+            return StateText(opener, self.model_config, self.prompts, self.words)
         return TextTokenizer(self.file(WeightFile.TEXT).read_bytes(), self.model_config, self.prompts, self.words)
 
     def image_model(self) -> Transformer:
@@ -249,7 +267,7 @@ class Bundle:
         with torch.device("meta"), _Unset():
             model = Transformer(self.model_config)
         self._load(model, IMAGE, self.dtype)
-        if self.packed is not None:
+        if self.packed is not None and not model.llama:
             model.head = PackedLinear(model.embed.weight[: self.model_config.codes], None, kind=self.packed)
         return model
 

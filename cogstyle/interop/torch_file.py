@@ -42,6 +42,7 @@ INERT = {
     "numpy.core.multiarray _reconstruct",
     "numpy._core.multiarray _reconstruct",
     "_codecs encode",
+    "argparse Namespace",
 }
 
 
@@ -76,8 +77,8 @@ class _Mark:
     pass
 
 
-def read_weights(path: Path, key: str = "module") -> dict[str, Tensor]:
-    """The tensors under `key` of what was saved, by name, memory-mapped.
+def read_weights(path: Path, *keys: str) -> dict[str, Tensor]:
+    """The tensors under the first of `keys` ("module") that was saved, or "": all of it, by name, memory-mapped.
 
     Raises:
         FileError: if the file is missing or damaged, is no such file, or asks for anything but weights.
@@ -91,11 +92,13 @@ def read_weights(path: Path, key: str = "module") -> dict[str, Tensor]:
         raise BundleError(f"{path}: {error}") from None
     except DAMAGE as error:
         raise BundleError(f"cannot read checkpoint {path}: it is damaged, or none ({_first_line(error)})") from None
-    weights = loaded.get(key) if isinstance(loaded, dict) else None
+    keys, table = keys or ("module",), loaded if isinstance(loaded, dict) else {}
+    key = next((key for key in keys if key in table), keys[-1])
+    weights = table.get(key) if key else table
     if not isinstance(weights, dict) or not all(
         isinstance(k, str) and isinstance(v, Stored) for k, v in weights.items()
     ):
-        raise BundleError(f"{path} holds no weights under the key {key!r}")
+        raise BundleError(f"{path} holds no weights under the key {' or '.join(repr(key) for key in keys if key)}")
     try:
         whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
         assert isinstance(whole, torch.UntypedStorage)
@@ -289,6 +292,11 @@ class _Machine:
         else:
             raise BundleError(f"its pickle calls a {type(function).__name__}; refused")
 
+    def make(self) -> None:
+        if self.stack[-2] is not Inert:
+            raise BundleError("its pickle has the opcode NEWOBJ, which no checkpoint needs but for what is dropped")
+        self.call()
+
     def build(self) -> None:
         """Drop the state of an object that keeps none."""
         self.stack.pop()
@@ -330,6 +338,7 @@ ACTIONS: dict[str, Action] = {
     "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.take()),
     "REDUCE": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.make(),
     "BUILD": lambda machine, _: machine.build(),
     "BINPERSID": lambda machine, _: machine.load_storage(),
     "BINPUT": lambda machine, index: machine.remember(index),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cogstyle.layout import FrameLayout, Window, window_order
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.llama import rotate
 
 RELAX = 16.0  # PB-relax: scores are divided by this before the maximum is taken off
 
@@ -59,7 +60,8 @@ class BlockChannel:
     """A whole sequence at once: image places in groups that see only themselves and the text.
 
     Spatial: one group a frame. Temporal: one group (full attention) or one a window.
-    With `memory`, keys and values are kept there for later steps.
+    With `memory`, keys and values are kept there for later steps. With `rotary` image places are turned to where they
+    stand, text queries and keys vanish, and text is read from left to right.
     """
 
     def __init__(
@@ -71,13 +73,18 @@ class BlockChannel:
         memory: KeyValues | None = None,
         keep_images: bool = True,
         pb_relax: bool = False,
+        rotary: Tensor | None = None,
     ) -> None:
         groups, size, _ = visible_GQQ.shape
         batch, text = text_B11S.shape[0], text_B11S.shape[-1]
         self.text, self.groups, self.order_P, self.pb_relax = text, groups, order_P, pb_relax
         self.back_P = None if order_P is None else order_P.argsort()
         self.memory, self.keep_images = memory, keep_images
-        self.text_bias = text_B11S
+        self.text_bias, self.rotary = text_B11S, rotary
+        if rotary is not None:
+            self.rotary = F.pad(rotary, (0, 0, 0, 0, text, 0))[:, None]
+            own_SS = torch.eye(text, device=text_B11S.device).bool()
+            self.text_bias = (text_B11S + hidden(torch.ones_like(own_SS).tril())).masked_fill(own_SS, 0.0)
         images = hidden(visible_GQQ).expand(batch, -1, -1, -1)
         texts = text_B11S.expand(batch, groups, size, text)
         self.bias = torch.cat([texts, images], -1).flatten(0, 1)[:, None]
@@ -89,6 +96,8 @@ class BlockChannel:
         return x_BNPH.unflatten(2, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
 
     def __call__(self, layer: int, q_BTNH: Tensor, k_BTNH: Tensor, v_BTNH: Tensor) -> Tensor:
+        if self.rotary is not None:
+            q_BTNH, k_BTNH = rotate(q_BTNH, self.rotary[-q_BTNH.shape[1] :]), rotate(k_BTNH, self.rotary)
         q, k, v = (x.transpose(1, 2) for x in (q_BTNH, k_BTNH, v_BTNH))
         if self.memory is not None:
             self.memory.write_text(layer, k[:, :, : self.text], v[:, :, : self.text])
@@ -113,11 +122,16 @@ class BlockChannel:
 
 
 def spatial_blocks(
-    layout: FrameLayout, valid_BS: Tensor, *, bias: float = 0.0, memory: KeyValues | None = None
+    layout: FrameLayout,
+    valid_BS: Tensor,
+    *,
+    bias: float = 0.0,
+    memory: KeyValues | None = None,
+    rotary: Tensor | None = None,
 ) -> BlockChannel:
     """Own frame + text."""
     visible = layout.spatial_visible().to(valid_BS.device)
-    return BlockChannel(text_bias(valid_BS, bias), visible, memory=memory, keep_images=False)
+    return BlockChannel(text_bias(valid_BS, bias), visible, memory=memory, keep_images=False, rotary=rotary)
 
 
 def temporal_blocks(
@@ -128,13 +142,15 @@ def temporal_blocks(
     bias: float = 0.0,
     memory: KeyValues | None = None,
     pb_relax: bool = False,
+    rotary: Tensor | None = None,
 ) -> BlockChannel:
     """All frames + text, in full or inside windows of the grid."""
     visible_PP = layout.temporal_visible(window).to(valid_BS.device)
     text = text_bias(valid_BS, bias)
     if window is None:
-        return BlockChannel(text, visible_PP[None], memory=memory, pb_relax=pb_relax)
+        return BlockChannel(text, visible_PP[None], memory=memory, pb_relax=pb_relax, rotary=rotary)
     places = window_order(layout.grid, window)[:, None] + torch.arange(layout.frames)[:, None] * layout.tokens
     order_GQ = places.flatten(1).to(valid_BS.device)
     visible_GQQ = visible_PP[order_GQ[:, :, None], order_GQ[:, None, :]]
-    return BlockChannel(text, visible_GQQ, order_P=order_GQ.flatten(), memory=memory, pb_relax=pb_relax)
+    order_P = order_GQ.flatten()
+    return BlockChannel(text, visible_GQQ, order_P=order_P, memory=memory, pb_relax=pb_relax, rotary=rotary)

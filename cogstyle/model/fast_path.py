@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from cogstyle.layout import Window
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.llama import rotate
 from cogstyle.model.packed import linear_gelu
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
-from cogstyle.model.transformer import Block, Transformer
+from cogstyle.model.transformer import Block, LlamaBlock, Transformer
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class StepChannel:
     memory: KeyValues
     slots_P: Tensor  # where the new keys and values go
     ranges: list[KeyRange]
+    rotary_PH: Tensor | None = None  # turns queries and keys to where they stand, see `llama.rotary`
+    signal_BPD: Tensor | None = None  # see `TemporalAdapter.signal`
 
     def __call__(self, layer: int, qkv_BPE: Tensor) -> Tensor:
         """Queries, keys and values side by side (E = 3 D) -> context [B, P, D]."""
@@ -43,6 +46,8 @@ class StepChannel:
         heads, size = len(keys_XHK) // batch, keys_XHK.shape[1]
         split = qkv_BPE.view(batch, places, 3, heads, size).permute(2, 0, 3, 1, 4)
         q_XPH, k_XPH, v_XPH = split.reshape(3, batch * heads, places, size).unbind()
+        if self.rotary_PH is not None:
+            q_XPH, k_XPH = rotate(q_XPH, self.rotary_PH), rotate(k_XPH, self.rotary_PH)
         keys_XHK.index_copy_(2, self.slots_P, k_XPH.transpose(1, 2))
         values_XKH.index_copy_(1, self.slots_P, v_XPH)
         if len(self.ranges) == 1:
@@ -80,12 +85,16 @@ class FastLayers:
         return self.norm(x_BPD)
 
 
-def _norm(norm: nn.LayerNorm) -> Callable[[Tensor], Tensor]:
+def _norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    if not isinstance(norm, nn.LayerNorm):
+        return norm
     shape, weight, bias, eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps
     return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
 
 
 def _layer(block: Block, temporal_attention: TemporalAttention | None) -> Callable[..., Tensor]:
+    if isinstance(block, LlamaBlock):
+        return _llama_layer(block, temporal_attention)
     norm1, norm2, norm3, norm4 = map(_norm, (block.norm1, block.norm2, block.norm3, block.norm4))
     qkv, dense, up, down = block.qkv.forward, block.dense.forward, block.up, block.down.forward
     if temporal_attention is not None:
@@ -99,5 +108,19 @@ def _layer(block: Block, temporal_attention: TemporalAttention | None) -> Callab
             a_BPD = own_dense(temporal(index, own_qkv(h_BPD))).lerp_(a_BPD, gate)
         x_BPD = x_BPD + norm3(a_BPD)
         return x_BPD + norm4(down(linear_gelu(up, norm2(x_BPD))))
+
+    return run
+
+
+def _llama_layer(block: LlamaBlock, temporal_attention: TemporalAttention | None) -> Callable[..., Tensor]:
+    gate = None if temporal_attention is None else temporal_attention.gate.sigmoid()
+
+    def run(index: int, x_BPD: Tensor, spatial: StepChannel, temporal: StepChannel | None) -> Tensor:
+        h_BPD = block.norm1(x_BPD)
+        a_BPD = block.dense(spatial(index, block.qkv(h_BPD)))
+        if temporal_attention is not None and temporal is not None:
+            own_BPD = h_BPD if temporal.signal_BPD is None else h_BPD + temporal.signal_BPD
+            a_BPD = temporal_attention.dense(temporal(index, temporal_attention.qkv(own_BPD))).lerp_(a_BPD, gate)
+        return block.mlp(x_BPD + a_BPD)
 
     return run

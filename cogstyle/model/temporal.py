@@ -4,15 +4,18 @@ Source: CogVideo (arXiv 2205.15868), section 3.2.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cogstyle.config import ModelConfig, require
+from cogstyle.config import FRAME_RATES, ModelConfig, require
 from cogstyle.layout import Window
 from cogstyle.model.attention import Channel
+from cogstyle.model.llama import seconds_of
 
-Projection = Callable[[int, int], nn.Module]  # (features in, features out) -> a projection with bias
+Projection = Callable[[int, int], nn.Module]  # (features in, features out) -> a projection
 
 
 class TemporalAttention(nn.Module):
@@ -30,8 +33,22 @@ class TemporalAttention(nn.Module):
         self.dense = row(width, width)
         self.gate = nn.Parameter(torch.zeros(width))
 
-    def forward(self, layer: int, h_BTD: Tensor, spatial_BTD: Tensor, channel: Channel, text: int) -> Tensor:
-        """Mix into `spatial_BTD`, the output of the frozen channel: text rows pass, image rows are gated."""
+    def forward(
+        self,
+        layer: int,
+        h_BTD: Tensor,
+        spatial_BTD: Tensor,
+        channel: Channel,
+        text: int,
+        signal_BPD: Tensor | None = None,
+    ) -> Tensor:
+        """Mix into `spatial_BTD`, the output of the frozen channel: text rows pass, image rows are gated.
+
+        Args:
+            signal_BPD: added to the image rows that this channel reads.
+        """
+        if signal_BPD is not None:
+            h_BTD = h_BTD + F.pad(signal_BPD, (0, 0, text, 0))
         q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).view(*h_BTD.shape[:2], 3, -1, self.head_width).unbind(2)
         q_BPNH, spatial_BPD = (q_BTNH[:, text:], spatial_BTD[:, text:]) if text else (q_BTNH, spatial_BTD)
         temporal_BPD = self.dense(channel(layer, q_BPNH, k_BTNH, v_BTNH).flatten(2))
@@ -57,5 +74,33 @@ class TemporalAdapter(nn.Module):
         require(0 <= window <= min(config.grid), f"window {window} must be 0 (full) to {min(config.grid)}")
         self.config, self.window = config, window
         self.windows = layer_windows(config.layers, window)
-        self.layers = nn.ModuleList(TemporalAttention(config.width, config.heads) for _ in range(config.layers))
-        self.positions = nn.Embedding(config.extra_positions, config.width)
+        llama = config.family == "llama"
+        linear: Projection = partial(nn.Linear, bias=False) if llama else nn.Linear
+        sizes = config.width, config.heads
+        self.layers = nn.ModuleList(TemporalAttention(*sizes, column=linear, row=linear) for _ in range(config.layers))
+        self.positions, self.times, self.rates = None, None, None
+        if llama:
+            self.times = nn.Embedding(config.frames, config.width)
+            self.rates = nn.Embedding(len(FRAME_RATES), config.width)
+        else:
+            self.positions = nn.Embedding(config.extra_positions, config.width)
+
+    @property
+    def rows(self) -> int:
+        """Image positions that there are, those of the first frame included."""
+        if self.times is not None:
+            return self.times.num_embeddings * self.config.tokens
+        assert self.positions is not None
+        return self.config.tokens + self.positions.num_embeddings
+
+    def signal(self, text_BSE: Tensor, positions_P: Tensor) -> Tensor | None:
+        """When a place is and how fast the frames follow each other, for this channel alone, [B, P, D].
+
+        Where positions are learned they say the first, and the text the second: None.
+        """
+        if self.times is None or self.rates is None:
+            return None
+        asked_B = (self.config.frames - 1) / seconds_of(text_BSE).float().clamp(min=1e-3)
+        known_R = torch.tensor(FRAME_RATES, device=text_BSE.device)
+        rate_B = (asked_B[:, None] / known_R).log().abs().argmin(1)
+        return self.times(positions_P // self.config.tokens) + self.rates(rate_B)[:, None]

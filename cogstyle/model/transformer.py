@@ -1,11 +1,13 @@
 """The frozen text-to-image transformer, with a place beside each attention layer for an adapter.
 
 One class serves training and sampling, images, keyframes and interpolation: tasks differ by the layout
-that prepared the channels. Without an adapter it is the image model, exactly.
+that prepared the channels. Without an adapter it is the image model, exactly. Its config says the family of its
+blocks, and with it what positions and text are: CogView2's, or LlamaGen's (llama.py).
 
 Source: CogView2 / CogVideo (arXiv 2204.14217, 2205.15868): sandwich LayerNorm, tied output embedding.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +20,7 @@ from cogstyle.errors import LayoutError
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.llama import CaptionEmbedder, rotary, valid_states
 from cogstyle.model.packed import linear_gelu
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 
@@ -25,9 +28,13 @@ from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 class Block(nn.Module):
     """x + norm3(attention(norm1(x))), then x + norm4(mlp(norm2(x)))."""
 
+    norm1: nn.Module
+    norm2: nn.Module
+    norm3: nn.Module
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width, inner = config.width, config.mlp_ratio * config.width
+        width, inner = config.width, config.inner_width
         self.heads = config.heads
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(width, config.norm_eps) for _ in range(4))
         self.qkv = nn.Linear(width, 3 * width)
@@ -43,17 +50,38 @@ class Block(nn.Module):
         spatial: Channel,
         temporal: Channel | None = None,
         adapter: TemporalAttention | None = None,
+        signal: Tensor | None = None,
     ) -> Tensor:
         h_BTD = self.norm1(x_BTD)
         q_BTNH, k_BTNH, v_BTNH = self.qkv(h_BTD).view(*x_BTD.shape[:2], 3, self.heads, -1).unbind(2)
         a_BTD = self.dense(spatial(layer, q_BTNH, k_BTNH, v_BTNH).flatten(2))
         if adapter is not None and temporal is not None:
-            a_BTD = adapter(layer, h_BTD, a_BTD, temporal, text)
+            a_BTD = adapter(layer, h_BTD, a_BTD, temporal, text, signal)
         return self.mlp(x_BTD + self.norm3(a_BTD))
 
     def mlp(self, x_BTD: Tensor) -> Tensor:
         """The second half of the block, its residual included."""
         return x_BTD + self.norm4(self.down(linear_gelu(self.up, self.norm2(x_BTD))))
+
+
+class LlamaBlock(Block):
+    """x + attention(norm1(x)), then x + mlp(norm2(x)); RMSNorm, SwiGLU, no biases. Its channels rotate."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        nn.Module.__init__(self)
+        width, inner = config.width, config.inner_width
+        self.heads = config.heads
+        self.norm1, self.norm2 = (nn.RMSNorm(width, config.norm_eps) for _ in range(2))
+        self.norm3 = nn.Identity()
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.dense = nn.Linear(width, width, bias=False)
+        self.gate = nn.Linear(width, inner, bias=False)
+        self.up = nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def mlp(self, x_BTD: Tensor) -> Tensor:
+        h_BTD = self.norm2(x_BTD)
+        return x_BTD + self.down(F.silu(self.gate(h_BTD)) * self.up(h_BTD))
 
 
 def shifted(tokens_BFL: Tensor, start_of_image: int) -> Tensor:
@@ -75,17 +103,27 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.llama = config, config.family == "llama"
         self.embed = nn.Embedding(config.vocabulary, config.width)
-        self.positions = nn.Embedding(config.positions, config.width)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width, config.norm_eps)
-        self.head: nn.Module | None = None  # a packed copy of the output rows, if weights are packed
+        if self.llama:
+            self.caption = CaptionEmbedder(config)
+        else:
+            self.positions = nn.Embedding(config.positions, config.width)
+        block = LlamaBlock if self.llama else Block
+        self.layers = nn.ModuleList(block(config) for _ in range(config.layers))
+        self.norm = (nn.RMSNorm if self.llama else nn.LayerNorm)(config.width, config.norm_eps)
+        # none where the embedding is the output too, but for a packed copy of its rows
+        self.head: nn.Module | None = nn.Linear(config.width, config.codes, bias=False) if self.llama else None
+
+    def valid(self, text_BS: Tensor) -> Tensor:
+        """bool [B, S]: the rows of a text that others see; the rest is padding."""
+        return valid_states(text_BS) if self.llama else text_BS != self.config.pad
 
     def embed_text(self, text_BS: Tensor) -> Tensor:
-        """Left-padded text ids -> [B, S, D]; positions count from the first id that is no padding."""
-        valid_BS = text_BS != self.config.pad
-        positions_BS = (valid_BS.cumsum(1) - 1).clamp(min=0)
+        """Left-padded text ids (or states) -> [B, S, D]; positions count from the first id that is no padding."""
+        if self.llama:
+            return self.caption(text_BS)
+        positions_BS = (self.valid(text_BS).cumsum(1) - 1).clamp(min=0)
         return self.embed(text_BS) + self.positions(positions_BS)
 
     def embed_positions(self, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
@@ -94,12 +132,29 @@ class Transformer(nn.Module):
         first_PD = F.embedding(positions_P.clamp(max=length - 1), table)
         if adapter is None:
             return first_PD
+        assert adapter.positions is not None
         later_PD = adapter.positions((positions_P - length).clamp(min=0))
         return torch.where((positions_P < length)[:, None], first_PD, later_PD)
 
-    def embed_image(self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None) -> Tensor:
-        """Input ids at image positions -> [B, P, D]."""
-        return self.embed(inputs_BP) + self.embed_positions(positions_P, adapter)
+    def embed_image(
+        self, inputs_BP: Tensor, positions_P: Tensor, adapter: TemporalAdapter | None, text_BS: Tensor | None = None
+    ) -> Tensor:
+        """Input ids at image positions -> [B, P, D]; what frames begin with may be the end of the text."""
+        return self.entry(text_BS, positions_P, adapter)(inputs_BP, slice(None))
+
+    def entry(
+        self, text_BS: Tensor | None, positions_P: Tensor, adapter: TemporalAdapter | None
+    ) -> Callable[[Tensor, slice], Tensor]:
+        """What embeds the input ids [B, some of P] of those image positions; here is done what steps share."""
+        if not self.llama:
+            positions_PD = self.embed_positions(positions_P, adapter)
+            return lambda inputs_BP, part: self.embed(inputs_BP) + positions_PD[part]
+        start_B1D, first_P1 = self.caption(text_BS)[:, -1:], (positions_P % self.config.tokens == 0)[:, None]
+        return lambda inputs_BP, part: torch.where(first_P1[part], start_B1D, self.embed(inputs_BP))
+
+    def rotary(self, positions_P: Tensor, *, temporal: bool = False) -> Tensor | None:
+        """What turns queries and keys at image positions, if the family does so."""
+        return rotary(self.config, positions_P, temporal=temporal) if self.llama else None
 
     def check_positions(self, layout: FrameLayout, adapter: TemporalAdapter | None) -> None:
         """Validate that the tables have a row for every place.
@@ -107,7 +162,9 @@ class Transformer(nn.Module):
         Raises:
             LayoutError: if a position lies beyond them.
         """
-        rows = self.config.tokens + (0 if adapter is None else adapter.positions.num_embeddings)
+        if self.llama and adapter is None:
+            return
+        rows = self.config.tokens if adapter is None else adapter.rows
         if (last := (max(layout.times, default=-1) + 1) * layout.tokens - 1) >= rows:
             raise LayoutError(f"image position {last} lies beyond the {rows} rows of the tables")
 
@@ -118,12 +175,17 @@ class Transformer(nn.Module):
         spatial: Channel,
         temporal: dict[Window | None, Channel] | None = None,
         adapter: TemporalAdapter | None = None,
+        signal: Tensor | None = None,
     ) -> Tensor:
-        """All layers and the last norm over embedded rows, the first `text` of which are text."""
+        """All layers and the last norm over embedded rows, the first `text` of which are text.
+
+        Args:
+            signal: what `adapter.signal` says of the image rows.
+        """
         for index, layer in enumerate(self.layers):
             temporal_attention = adapter.layers[index] if adapter is not None else None
             channel = temporal[adapter.windows[index]] if adapter is not None and temporal is not None else None
-            x_BTD = layer(index, x_BTD, text, spatial, channel, temporal_attention)
+            x_BTD = layer(index, x_BTD, text, spatial, channel, temporal_attention, signal)
         return self.norm(x_BTD)
 
     def logits(self, h_BTD: Tensor) -> Tensor:
@@ -160,14 +222,21 @@ class Transformer(nn.Module):
         Raises:
             LayoutError: if tensors and layout disagree, or several frames come without an adapter.
         """
-        expect_shape(text_BS, "text_BS", None, layout.text)
+        states = (self.config.caption_width + 2,) if self.llama else ()
+        expect_shape(text_BS, "text_BSE" if self.llama else "text_BS", None, layout.text, *states)
         expect_shape(tokens_BFL, "tokens_BFL", len(text_BS), layout.frames, layout.tokens)
         self.check_positions(layout, adapter)
-        valid_BS = text_BS != self.config.pad
+        valid_BS = self.valid(text_BS)
         positions_P = layout.image_positions().to(text_BS.device)
-        image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter)
+        image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter, text_BS)
         x_BTD = torch.cat([self.embed_text(text_BS), image_BPD], 1)
-        spatial = spatial_blocks(layout, valid_BS, bias=spatial_bias, memory=None if memory is None else memory.spatial)
+        spatial = spatial_blocks(
+            layout,
+            valid_BS,
+            bias=spatial_bias,
+            memory=None if memory is None else memory.spatial,
+            rotary=self.rotary(positions_P),
+        )
         temporal: dict[Window | None, Channel] = {}
         for window in set(adapter.windows) if adapter is not None else ():
             temporal[window] = temporal_blocks(
@@ -177,5 +246,7 @@ class Transformer(nn.Module):
                 bias=temporal_bias,
                 memory=None if memory is None else memory.temporal,
                 pb_relax=pb_relax,
+                rotary=self.rotary(positions_P, temporal=True),
             )
-        return self.run(x_BTD, layout.text, spatial, temporal, adapter)[:, layout.text :]
+        signal = None if adapter is None else adapter.signal(text_BS, positions_P)
+        return self.run(x_BTD, layout.text, spatial, temporal, adapter, signal)[:, layout.text :]

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -76,21 +76,29 @@ class Scorer:
         self, model: Transformer, texts: Texts, plan: Plan, adapter: TemporalAdapter | None, memory: Memory
     ) -> None:
         self.model, self.texts, self.plan, self.memory = model, texts, plan, memory
-        valid_RS = texts.ids != model.config.pad
-        self.room = text_room(valid_RS, texts.row_bias, model.config.heads, plan.longest)
-        self.layers, self.positions_PD = FastLayers(model, adapter), model.embed_positions(plan.positions_P, adapter)
+        self.room = text_room(model.valid(texts.ids), texts.row_bias, model.config.heads, plan.longest)
+        self.layers, positions_P = FastLayers(model, adapter), plan.positions_P
+        self.entry, self.rotary_PH = model.entry(texts.ids, positions_P, adapter), model.rotary(positions_P)
+        self.own_rotary_PH = model.rotary(positions_P, temporal=True)
+        self.signal_BPD = None if adapter is None else adapter.signal(texts.ids, positions_P)
 
     def score(self, tokens_BP: Tensor, first: int, last: int) -> Tensor:
         """Logits [B, P, V] of the places `first` up to `last` in the plan's order, guidance included."""
         model, plan, memory = self.model, self.plan, self.memory
         inputs_BP = tokens_BP[:, plan.input_place_P[first:last]]
         inputs_BP = inputs_BP.masked_fill(plan.starts_frame_P[first:last], model.config.start_of_image)
-        x_RPD = model.embed(self.texts.rows(inputs_BP)) + self.positions_PD[first:last]
-        channels = {}
+        x_RPD = self.entry(self.texts.rows(inputs_BP), slice(first, last))
+        spatial, channels = plan.spatial.channel(memory.spatial, first, last, self.room), {}
         for window, order in plan.temporal.items():
             assert memory.temporal is not None
             channels[window] = order.channel(memory.temporal, first, last, self.room)
-        h_RPD = self.layers(x_RPD, plan.spatial.channel(memory.spatial, first, last, self.room), channels)
+        if self.rotary_PH is not None and self.own_rotary_PH is not None:
+            spatial = replace(spatial, rotary_PH=self.rotary_PH[first:last])
+            signal_BPD = None if self.signal_BPD is None else self.signal_BPD[:, first:last]
+            own_PH = self.own_rotary_PH[first:last]
+            for window, channel in channels.items():
+                channels[window] = replace(channel, rotary_PH=own_PH, signal_BPD=signal_BPD)
+        h_RPD = self.layers(x_RPD, spatial, channels)
         logits_RPV = model.logits(h_RPD).float()
         if not self.texts.guided:
             return logits_RPV

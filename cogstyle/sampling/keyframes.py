@@ -33,19 +33,21 @@ class TextConditions:
     def texts(self, seconds: float | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
         """Left-padded texts and unconditional texts [B * copies, S]; seconds None is the image model's."""
 
-        def ids(prompt: str | None) -> list[int]:
-            return self.text.image_text(prompt) if seconds is None else self.text.video_text(prompt, seconds)
+        def ids(prompt: str, out: bool) -> list[int]:
+            if seconds is None:
+                return self.text.image_text(prompt, unconditional=out)
+            return self.text.video_text(prompt, seconds, unconditional=out)
 
-        rows = [ids(prompt) for prompt in self.prompts for _ in range(copies)]
-        both = self.text.pad(rows + [ids(None)] * len(rows)).to(self.device)
-        return both[: len(rows)], both[len(rows) :]
+        rows = [[ids(prompt, out) for prompt in self.prompts for _ in range(copies)] for out in (False, True)]
+        both = self.text.pad(rows[0] + rows[1]).to(self.device)
+        return both[: len(rows[0])], both[len(rows[0]) :]
 
 
 def first_frames(stage: Stage, conditions: TextConditions) -> Tensor:
     """Tokens [B, 1, L] of a first frame for each prompt, by the image model alone."""
     texts = conditions.texts(None)
     layout = image_layout(stage.model.config, texts[0].shape[1])
-    blank_BFL = texts[0].new_zeros(len(conditions.prompts), 1, layout.tokens)
+    blank_BFL = torch.zeros(len(conditions.prompts), 1, layout.tokens, dtype=torch.long, device=conditions.device)
     return stage.fill(blank_BFL, layout, texts, [(IMAGE_STAGE, seed) for seed in conditions.seeds])
 
 

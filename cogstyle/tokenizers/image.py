@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from cogstyle.config import HierarchicalConfig, TokenizerConfig
+from cogstyle.config import HierarchicalConfig, LlamaGenVQConfig, TokenizerConfig
 from cogstyle.tokenizers.hierarchical import HierarchicalVQVAE
+from cogstyle.tokenizers.llamagen import LlamaGenVQ
 from cogstyle.tokenizers.vqvae import VQVAE
 
-ImageTokenizer = VQVAE | HierarchicalVQVAE
+ImageTokenizer = VQVAE | HierarchicalVQVAE | LlamaGenVQ
 KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "vqvae": (TokenizerConfig, VQVAE),
     "hierarchical": (HierarchicalConfig, HierarchicalVQVAE),
+    "llamagen": (LlamaGenVQConfig, LlamaGenVQ),
 }

@@ -91,13 +91,15 @@ class TextTokenizer:
             return self.config.start_of_image + SPECIALS.index(token)
         return self.pieces.piece_to_id(token) + self.config.codes
 
-    def image_text(self, prompt: str | None) -> list[int]:
+    def image_text(self, prompt: str | None, *, unconditional: bool = False) -> list[int]:
         """Ids for the image model; None gives the unconditional text."""
+        prompt = None if unconditional else prompt
         template = self.prompts.image_guide if prompt is None else self.prompts.image
         return self._fill(template, prompt)
 
-    def video_text(self, prompt: str | None, seconds: float) -> list[int]:
+    def video_text(self, prompt: str | None, seconds: float, *, unconditional: bool = False) -> list[int]:
         """Ids for a video adapter; `seconds` is the time the frames span, None gives the unconditional text."""
+        prompt = None if unconditional else prompt
         template = self.prompts.video_guide if prompt is None else self.prompts.video
         return self._fill(template, prompt, seconds=float(seconds))
 

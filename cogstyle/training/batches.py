@@ -40,11 +40,12 @@ class Batch:
         return self.data.tokens[torch.from_numpy(self.picks)][:, list(self.group.layout.times)].long()
 
     def texts(self, text: TextTokenizer) -> Tensor:
-        """Ids [B, S]."""
+        """Ids [B, S], or states."""
         image, found = self.group.layout.frames == 1, []
-        for pick, drop in zip(self.picks, self.dropped, strict=True):
-            caption = None if drop else self.data.captions[pick]
-            found.append(text.image_text(caption) if image else text.video_text(caption, self.data.seconds[pick]))
+        for pick, drop in zip(self.picks, self.dropped.tolist(), strict=True):
+            seconds = () if image else (self.data.seconds[pick],)
+            make = text.image_text if image else text.video_text
+            found.append(make(self.data.captions[pick], *seconds, unconditional=drop))
         return text.pad(found)
 
 

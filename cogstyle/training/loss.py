@@ -47,6 +47,6 @@ class VideoModel:
         losses_BP = token_loss(logits_BPV, tokens_BFL[:, known:].flatten(1))
         figures = {
             "tokens": float(tokens_BFL.numel()),
-            "text_padding": (text_BS == self.transformer.config.pad).float().mean().item(),
+            "text_padding": (~self.transformer.valid(text_BS)).float().mean().item(),
         }
         return losses_BP.unflatten(1, (-1, length)), figures

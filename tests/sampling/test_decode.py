@@ -57,8 +57,9 @@ class Words:
     def __init__(self, config):
         self.config = config
 
-    def video_text(self, prompt, seconds):
-        return [self.config.codes + 1 + ord(letter) % 100 for letter in f"{seconds}{prompt or ''}"]
+    def video_text(self, prompt, seconds, unconditional=False):
+        text = f"{seconds}" if unconditional else f"{seconds}{prompt}"
+        return [self.config.codes + 1 + ord(letter) % 100 for letter in text]
 
     image_text = None
 

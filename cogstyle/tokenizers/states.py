@@ -1,0 +1,109 @@
+"""Captions as states of a frozen language model: the text of a Llama-like image model (`model/llama.py`)."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cogstyle.config import ModelConfig, Prompts
+from cogstyle.errors import BundleError, PromptError
+from cogstyle.layout import Mark
+from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.tokenizers.words import NO_WORDS, Words
+
+KEPT = 1 << 13  # captions whose states stay in memory
+
+
+class Encoder(Protocol):
+    """A frozen language model."""
+
+    width: int  # of a state
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text, those that end it included."""
+
+    def states(self, ids: Sequence[int]) -> Tensor:
+        """The last hidden states [n, width] of n ids."""
+
+
+class Caption(list[int]):
+    """Ids of a caption for the language model, with what else the rows of the text say."""
+
+    seconds = 0.0  # that the video spans; 0: a picture
+    unconditional = False  # stands for the text that guidance leads away from
+
+
+class StateText(TextTokenizer):
+    """Does for states what `TextTokenizer` does for text ids.
+
+    The states of a caption are computed when it is first padded, and kept.
+
+    Args:
+        open_encoder: reads the language model when it is first needed.
+    """
+
+    def __init__(
+        self, open_encoder: Callable[[], Encoder], config: ModelConfig, prompts: Prompts, words: Words = NO_WORDS
+    ) -> None:
+        self.config, self.prompts, self.words = config, prompts, words
+        self.open_encoder = open_encoder
+        self._states = lru_cache(KEPT)(lambda ids: self.encoder.states(ids))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        encoder = self.open_encoder()
+        if encoder.width != self.config.caption_width:
+            raise BundleError(
+                f"the language model's states are {encoder.width} wide, the image model reads "
+                f"{self.config.caption_width}: it is another one than the model was trained with"
+            )
+        return encoder
+
+    def encode(self, text: str, *, linebreaks: bool = False) -> list[int]:
+        """Ids of a text of the language model, which has no line breaks.
+
+        Raises:
+            PromptError: if it is no text, or has more tokens than the text span holds.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(f"prompt is not UTF-8: character {error.start + 1} of {text!a:.60}") from None
+        ids = self.encoder.ids(text)
+        if not 0 < len(ids) <= self.config.text_span:
+            raise PromptError(f"prompt has {len(ids)} tokens, the text span holds {self.config.text_span}: {text!r}")
+        return ids
+
+    def image_text(self, prompt: str | None, *, unconditional: bool = False) -> Caption:
+        """Ids for the image model.
+
+        Args:
+            unconditional: what guidance leads away from: the unconditional embedding, as long as this prompt; no
+                prompt (None) is that too.
+        """
+        return self._caption(self.prompts.image.format(prompt=prompt or ""), unconditional or prompt is None)
+
+    def video_text(self, prompt: str | None, seconds: float, *, unconditional: bool = False) -> Caption:
+        """Ids for a video adapter; `seconds` is the time the frames span."""
+        text = self.prompts.video.format(prompt=prompt or "", seconds=float(seconds))
+        caption = self._caption(text, unconditional or prompt is None)
+        caption.seconds = float(seconds)
+        return caption
+
+    def _caption(self, text: str, unconditional: bool) -> Caption:
+        caption = Caption(self.encode(text))
+        caption.unconditional = unconditional
+        return caption
+
+    def pad(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Texts -> text_BSE, S the text span; the caption comes last, what is before it is zero and padding."""
+        text_BSE = torch.zeros(len(texts), self.config.text_span, self.config.caption_width + 2)
+        for row_SE, caption in zip(text_BSE, texts, strict=True):
+            row_SE[-len(caption) :, :-2] = self._states(tuple(caption))
+            row_SE[-len(caption) :, -2] = Mark.TEXT
+            if isinstance(caption, Caption):
+                row_SE[:, -2] += Mark.UNCONDITIONAL * caption.unconditional
+                row_SE[:, -1] = caption.seconds
+        return text_BSE
