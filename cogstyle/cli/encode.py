@@ -87,6 +87,12 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames are the largest square in the middle (default), or the whole picture between bars",
     )
     parser.add_argument(
+        "--clip-seconds",
+        type=float,
+        metavar="S",
+        help="cut videos where another scene begins, and into pieces of at most S seconds, each with the whole caption",
+    )
+    parser.add_argument(
         "--split-long",
         action="store_true",
         help="split videos that are too long for one row into equal stretches, each with the caption of the whole",
@@ -124,6 +130,9 @@ def check_numbers(arguments: argparse.Namespace) -> None:
     ):
         require(value is None or value >= 1, f"{name} {value} must be 1 or more")
         require(value is None or arguments.kind in kinds, f"{name} has no effect with --for {arguments.kind}")
+    seconds = arguments.clip_seconds
+    require(seconds is None or 0.5 <= seconds <= 1e5, f"clip-seconds {seconds} must be 0.5 to 100000")
+    require(seconds is None or not arguments.split_long, "clip-seconds and split-long exclude each other")
     parse_limit(arguments.max_bad, 0)
 
 
@@ -158,6 +167,7 @@ def run(arguments: argparse.Namespace) -> int:
         entries_per_part=arguments.entries_per_part,
         extra_rates=arguments.extra_rates,
         split_long=arguments.split_long,
+        clip_seconds=arguments.clip_seconds or 0.0,
         stills=(arguments.frames_per_video or 2) if kind in STILL else 1,
         factor=(arguments.factor or 2) if kind == "superres" else 1,
         flip=arguments.flip,

@@ -107,6 +107,7 @@ class VideoData:
     factor: Annotated[int, Interval(ge=2, le=64)] = 2  # superres: fine tokens along the side of a coarse one
     flip: Literal["auto", "all", "no"] = "auto"  # rows that come mirrored too; auto: those whose captions name no side
     fit: Literal["crop", "letterbox"] = "crop"  # the square in the middle of a frame, or all of it between bars
+    clip_seconds: Annotated[float, Interval(ge=0.0, le=1e5)] = 0.0  # cut videos into such pieces, at cuts too; 0: not
     split_long: bool = False  # videos that no row can show as a whole give several
     validation_rows: Validation = 256  # at most a tenth of the rows, from videos of their own
     caption_dropout: Dropout = 0.1  # share of the samples whose caption is left out
@@ -142,6 +143,7 @@ class VideoData:
             flip=self.flip,
             letterbox=self.fit == "letterbox",
             split_long=self.split_long,
+            clip_seconds=self.clip_seconds,
         )
 
     def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
