@@ -210,7 +210,7 @@ class Run:
         assert self.best is not None
         best, at = self.best
         since = [value for row in self.rows if row["step"] >= at and (value := score(row)) is not None]
-        if not self.warned and len(since) >= 1 and min(found, *since) > best + RISE * abs(best):
+        if not self.warned and since and min(found, since[-1]) > best + RISE * abs(best):
             self.warned = True
             kept = "its weights are kept" if self.keep_best else "the last weights are exported, as the recipe says"
             said = f"validation was best at step {at} ({abs(best):.4f}) and has got worse since ({abs(found):.4f})"

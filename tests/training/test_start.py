@@ -33,7 +33,8 @@ def test_from_nothing(footage, tokenizer, tmp_path, capsys):  # noqa: F811
     for words in (
         "12 videos and pictures; 0 of them",
         "captions         18 (zh)",
-        " s, median 2.1; 16 frames",
+        " s, median 2.",
+        "frames a second",
         "together",
         "disk about",
     ):
