@@ -136,11 +136,25 @@ def check_numbers(arguments: argparse.Namespace) -> None:
     parse_limit(arguments.max_bad, 0)
 
 
+def choices(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How rows are made, as an index says it."""
+    from cogstyle.data.clips import STILL
+
+    return {
+        "extra_rates": arguments.extra_rates,
+        "split_long": arguments.split_long,
+        "clip_seconds": arguments.clip_seconds or 0.0,
+        "stills": (arguments.frames_per_video or 2) if arguments.kind in STILL else 1,
+        "factor": (arguments.factor or 2) if arguments.kind == "superres" else 1,
+        "flip": arguments.flip,
+        "letterbox": arguments.fit == "letterbox",
+    }
+
+
 def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.bundle import open_bundle
-    from cogstyle.data.clips import STILL
     from cogstyle.data.dataset_card import CARD, check_card, write_card
     from cogstyle.data.encode import Encoding, make_index
     from cogstyle.data.folder import check_folder
@@ -160,19 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(manifest.taken, file=sys.stderr)
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
-    index = make_index(
-        manifest,
-        bundle,
-        kind,
-        entries_per_part=arguments.entries_per_part,
-        extra_rates=arguments.extra_rates,
-        split_long=arguments.split_long,
-        clip_seconds=arguments.clip_seconds or 0.0,
-        stills=(arguments.frames_per_video or 2) if kind in STILL else 1,
-        factor=(arguments.factor or 2) if kind == "superres" else 1,
-        flip=arguments.flip,
-        letterbox=arguments.fit == "letterbox",
-    )
+    index = make_index(manifest, bundle, kind, entries_per_part=arguments.entries_per_part, **choices(arguments))
     mine, refused = Encoding(manifest, arguments.to, index, bundle).run(
         shard=shard,
         workers=arguments.workers or cores(),
