@@ -29,7 +29,8 @@ FLAGS = {
         "--times", "--join",
     },
     "encode": {
-        "--to", "--for", "--bundle", "--adapter", "--caption", "--extra-rates", "--factor", "--fit", "--flip",
+        "--to", "--for", "--bundle", "--adapter", "--caption", "--clip-seconds", "--extra-rates", "--factor", "--fit",
+        "--flip",
         "--frames-per-video", "--workers", "--shard", "--max-bad",
         "--retry",
         "--split-long", "--entries-per-part", "--quiet",
@@ -45,6 +46,7 @@ FLAGS = {
     "bundles": set(),
     "check": {"--bundle", "--adapter", "--device", "--dtype", "--memory"},
     "recipes": {"--to"},
+    "start": {"--videos", "--caption", "--size", "--base"},
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",

@@ -87,6 +87,12 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames are the largest square in the middle (default), or the whole picture between bars",
     )
     parser.add_argument(
+        "--clip-seconds",
+        type=float,
+        metavar="S",
+        help="cut videos where another scene begins, and into pieces of at most S seconds, each with the whole caption",
+    )
+    parser.add_argument(
         "--split-long",
         action="store_true",
         help="split videos that are too long for one row into equal stretches, each with the caption of the whole",
@@ -124,14 +130,31 @@ def check_numbers(arguments: argparse.Namespace) -> None:
     ):
         require(value is None or value >= 1, f"{name} {value} must be 1 or more")
         require(value is None or arguments.kind in kinds, f"{name} has no effect with --for {arguments.kind}")
+    seconds = arguments.clip_seconds
+    require(seconds is None or 0.5 <= seconds <= 1e5, f"clip-seconds {seconds} must be 0.5 to 100000")
+    require(seconds is None or not arguments.split_long, "clip-seconds and split-long exclude each other")
     parse_limit(arguments.max_bad, 0)
+
+
+def choices(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How rows are made, as an index says it."""
+    from cogstyle.data.clips import STILL
+
+    return {
+        "extra_rates": arguments.extra_rates,
+        "split_long": arguments.split_long,
+        "clip_seconds": arguments.clip_seconds or 0.0,
+        "stills": (arguments.frames_per_video or 2) if arguments.kind in STILL else 1,
+        "factor": (arguments.factor or 2) if arguments.kind == "superres" else 1,
+        "flip": arguments.flip,
+        "letterbox": arguments.fit == "letterbox",
+    }
 
 
 def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from cogstyle.bundle import open_bundle
-    from cogstyle.data.clips import STILL
     from cogstyle.data.dataset_card import CARD, check_card, write_card
     from cogstyle.data.encode import Encoding, make_index
     from cogstyle.data.folder import check_folder
@@ -151,18 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(manifest.taken, file=sys.stderr)
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
-    index = make_index(
-        manifest,
-        bundle,
-        kind,
-        entries_per_part=arguments.entries_per_part,
-        extra_rates=arguments.extra_rates,
-        split_long=arguments.split_long,
-        stills=(arguments.frames_per_video or 2) if kind in STILL else 1,
-        factor=(arguments.factor or 2) if kind == "superres" else 1,
-        flip=arguments.flip,
-        letterbox=arguments.fit == "letterbox",
-    )
+    index = make_index(manifest, bundle, kind, entries_per_part=arguments.entries_per_part, **choices(arguments))
     mine, refused = Encoding(manifest, arguments.to, index, bundle).run(
         shard=shard,
         workers=arguments.workers or cores(),

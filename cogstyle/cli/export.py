@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         export_sat(open_bundle(bundles(arguments)), arguments.to, role=arguments.role or "keyframes")
         print(arguments.to)
         return 0
-    from cogstyle.training.jobs import RECIPE, export_checkpoint
+    from cogstyle.training.finished import RECIPE, export_checkpoint
     from cogstyle.training.recipes import WeightRecipe, load_recipe
 
     require(arguments.source is not None, "name the folder of a run")

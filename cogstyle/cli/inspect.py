@@ -39,15 +39,21 @@ def run(arguments: argparse.Namespace) -> int:
     require(arguments.batch > 0, f"batch {arguments.batch} must be positive")
     room = capacity(arguments.device)
     folder, config, parts, bundle = read(arguments, named)
-    print(f"{folder}: {config.layers} layers, width {config.width}, {config.heads} heads")
-    print(f"vocabulary {config.vocabulary:,}, of it {config.codes:,} image codes")
-    print(f"{config.frames} frames of {config.grid[0]} x {config.grid[1]} tokens, window {config.window}\n")
+    if config is None:
+        assert bundle is not None
+        print_tokenizer(bundle)
+    else:
+        print(f"{folder}: {config.layers} layers, width {config.width}, {config.heads} heads")
+        print(f"vocabulary {config.vocabulary:,}, of it {config.codes:,} image codes")
+        print(f"{config.frames} frames of {config.grid[0]} x {config.grid[1]} tokens, window {config.window}\n")
     print(f"{'part':<16}{'parameters':>16}{'size':>12}  dtype")
     for name, weights in parts.items():
         values = weights.values()
         dtypes = ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in values}))
         number = sum(value.numel() for value in values)
         print(f"{name:<16}{number:>16,}{human(sum(v.numel() * v.element_size() for v in values)):>12}  {dtypes}")
+    if config is None:
+        return 0
     print(f"\nto sample {arguments.batch} at once, guided; {arguments.device} has {human(room)}")
     print(f"{'':<36}{'float32':>12}{'bfloat16':>12}")
     needs = {size: needed(config, parts, arguments.batch, size) for size in (4, 2)}
@@ -58,6 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
     if bundle is not None:
         print_training(bundle)
     return 0
+
+
+def print_tokenizer(bundle: "Bundle") -> None:
+    """What a bundle without image model is for."""
+    tokenizer = bundle.tokenizer_config
+    side = tokenizer.image_size // tokenizer.rate
+    print(f"{bundle.folder}: no image model; it holds {', '.join(bundle.hashes())}")
+    frame = f"{tokenizer.image_size} x {tokenizer.image_size} px"
+    print(f"image tokenizer: {frame}, {side} x {side} of {tokenizer.codes:,} codes\n")
 
 
 def print_training(bundle: "Bundle") -> None:
@@ -71,8 +86,8 @@ def print_training(bundle: "Bundle") -> None:
         print(f"{name:<16}{', '.join(words)}")
 
 
-def read(arguments: argparse.Namespace, named: list[str]) -> "tuple[Path, ModelConfig, Parts, Bundle | None]":
-    """The folder, the model's config, the weights of each part, and the bundle, if it is one."""
+def read(arguments: argparse.Namespace, named: list[str]) -> "tuple[Path, ModelConfig | None, Parts, Bundle | None]":
+    """The folder, the image model's config, the weights of each part, and the bundle, if it is one."""
     from cogstyle.files import is_file, read_tensors
 
     folder = Path(arguments.source or "").expanduser()
@@ -83,12 +98,13 @@ def read(arguments: argparse.Namespace, named: list[str]) -> "tuple[Path, ModelC
         config = sat_checkpoint.model_config(checkpoint, pad=arguments.pad, start_of_image=arguments.start_of_image)
         names = ("image", sat_bundle.role_of(checkpoint))
         return folder, config, dict(zip(names, sat_checkpoint.split_weights(checkpoint.weights), strict=True)), None
-    from cogstyle.bundle import open_bundle
+    from cogstyle.bundle import WeightFile, open_bundle
 
     bundle = open_bundle(named)
     files = [name for name in bundle.hashes() if name.endswith(".safetensors")]
     parts = {name.removesuffix(".safetensors"): read_tensors(bundle.file(name))[0] for name in files}
-    return bundle.folder, bundle.model_config, parts, bundle
+    alone = not bundle.has_model and bundle.has(WeightFile.TOKENIZER)
+    return bundle.folder, None if alone else bundle.model_config, parts, bundle
 
 
 def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> dict[str, int]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.data.clips import KINDS, STILL, Clip, clips_of, names_side, stretches_of
+from cogstyle.data.cuts import find_cuts, pieces
 from cogstyle.data.folder import content_of, ensure_index, stamp, writing
 from cogstyle.data.manifest import Entry, Manifest
 from cogstyle.data.shards import (
@@ -140,6 +141,14 @@ class Encoder:
                     found.append((said | {"flipped": True}, np.ascontiguousarray(frames[:, :, ::-1])))
             return found
 
+    def _pieces(self, video: VideoReader | PictureReader, start: float, length: float) -> list[tuple[float, float]]:
+        """Beginnings and lengths of what rows are taken from: the whole, or pieces between cuts."""
+        longest = self.index.clip_seconds
+        if not longest or video.last <= 0:
+            return [(start, length)]
+        found = pieces(start, start + length, find_cuts(video, start, start + length), longest)
+        return [(first, last - first) for first, last in found]
+
     def _check_sides(self, video: VideoReader | PictureReader) -> None:
         """Raise MediaError if there are fewer pixels than a frame has."""
         size = self.index.size * self.index.factor
@@ -153,10 +162,9 @@ class Encoder:
         options["stills"] = index.stills if video.last > 0 else 1  # a picture has no other moments
         clips = [
             clip
-            for start, length in stretches_of(index.kind, duration, frames=index.frames, split=index.split_long)
-            for clip in clips_of(
-                index.kind, length, start=entry.start + start, own_rate=video.rate or math.inf, **options
-            )
+            for first, length in self._pieces(video, entry.start, duration)
+            for start, span in stretches_of(index.kind, length, frames=index.frames, split=index.split_long)
+            for clip in clips_of(index.kind, span, start=first + start, own_rate=video.rate or math.inf, **options)
         ]
         if self.text is not None:
             for clip in clips:  # raises if the caption is too long

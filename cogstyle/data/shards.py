@@ -75,6 +75,7 @@ class Index:
     tokenizer_sha256: str
     extra_rates: Annotated[int, Interval(ge=0, le=100)] = 0  # rates above the lowest that keyframes are also taken at
     split_long: bool = False  # whether videos that no row can show as a whole give several
+    clip_seconds: Annotated[float, Interval(ge=0.0, le=1e5)] = 0.0  # longest piece that a video is cut into; 0: whole
     stills: Count = 1  # rows of a video for "image" and "superres"
     factor: Annotated[int, Interval(ge=1, le=64)] = 1  # fine tokens along the side of a coarse one, for "superres"
     flip: Literal["no", "auto", "all"] = "no"  # which rows come mirrored too; auto: those whose texts name no side

@@ -77,14 +77,13 @@ class ShardData:
         found = [index.factor for index in map(read_index, self.folders) if index.kind == "superres"]
         return found[0] if found else SuperResConfig.factor
 
-    def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
+    def validation_pictures(self, kind: str, how: Encoding, held_back: Shards, most: int) -> list[Row]:
         """The first validation rows as the tokenizer decodes them, at most `most`."""
-        held_back, pictures = rows[1].take(np.arange(min(most, len(rows[1])))), []
-        assert held_back.fine is not None
-        for number, caption in enumerate(held_back.captions):
+        first, pictures = held_back.take(np.arange(min(most, len(held_back)))), []
+        assert first.fine is not None
+        for number, caption in enumerate(first.captions):
             small, fine = (
-                how.vqvae.decode(part[number].long()).permute(0, 2, 3, 1).numpy()
-                for part in (held_back.tokens, held_back.fine)
+                how.vqvae.decode(part[number].long()).permute(0, 2, 3, 1).numpy() for part in (first.tokens, first.fine)
             )
             pictures.append(Row(small, caption, 0.0, fine))
         return pictures
@@ -107,6 +106,7 @@ class VideoData:
     factor: Annotated[int, Interval(ge=2, le=64)] = 2  # superres: fine tokens along the side of a coarse one
     flip: Literal["auto", "all", "no"] = "auto"  # rows that come mirrored too; auto: those whose captions name no side
     fit: Literal["crop", "letterbox"] = "crop"  # the square in the middle of a frame, or all of it between bars
+    clip_seconds: Annotated[float, Interval(ge=0.0, le=1e5)] = 0.0  # cut videos into such pieces, at cuts too; 0: not
     split_long: bool = False  # videos that no row can show as a whole give several
     validation_rows: Validation = 256  # at most a tenth of the rows, from videos of their own
     caption_dropout: Dropout = 0.1  # share of the samples whose caption is left out
@@ -142,11 +142,12 @@ class VideoData:
             flip=self.flip,
             letterbox=self.fit == "letterbox",
             split_long=self.split_long,
+            clip_seconds=self.clip_seconds,
         )
 
-    def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
+    def validation_pictures(self, kind: str, how: Encoding, held_back: Shards, most: int) -> list[Row]:
         """The first validation rows as the tokenizer decodes them, at most `most`."""
-        return self._shards(()).validation_pictures(kind, how, rows, most)
+        return self._shards(()).validation_pictures(kind, how, held_back, most)
 
     def identity(self) -> dict[str, Any]:
         """What the rows depend on beside the keys: lines of the manifests, and the sizes of their files."""

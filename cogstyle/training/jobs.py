@@ -1,54 +1,34 @@
-"""The training job of a recipe, and what comes of its weights: a bundle."""
+"""From a recipe to its training job: weights to begin with, and rows to train them on."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cogstyle.adapter import adapter_from_image
-from cogstyle.bundle import Bundle, WeightFile, holds_bundle, share_files, update_bundle
+from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import ModelConfig, SuperResConfig
 from cogstyle.data import shards
-from cogstyle.errors import BundleError, FileError
-from cogstyle.files import read_text, write_bytes
-from cogstyle.rows import Row
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.training.batches import Batches, groups_of, kinds_of
-from cogstyle.training.checkpoint import (
-    Checkpoint,
-    checkpoint_path,
-    checkpoints,
-    newest_checkpoint,
-    peek,
-    read_checkpoint,
-)
 from cogstyle.training.encoding import EncodeVideos, encode_videos
-from cogstyle.training.export import TOKENIZERS, Target, choose, export
+from cogstyle.training.export import Target
 from cogstyle.training.flow import FlowJob
-from cogstyle.training.identity import Identity, differences, fingerprint
 from cogstyle.training.job import Job
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.recipes import (
     AdapterRecipe,
     FlowDecoderRecipe,
     ImageRecipe,
-    KeyframesRecipe,
-    StageRecipe,
     SuperresRecipe,
     TokenizerRecipe,
     WeightRecipe,
 )
-from cogstyle.training.run_folder import BEST
 from cogstyle.training.sources import Encoding, Pictures, ScenePictures
-from cogstyle.training.superres import SHOWN, SuperResolutionJob
+from cogstyle.training.superres import SHOWN, FineRows, SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
 from cogstyle.training.transformer import TransformerJob, fresh_transformer
-
-RECIPE, DONE = "recipe.toml", "done.json"  # in a run's folder: its recipe, and what was exported of it
 
 
 def make_job(
@@ -101,15 +81,16 @@ def _pictures(recipe: TokenizerRecipe | FlowDecoderRecipe, size: int, cache: Pat
 
 
 def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any]) -> SuperResolutionJob:
-    source, rows, shown = Bundle(recipe.bundle), None, list[Row]()
+    source, rows = Bundle(recipe.bundle), None
     sizes = SuperResConfig(factor=recipe.data.factor, text_span=source.model_config.text_span)
     if options["encode"] is not None:
         how = encoding(source, source.vqvae(), frames=1, factor=sizes.factor, **options)
-        rows = recipe.data.read((recipe.task,), how)[recipe.task]
-        shown = recipe.data.validation_pictures(recipe.task, how, rows, SHOWN)
-    batch, seed, dropout = recipe.optim.batch, recipe.seed, recipe.data.caption_dropout
-    given: dict[str, Any] = {"batch": batch, "seed": seed, "caption_dropout": dropout}
-    return SuperResolutionJob(source, folder, sizes, rows, shown, copy_output=recipe.copy_output, **given)
+        train, held_back = recipe.data.read((recipe.task,), how)[recipe.task]
+        shown = recipe.data.validation_pictures(recipe.task, how, held_back, SHOWN)
+        rows = FineRows(train, held_back, shown)
+    given: dict[str, Any] = {"batch": recipe.optim.batch, "seed": recipe.seed}
+    given |= {"caption_dropout": recipe.data.caption_dropout, "copy_output": recipe.copy_output}
+    return SuperResolutionJob(source, folder, sizes, rows, **given)
 
 
 def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:
@@ -149,114 +130,3 @@ def _adapted(source: Bundle, recipe: AdapterRecipe) -> VideoModel:
 def encoding(source: Bundle, vqvae: ImageTokenizer, **options: Any) -> Encoding:
     """How rows become tokens of a bundle's tokenizers."""
     return Encoding(source, vqvae, source.text(), source.sha256(WeightFile.TOKENIZER), **options)
-
-
-def identify(recipe: WeightRecipe, folder: Path, *, forced: bool = False) -> tuple[Identity, Checkpoint | None]:
-    """What a recipe trains, and the last checkpoint of its run in `folder` if that has come to its end.
-
-    Raises:
-        ConfigError: if the folder holds the run of another recipe.
-    """
-    ours = _exported(folder).get("files", {}).values()
-    identity, meta = Identity(fingerprint(recipe), ours=tuple(ours), forced=forced), peek(folder)
-    if meta:
-        identity.check(folder, meta, recipe.optim.steps)
-        if int(meta["step"]) == recipe.optim.steps:
-            last = newest_checkpoint(folder)
-            if last is not None and last.step == recipe.optim.steps:
-                return identity, last
-    return identity, None
-
-
-def _exported(folder: Path) -> dict[str, Any]:
-    """What `note_export` wrote; nothing if it cannot be read."""
-    try:
-        found = json.loads(read_text(folder / DONE))
-        return found if isinstance(found, dict) and isinstance(found.get("files", {}), dict) else {}
-    except (FileError, ValueError):
-        return {}
-
-
-def note_export(recipe: WeightRecipe, folder: Path, path: Path) -> None:
-    """Write down which recipe was trained to its end, and the sha256 of what was exported."""
-    names, hashes = (WeightFile.of(recipe.task), WeightFile.IMAGE), Bundle(recipe.bundle).hashes()
-    done = {
-        "recipe": str(path),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": {name: hashes[name] for name in names if name in hashes},
-    }
-    write_bytes(folder / DONE, json.dumps(done, indent=1, ensure_ascii=False).encode())
-
-
-def export_again(recipe: WeightRecipe, folder: Path, last: Checkpoint) -> str:
-    """Export a finished run once more, unless its bundle has it; says what it was."""
-    done, bundle = _exported(folder), Path(recipe.bundle)
-    by = f" of {done['recipe']}, which ended {done.get('ended')}" if "recipe" in done else ""
-    before = f"{folder} was done before: {last.step} steps{by}"
-    if done.get("files") and holds_bundle(bundle):
-        there = Bundle(bundle)
-        if all(there.has(name) and there.sha256(name) == digest for name, digest in done["files"].items()):
-            update_bundle(bundle, {}, **bundle_tables(recipe, json.loads(last.meta["seen"])))
-            return f"{before}; {bundle} has its weights"
-    tensors, said = choose(folder, last.tensors, last.step, keep_best=recipe.export == "best")
-    _export_run(recipe, tensors, last.meta, None)
-    return f"{before}; exported {said} to {bundle} again"
-
-
-def export_checkpoint(
-    recipe: WeightRecipe, folder: Path, into: Path, *, step: int | None = None, best: bool = False
-) -> str:
-    """Export a checkpoint of a run, whether it ended or not, into a bundle; says what it was.
-
-    Args:
-        recipe: of the run, which keeps it as `RECIPE`.
-        step: of the checkpoint; default: the newest.
-        best: take the best weights by validation.
-
-    Raises:
-        BundleError: if there is none, it is damaged, or what the run stands on has changed.
-    """
-    found = _find(folder, step, best=best)
-    before, now = ({k: v for k, v in table.items() if k.startswith("stands on")}
-                   for table in (json.loads(found.meta["fingerprint"]), fingerprint(recipe)))  # fmt: skip
-    if changes := differences(before, now):
-        raise BundleError(f"what {folder} stands on has changed: {changes}")
-    _export_run(recipe, found.tensors, found.meta, into)
-    damaged = f" ({'; '.join(found.damaged)})" if found.damaged else ""
-    return f"step {found.step} of {folder} as {into}{damaged}"
-
-
-def _find(folder: Path, step: int | None, *, best: bool) -> Checkpoint:
-    path = folder / BEST if best else checkpoint_path(folder, step or 0)
-    if (best or step is not None) and path.exists():
-        return read_checkpoint(path)
-    if not best and step is None and (found := newest_checkpoint(folder)) is not None:
-        return found
-    steps = ", ".join(str(int(there.stem.rpartition("-")[2])) for there in checkpoints(folder))
-    there = f"there are {steps}" if steps else "one is written every checkpoint_minutes, and at the end"
-    wanted = path.name if best else "checkpoint" if step is None else f"checkpoint of step {step}"
-    raise BundleError(f"{folder} has no {wanted}: {there}")
-
-
-def _export_run(recipe: WeightRecipe, tensors: dict[str, Any], meta: Mapping[str, str], into: Path | None) -> None:
-    bundle, source = into or Path(recipe.bundle), getattr(recipe, "base", None) or recipe.bundle
-    job = make_job(recipe, encode=None, into=into, quiet=True)
-    if isinstance(job, TransformerJob):
-        job.seen = json.loads(meta["seen"])
-    if recipe.task != "tokenizer" and Bundle(source).folder.resolve() != bundle.resolve():
-        own = recipe.task == "image" or getattr(recipe, "train", None) == "all"
-        share_files(Bundle(source), bundle, TOKENIZERS if own else (*TOKENIZERS, WeightFile.IMAGE))
-    export(job, tensors)
-    update_bundle(bundle, {}, **bundle_tables(recipe, json.loads(meta["seen"])))
-
-
-def bundle_tables(recipe: WeightRecipe, seen: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe and its data say about its bundle beside the weights."""
-    tables: dict[str, Any] = {"licence": recipe.licence}
-    if isinstance(recipe, KeyframesRecipe) and recipe.frame_rate is not None:
-        tables["frame_rate"] = recipe.frame_rate
-    if isinstance(recipe, StageRecipe) and recipe.sampling is not None:
-        tables["sampling"] = {recipe.task: asdict(recipe.sampling)}
-    if "rates" in seen:
-        tables["trained_rates"] = {recipe.task: seen["rates"]}
-    return tables

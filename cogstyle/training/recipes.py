@@ -152,8 +152,21 @@ class ImageRecipe(StageRecipe):
         require(self.preset is None or self.model is None, "preset and [model] exclude each other")
 
     def architecture(self, source: Bundle) -> ModelConfig:
-        """The image model on the tokenizers of a bundle."""
-        return self.model.config(source) if self.model else preset(MODELS, self.preset or "shapes")
+        """The image model on the tokenizers of a bundle.
+
+        Raises:
+            ConfigError: if a preset does not fit them.
+        """
+        if self.model is not None:
+            return self.model.config(source)
+        name, tokenizer = self.preset or "shapes", source.tokenizer_config
+        found, side = preset(MODELS, name), tokenizer.image_size // tokenizer.rate
+        require(
+            found.grid == (side, side) and found.codes == tokenizer.codes,
+            f"preset {name!r} is of {found.grid[0]} x {found.grid[1]} places and {found.codes:,} codes, the tokenizer "
+            f"of {source.folder} of {side} x {side} and {tokenizer.codes:,}; [model] layers, width, heads fits any",
+        )
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """From a recipe to a bundle: a whole run, or a plan of it."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,11 @@ from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.dry_run import DryRun, FirstRows, estimate
 from cogstyle.training.engine import ProcessConfig
+from cogstyle.training.finished import RECIPE, bundle_tables, export_again, identify, note_export
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.identity import Identity
 from cogstyle.training.job import DrawingLoopConfig, Job
-from cogstyle.training.jobs import RECIPE, bundle_tables, export_again, identify, make_job, note_export
+from cogstyle.training.jobs import make_job
 from cogstyle.training.loop import Grid
 from cogstyle.training.loop import run as train_job
 from cogstyle.training.processes import Processes, join
@@ -59,35 +59,38 @@ def train(
         make_folder(folder)
         return make_text_tokenizer(recipe, folder / "done.txt")
     assert isinstance(recipe, WeightRecipe)
-    check(recipe)
-    if recipe.task in REPLACED and getattr(recipe, "train", None) != "decoder" and not checkpoints(folder):
-        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
+    check(recipe, folder)
     engine = engine_of(recipe)
-    with (
-        join(engine.device, group=engine.zero > 0) as processes,
-        nullcontext() if encode_only else claimed(folder, processes),
-    ):
-        look = processes.first and not encode_only
-        identity, said = processes.gather(_look(recipe, folder, continue_run) if look else (Identity(), ""))[0]
-        if said:
-            return said
-        if not processes.first:
-            processes.wait()  # for the first one, which encodes the data
-        job = make_job(recipe, runs=runs, quiet=quiet or not processes.first)
-        if processes.first:
-            processes.wait()
+    with join(engine.device, group=engine.zero > 0) as processes:
         if encode_only:
+            _job_in_turn(recipe, processes, runs, quiet=quiet)
             return f"the data of {path} in {runs / 'data'}"
-        identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
-        if processes.first:
-            write_bytes(folder / RECIPE, _noted(path, changes))
-        this = Run(folder, processes, identity=identity, keep_best=recipe.export == "best", quiet=quiet)
-        drawn = grid(recipe, job)
-        said = train_job(job, recipe.optim, recipe.loop, this, seed=recipe.seed, engine=engine, grid=drawn)
-        if processes.first:
-            update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe, identity.seen))
-            note_export(recipe, folder, path)
+        with claimed(folder, processes):
+            look = _look(recipe, folder, continue_run) if processes.first else (Identity(), "")
+            identity, said = processes.gather(look)[0]
+            if said:
+                return said
+            job = _job_in_turn(recipe, processes, runs, quiet=quiet)
+            identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
+            if processes.first:
+                write_bytes(folder / RECIPE, _noted(path, changes))
+            this = Run(folder, processes, identity=identity, keep_best=recipe.export == "best", quiet=quiet)
+            drawn = grid(recipe, job)
+            said = train_job(job, recipe.optim, recipe.loop, this, seed=recipe.seed, engine=engine, grid=drawn)
+            if processes.first:
+                update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe, identity.seen))
+                note_export(recipe, folder, path)
     return f"{folder}: {recipe.optim.steps} steps; exported {said} to {recipe.bundle}"
+
+
+def _job_in_turn(recipe: WeightRecipe, processes: Processes, runs: Path, *, quiet: bool) -> Job:
+    """The job of each process: the first one encodes its data while the others wait."""
+    if not processes.first:
+        processes.wait()
+    job = make_job(recipe, runs=runs, quiet=quiet or not processes.first)
+    if processes.first:
+        processes.wait()
+    return job
 
 
 def _noted(path: Path, changes: Sequence[str]) -> bytes:
@@ -111,17 +114,20 @@ def engine_of(recipe: WeightRecipe) -> ProcessConfig:
     return ProcessConfig(recipe.engine.device, precision="fp32")
 
 
-def check(recipe: WeightRecipe) -> None:
-    """What can be known about a run before anything is computed.
+def check(recipe: WeightRecipe, folder: Path) -> None:
+    """What can be known about a run in `folder` before anything is computed.
 
     Raises:
         ConfigError: naming what does not fit, or is not installed.
+        BundleError: if other weights stand on what it would replace.
     """
     processes = launched().size
     alone = isinstance(recipe, StageRecipe) or processes == 1
     require(alone, ALONE.format(task=recipe.task, processes=processes))
     if isinstance(recipe, StageRecipe):
         recipe.engine.check(recipe.optim, processes, find_device(recipe.engine.device))
+    if recipe.task in REPLACED and getattr(recipe, "train", None) != "decoder" and not checkpoints(folder):
+        check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])
     if recipe.loop.tensorboard:
         Board.check()
 

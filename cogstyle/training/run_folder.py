@@ -35,6 +35,7 @@ from cogstyle.training.processes import Processes
 from cogstyle.video import Video
 
 BEST, LOG = "best.safetensors", "log.jsonl"
+RISE = 0.01  # share of the best score by which validation rises before that is said
 RESERVED = ("", ".", "..", "data")  # no names of runs: encoded data lies beside them
 
 
@@ -104,7 +105,7 @@ class Run:
     ) -> None:
         self.folder, self.processes, self.identity = folder, processes or Processes(), identity or Identity()
         self.guard, self.keep_best = Guard(0.0, 1), keep_best  # the loop brings the guard
-        self.quiet = quiet
+        self.quiet, self.warned = quiet, False
         self.rows: list[dict[str, Any]] = []
         self.pending: list[dict[str, float]] = []  # figures of the steps since the last row
         self.best: tuple[float, int] | None = None  # score, steps done
@@ -194,6 +195,8 @@ class Run:
         shown = {name: value for name, value in figures.items() if family(name)[0] == name}
         self.say(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
         found = self.processes.gather(score(figures))[0]
+        if found is not None and self.best is not None:
+            self._warn(found, done)
         if not self.keep_best or found is None or not (self.best is None or found <= self.best[0]):
             return
         self.best = found, done
@@ -201,6 +204,18 @@ class Run:
         if self.processes.first:
             meta = {"step": str(done), "score": repr(found)} | self.identity.meta()
             write_checkpoint(self.folder / BEST, weights_alone(tensors), meta)
+
+    def _warn(self, found: float, done: int) -> None:
+        """Say once when validation has got worse twice in a row: from there on the rows are learned by heart."""
+        assert self.best is not None
+        best, at = self.best
+        since = [value for row in self.rows if row["step"] >= at and (value := score(row)) is not None]
+        if not self.warned and since and min(found, since[-1]) > best + RISE * abs(best):
+            self.warned = True
+            kept = "its weights are kept" if self.keep_best else "the last weights are exported, as the recipe says"
+            said = f"validation was best at step {at} ({abs(best):.4f}) and has got worse since ({abs(found):.4f})"
+            self.say(f"step {done}: {said}: the training rows are learned by heart (overfitting); {kept}", always=True)
+        self.warned = self.warned and found > best
 
     def log(self, step: int, row: dict[str, Any]) -> None:
         """Add a row to log.jsonl and to TensorBoard."""

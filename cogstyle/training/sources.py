@@ -81,7 +81,7 @@ class SceneData:
         """Of super-resolution."""
         return SuperResConfig.factor
 
-    def validation_pictures(self, kind: str, how: Encoding, rows: Rows, most: int) -> list[Row]:
+    def validation_pictures(self, kind: str, how: Encoding, held_back: Shards, most: int) -> list[Row]:
         """The first validation rows as pixels, at most `most`."""
         make = _row_of(kind, how, scene_rows.EVEN)
         return [make(world.VALIDATION_SEED + number) for number in range(min(most, self.validation_rows))]

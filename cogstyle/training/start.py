@@ -25,6 +25,7 @@ from cogstyle.training.survey import Survey, survey
 from cogstyle.training.text import check_size, learn_pieces, make_text_tokenizer
 
 SMALL, LARGE = 2_000, 50_000  # pictures that decide how large a model fits
+LONG = 16.0  # seconds of a video that shows one thing, as its caption says
 TRIED = 4  # samples of a step that is timed on a CPU
 CHECKPOINTS, STATES = 3, 3  # on disk at once; numbers that each keeps of a parameter
 
@@ -102,7 +103,9 @@ def choose(found: Survey, size: int, choices: Choices) -> Choices:
     layers, width, heads = (
         (4, 192, 6) if found.entries < SMALL else (6, 256, 8) if found.entries < LARGE else (12, 512, 8)
     )
-    lowest = next((rate for rate in FRAME_RATES if 4 / rate <= median(found.seconds)), FRAME_RATES[-1])
+    pieces_of = LONG / 2 if found.seconds[-1] > LONG else 0.0
+    length = min(median(found.seconds), pieces_of or LONG)
+    lowest = next((rate for rate in FRAME_RATES if 4 / rate <= length), FRAME_RATES[-1])
     rows = 2 * found.entries
     return replace(
         choices,
@@ -111,6 +114,7 @@ def choose(found: Survey, size: int, choices: Choices) -> Choices:
         text_span=max(32, -(-longest // 16) * 16),
         sizes=(layers, width, heads),
         frame_rate=lowest,
+        clip_seconds=pieces_of,
         steps=(
             clamp(2 * rows, 400, 6000),
             clamp(3 * rows, 400, 5000),

@@ -17,6 +17,7 @@ class Choices:
     sizes: tuple[int, int, int] = (6, 256, 8)  # of the image model: layers, width, heads
     frame_rate: float = 1.0
     steps: tuple[int, int, int, int] = (3000, 3000, 2000, 1000)  # image, keyframes, interpolation, superres
+    clip_seconds: float = 0.0  # of pieces of long videos; 0: none are long
     superres: bool = True
     interpolation: bool = True
     adapters_only: bool = False  # on the image model of `base`
@@ -43,6 +44,8 @@ def _quoted(text: str) -> str:
 def _data(c: Choices, **keys: str) -> str:
     """The [data] of a task that trains on rows."""
     said = {"videos": f"{_quoted(c.videos)}  # encoded once, by the bundle's tokenizers, and kept"} | keys
+    if c.clip_seconds:
+        said["clip_seconds"] = f"{c.clip_seconds}  # long videos are cut into such pieces, and where a scene ends"
     said |= {"caption": f"{_quoted(c.caption)}  # of whatever has none"} if c.caption else {}
     return "[data]\n" + "".join(f"{name} = {value}\n" for name, value in said.items())
 

@@ -1,6 +1,7 @@
 """Training super-resolution beside a frozen image model: every fine token of a frame in one pass."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,18 @@ from cogstyle.data import shards
 from cogstyle.rows import Row
 from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import token_loss
-from cogstyle.training.sources import Rows
 from cogstyle.video import enlarge, psnr
 
 SHOWN = 32  # validation scenes whose pixels are compared
+
+
+@dataclass(frozen=True)
+class FineRows:
+    """Rows to train and to validate on, each one moment at both sizes; `shown` are some of the latter as pixels."""
+
+    train: shards.Shards
+    held_back: shards.Shards
+    shown: Sequence[Row]
 
 
 class SuperResolutionJob:
@@ -25,8 +34,7 @@ class SuperResolutionJob:
 
     Args:
         source: the bundle that has the image model; `folder` is the one to write.
-        rows: to train and to validate on, each a moment of a scene at both sizes; None: for an export alone.
-        shown: validation rows as pixels, which are compared.
+        rows: None: for an export alone.
         caption_dropout: share of the samples without caption, as an image without one is upscaled.
     """
 
@@ -35,8 +43,7 @@ class SuperResolutionJob:
         source: Bundle,
         folder: Path,
         sizes: SuperResConfig,
-        rows: Rows | None,
-        shown: Sequence[Row],
+        rows: FineRows | None,
         *,
         batch: int,
         seed: int,
@@ -56,9 +63,9 @@ class SuperResolutionJob:
         self.module: nn.Module = self.upscaler
         self.base: nn.Module | None = self.transformer
         self.device = torch.device("cpu")
-        self.text, self.vqvae, self.shown = source.text(), source.vqvae(), shown
+        self.text, self.vqvae = source.text(), source.vqvae()
         if rows is not None:
-            self.train, self.held_back = rows
+            self.train, self.held_back, self.shown = rows.train, rows.held_back, rows.shown
 
     def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task."""

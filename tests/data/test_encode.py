@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from cogstyle.bundle import Bundle
 from cogstyle.data import encode, shards
+from cogstyle.data.cuts import find_cuts
 from cogstyle.data.dataset_card import read_contents, write_card
 from cogstyle.data.encode import Encoding, make_index
 from cogstyle.data.folder import writing
@@ -43,7 +44,9 @@ def videos(tmp_path_factory):
 
 
 def run(manifest, folder, bundle, kind="keyframes", *, parts=4, extra=0, split=False, **options):
-    index = make_index(manifest, Bundle(bundle), kind, extra_rates=extra, entries_per_part=parts, split_long=split)
+    choices = {name: options.pop(name) for name in ("clip_seconds", "letterbox") if name in options}
+    sizes = {"extra_rates": extra, "entries_per_part": parts, "split_long": split}
+    index = make_index(manifest, Bundle(bundle), kind, **sizes, **choices)
     options = {"workers": 0, **options}  # in this process, where it can be watched
     return Encoding(manifest, folder, index, Bundle(bundle)).run(quiet=True, **options), index
 
@@ -172,6 +175,32 @@ def test_mirrored_wide_and_finer_rows(debug_bundle, tmp_path):
     data = made("superres", factor=2)
     assert data.fine.shape == (4, 1, 64) and data.fine[0].equal(codes(fine))
     assert data.tokens[0].equal(codes(square(fine[0], 32)[None]))
+
+
+def test_long_videos_in_pieces(debug_bundle, tmp_path):
+    """Cut where another scene begins, wherever that is, and into pieces of equal length; motion is no cut."""
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 255, (3, 1, 64, 64, 3), np.uint8).repeat(40, 1).reshape(120, 64, 64, 3)
+    scenes[:, :, :32] = scenes[:, :1, :1]  # half of each in one colour
+    for k in range(120):
+        scenes[k, 20:40, k % 40 : k % 40 + 20] = 255  # what moves
+    Video(scenes, 8.0).save(tmp_path / "0.mp4")  # three scenes of 5 s
+    (tmp_path / "m.csv").write_text("video,caption,start\n0.mp4,a box,\n0.mp4,a box,12\n")
+    manifest = read_manifest(tmp_path / "m.csv")
+    with VideoReader(tmp_path / "0.mp4") as video:
+        assert find_cuts(video, 0.0, 15.0) == [5.0, 10.0] and find_cuts(video, 5.5, 9.5) == []
+    for seconds, starts in ((60.0, [0, 5, 10, 12]), (3.0, [0, 2.5, 5, 7.5, 10, 12.5, 12])):
+        _, index = run(manifest, tmp_path / f"s{seconds}", debug_bundle, clip_seconds=seconds)
+        rows = read_contents(tmp_path / f"s{seconds}", index).rows
+        assert [row["start"] for row in rows] == pytest.approx(starts, abs=0.1)
+
+
+def test_pictures_smaller_than_a_frame(debug_bundle, tmp_path):
+    write_clock(tmp_path / "0.mp4", [k / 8 for k in range(17)], size=(64, 24))
+    (tmp_path / "m.csv").write_text("video,caption\n0.mp4,a box\n")
+    (_, (refused,)), _ = run(read_manifest(tmp_path / "m.csv"), tmp_path / "s", debug_bundle)
+    assert refused["reason"] == "64 x 24 px are smaller than a frame of 32 x 32 px"
+    assert not run(read_manifest(tmp_path / "m.csv"), tmp_path / "w", debug_bundle, letterbox=True)[0][1]
 
 
 def test_settings_must_be_those_of_the_folder(videos, debug_bundle, tmp_path):

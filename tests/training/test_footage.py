@@ -137,6 +137,7 @@ def test_a_model_that_does_not_fit_is_one_line(footage, debug_bundle, tmp_path, 
     capsys.readouterr()
     for text, message in (
         ("[model]\nlayers = 2\nwidth = 15\nheads = 2", "width 15 is no multiple of heads 2"),
+        ("", "preset 'shapes' is of 8 x 8 places and 1,024 codes, the tokenizer of"),
         ("preset = 'debug'\n[model]\nlayers = 2\nwidth = 16\nheads = 2", "preset and [model] exclude each other"),
         ("[model]\nlayers = 2\nwidth = 16\nheads = 2\nwindow = 3", "grid (4, 4) is no multiple of window 3"),
     ):

@@ -15,12 +15,13 @@ from cogstyle.bundle import Bundle, share_files
 from cogstyle.errors import BundleError, ConfigError, FileError, TrainingError
 from cogstyle.files import read_tensors
 from cogstyle.training import loop as loop_module
-from cogstyle.training.checkpoint import checkpoints
+from cogstyle.training.checkpoint import checkpoints, read_checkpoint
 from cogstyle.training.engine import EngineConfig, start
 from cogstyle.training.export import TOKENIZERS
 from cogstyle.training.guard import SETTLED, Guard
 from cogstyle.training.job import LoopConfig, OptimConfig
 from cogstyle.training.loop import train_step
+from cogstyle.training.plain import PlainEngine
 from cogstyle.training.processes import Processes, join
 from cogstyle.training.run import load_recipe, make_job
 from cogstyle.training.run_folder import BEST, Run
@@ -269,3 +270,14 @@ def test_a_stop_of_one_process_stops_all_after_the_same_step(tmp_path, monkeypat
     os.kill(pids[1], signal.SIGTERM)
     assert statuses(pids) == [130, 130]
     assert int(newest(tmp_path / "run")[1]["step"]) == len(logged(tmp_path / "run"))
+
+
+def test_overfitting_is_said_once(tmp_path, capsys):
+    """When validation has got worse twice; the best weights are kept."""
+    run, engine = Run(tmp_path), PlainEngine(TinyJob(), OptimConfig(steps=9, batch=4, warmup=1), Processes())
+    for done, loss in enumerate((3.0, 2.0, 2.01, 2.5, 2.6, 2.7), 1):
+        run.validated(engine, done, {"validation_loss": loss})
+        run.log(done - 1, {"validation_loss": loss})
+    said = [line for line in capsys.readouterr().err.splitlines() if "overfitting" in line]
+    assert len(said) == 1 and said[0].startswith("step 5: validation was best at step 2 (2.0000)")
+    assert read_checkpoint(tmp_path / BEST).step == 2
