@@ -123,6 +123,19 @@ def test_reload_in_the_middle_and_another_tab(browser, page, web):
     assert page.run("document.getElementById('prompt').value") == "a red circle"
 
 
+def test_many_at_once(page, web):
+    """A browser opens six connections to a server: those who wait must not hold up the seventh."""
+    for seed in range(64):
+        web.post(prompt="another", seed=seed, size="96x96")
+    for number in range(8):
+        submit(page, f"number {number}")
+    assert page.run(f"{DONE}") == 0
+    page.wait(f"{DONE} === 8")
+    page.run("[...document.querySelectorAll('.show')].at(-1).click()")
+    page.wait("document.getElementById('video').getAttribute('aria-label') === 'number 0'")
+    page.wait("document.querySelectorAll('#strip img').length === 5")
+
+
 def test_deleted_twice(page, web):
     submit(page, "a red circle")
     page.wait(f"{DONE} === 1")

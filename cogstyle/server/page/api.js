@@ -41,16 +41,17 @@ export async function ask(path, options = {}) {
 
 export const getJson = async (path) => (await ask(path)).json();
 
-// The events of a video, one after the other, until the server ends them.
-export async function* events(id) {
-  const answer = await ask(`v1/videos/${id}/events`);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+// The events of a video, one after the other, until the server ends them, or the signal does.
+export async function* events(id, signal) {
+  let reader;
   for (let text = ""; ;) {
     let part;
     try {
+      reader ??= (await ask(`v1/videos/${id}/events`, { signal })).body.pipeThrough(new TextDecoderStream()).getReader();
       part = await reader.read();
-    } catch {
-      throw new Refused(0, "The server does not answer.");
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error instanceof Refused ? error : new Refused(0, "The server does not answer.");
     }
     if (part.done) return;
     text += part.value;

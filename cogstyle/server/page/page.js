@@ -29,24 +29,38 @@ function addCard(id) {
 }
 
 // Follow a video until it is finished; a server that is stopped in between goes on with it once it is started again.
+// Only the one on the stage is watched frame by frame: a browser opens but six connections to a server.
 async function follow(entry) {
   while (shown.has(entry.id)) {
     try {
-      for await (const { kind, data } of events(entry.id)) {
-        if (kind === "frames") for (const frame of data) entry.frames.set(frame.time, frame.image);
-        if (kind === "video") entry.video = data;
-        if (kind === "deleted") return forget(entry);
-        draw(entry);
-        if (finished(entry)) return load(entry);
-      }
-      say(entry, "The server stopped; waiting for it to go on.");
+      if (chosen === entry.id && !document.hidden) await watch(entry);
+      else take(entry, await getJson(`v1/videos/${entry.id}`));
+      if (finished(entry)) return load(entry);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (error.status === 404) return forget(entry);
       say(entry, `${error.message} Trying again.`);
     }
-    await wait(1);
+    await Promise.race([wait(1), new Promise((resolve) => { entry.wake = resolve; })]);
   }
+}
+
+// Show the events of a video until it is finished, or `entry.leave` is called.
+async function watch(entry) {
+  const abort = new AbortController();
+  entry.leave = () => abort.abort();
+  for await (const { kind, data } of events(entry.id, abort.signal)) {
+    if (kind === "deleted") return forget(entry);
+    if (kind === "frames") for (const frame of data) entry.frames.set(frame.time, frame.image);
+    if (kind === "video") take(entry, data);
+    else if (entry.video) draw(entry);
+  }
+  if (!finished(entry) && !abort.signal.aborted) say(entry, "The server stopped; waiting for it to go on.");
+}
+
+function take(entry, video) {
+  entry.video = video;
+  if (shown.has(entry.id)) draw(entry);
 }
 
 const finished = ({ video }) => video?.status === "completed" || video?.status === "failed";
@@ -118,7 +132,10 @@ function draw(entry) {
 
 function choose(id) {
   chosen = id;
-  for (const entry of shown.values()) entry.card.classList.toggle("chosen", entry.id === id);
+  for (const entry of shown.values()) {
+    entry.card.classList.toggle("chosen", entry.id === id);
+    (entry.id === id ? entry.wake : entry.leave)?.();
+  }
   $("live").hidden = $("video").hidden = $("progress").hidden = true;
   $("video").removeAttribute("src");
   $("empty").hidden = false;
@@ -213,9 +230,14 @@ async function start() {
   $("prompt").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
   });
+  document.addEventListener("visibilitychange", () => {
+    const entry = shown.get(chosen);
+    (document.hidden ? entry?.leave : entry?.wake)?.();
+  });
   const ids = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
-  for (const id of ids) follow(addCard(id));
+  for (const id of ids) addCard(id);
   if (ids.length) choose(ids.at(-1));
+  for (const entry of shown.values()) follow(entry);
 }
 
 start().catch((error) => { $("error").textContent = `${error.message} Reload the page once it is there.`; });
