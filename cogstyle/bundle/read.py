@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from cogstyle import hub
 from cogstyle.bundle.manifest import IMAGE, MANIFEST, WeightFile, find_file, read_manifest
 from cogstyle.bundle.remote import fetch_bundle
+from cogstyle.bundle.unset import Unset
 from cogstyle.config import (
     HierarchicalConfig,
     LlamaGenVQConfig,
@@ -34,7 +32,7 @@ from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.shipped import shelves
 from cogstyle.tokenizers.image import KINDS, ImageTokenizer
-from cogstyle.tokenizers.states import StateText
+from cogstyle.tokenizers.states import StateText, encoder_opener
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.words import Words
 
@@ -42,15 +40,6 @@ STAGES = ("image", "keyframes", "interpolation")
 ADAPTERS = ("keyframes", "interpolation", "superres")
 SHELVES = shelves("pretrained_adapters")
 SHARED = (IMAGE, WeightFile.TOKENIZER, WeightFile.TEXT)  # what adapters that are sampled together have in common
-
-
-class _Unset(TorchFunctionMode):
-    """Make modules without initial values: drawing them on "meta" would import for a second."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 class Bundle:
@@ -214,7 +203,7 @@ class Bundle:
     def vqvae(self) -> ImageTokenizer:
         """The image tokenizer."""
         config = self.tokenizer_config
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             model = KINDS[config.kind][1](config)
         self._load(model, WeightFile.TOKENIZER, torch.float32)
         return model.to(memory_format=torch.channels_last)
@@ -228,9 +217,7 @@ class Bundle:
         if self.model_config.family == "llama":
             if "text" not in self.manifest:
                 raise BundleError(f"bundle {self.folder} names no language model that its image model reads")
-            named = self._table(TextEncoderConfig, "text")
-            plugin = import_module("cogstyle.interop.huggingface")  # by name: it stands above, and on another package
-            opener = partial(plugin.open_t5, named.t5, wanted=named.sha256, beside=self.folder)
+            opener = encoder_opener(self._table(TextEncoderConfig, "text"), self.folder)
             return StateText(opener, self.model_config, self.prompts, self.words)
         return TextTokenizer(self.file(WeightFile.TEXT).read_bytes(), self.model_config, self.prompts, self.words)
 
@@ -241,7 +228,7 @@ class Bundle:
             BundleError: if it was trained on another image tokenizer or text model.
         """
         self._check_foundations()
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             model = Transformer(self.model_config)
         self._load(model, IMAGE, self.dtype)
         if self.packed is not None and not model.llama:
@@ -263,7 +250,7 @@ class Bundle:
             BundleError: if it was trained on another image model.
         """
         config = self.model_config
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             adapter = TemporalAdapter(config, window=config.window if stage == "interpolation" else 0)
         self._load_adapter(adapter, stage)
         return adapter
@@ -275,7 +262,7 @@ class Bundle:
             BundleError: if it was trained on another image model.
         """
         config = self.superres_config
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             upscaler = SuperResolution(self.model_config, factor=config.factor, coarse_offset=config.coarse_offset)
         self._load_adapter(upscaler, "superres")
         return upscaler
