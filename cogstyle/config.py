@@ -122,7 +122,7 @@ def _small(codes: int, texts: int, **sizes: Any) -> ModelConfig:
     return ModelConfig(codes=codes, pad=codes, start_of_image=codes + texts, vocabulary=codes + texts + 1, **sizes)
 
 
-def _llama(codes: int, **sizes: Any) -> ModelConfig:
+def llama_config(codes: int, **sizes: Any) -> ModelConfig:
     """A model of the Llama family: its vocabulary is the image codes."""
     return ModelConfig(family="llama", codes=codes, vocabulary=codes, pad=0, start_of_image=0, **sizes)
 
@@ -164,13 +164,13 @@ MODELS = {
         pad=20_003,
         grid=(20, 20),
     ),
-    "llama-debug": _llama(
+    "llama-debug": llama_config(
         codes=32, layers=2, width=32, heads=2, grid=(4, 4), window=2, text_span=24, inner=64, caption_width=16
     ),
-    "llama-shapes": _llama(
-        codes=1024, layers=5, width=128, heads=4, grid=(8, 8), window=0, text_span=40, inner=320, caption_width=64
+    "llama-shapes": llama_config(
+        codes=1024, layers=5, width=128, heads=4, grid=(8, 8), window=0, text_span=64, inner=320, caption_width=64
     ),
-    "llamagen-xl": _llama(  # at 256 px; at 512 px the grid is (32, 32)
+    "llamagen-xl": llama_config(  # at 256 px; at 512 px the grid is (32, 32)
         codes=16_384,
         layers=36,
         width=1280,

@@ -40,7 +40,7 @@ FLAGS = {
         "--quiet",
     },
     "world": {"--count", "--out", "--first-seed", "--size", "--fps"},
-    "import": {"--to", "--role", "--start-of-image", "--pad", "--quiet"},
+    "import": {"--to", "--role", "--start-of-image", "--pad", "--t5", "--heads", "--image-size", "--quiet"},
     "export": {"--bundle", "--adapter", "--to", "--role", "--step", "--best"},
     "push": {"--private"},
     "bundles": set(),
@@ -98,4 +98,4 @@ def test_state_dict_names(model, adapters):
 
 
 def test_presets():
-    assert set(MODELS) == {"debug", "shapes", "cogvideo-9b"}
+    assert set(MODELS) == {"debug", "shapes", "cogvideo-9b", "llama-debug", "llama-shapes", "llamagen-xl"}

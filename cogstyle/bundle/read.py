@@ -1,16 +1,14 @@
 """Read bundles: tokenizers, models and adapters, each verified when it is read."""
 
 from dataclasses import asdict
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from cogstyle.bundle.manifest import IMAGE, MANIFEST, WeightFile, find_file, read_manifest
+from cogstyle.bundle.unset import Unset
 from cogstyle.config import (
     FlowConfig,
     HierarchicalConfig,
@@ -33,7 +31,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.shipped import shelves
 from cogstyle.tokenizers.flow import FlowDecoder
 from cogstyle.tokenizers.image import KINDS, ImageTokenizer
-from cogstyle.tokenizers.states import StateText
+from cogstyle.tokenizers.states import StateText, encoder_opener
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.words import Words
 
@@ -41,15 +39,6 @@ STAGES = ("image", "keyframes", "interpolation")
 ADAPTERS = ("keyframes", "interpolation", "superres")
 SHELVES = shelves("pretrained_adapters")
 SHARED = (IMAGE, WeightFile.TOKENIZER, WeightFile.TEXT)  # what adapters that are sampled together have in common
-
-
-class _Unset(TorchFunctionMode):
-    """Make modules without initial values: drawing them on "meta" would import for a second."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 class Bundle:
@@ -218,7 +207,7 @@ class Bundle:
     def vqvae(self) -> ImageTokenizer:
         """The image tokenizer."""
         config = self.tokenizer_config
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             model = KINDS[config.kind][1](config)
         self._load(model, WeightFile.TOKENIZER, torch.float32)
         return model.to(memory_format=torch.channels_last)
@@ -232,7 +221,7 @@ class Bundle:
         tokenizer = self.tokenizer_config
         require(isinstance(tokenizer, TokenizerConfig), "a flow decoder stands on a tokenizer of kind vqvae")
         assert isinstance(tokenizer, TokenizerConfig)
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             model = FlowDecoder(self._table(FlowConfig, "flow"), tokenizer)
         ours = self.sha256(WeightFile.TOKENIZER)
         if (theirs := self._load(model, WeightFile.FLOW, torch.float32).get("tokenizer_sha256")) != ours:
@@ -251,9 +240,7 @@ class Bundle:
         if self.model_config.family == "llama":
             if "text" not in self.manifest:
                 raise BundleError(f"bundle {self.folder} names no language model that its image model reads")
-            named = self._table(TextEncoderConfig, "text")
-            plugin = import_module("cogstyle.interop.huggingface")  # by name: it stands above, and on another package
-            opener = partial(plugin.open_t5, named.t5, wanted=named.sha256, beside=self.folder)
+            opener = encoder_opener(self._table(TextEncoderConfig, "text"), self.folder)
             return StateText(opener, self.model_config, self.prompts, self.words)
         return TextTokenizer(self.file(WeightFile.TEXT).read_bytes(), self.model_config, self.prompts, self.words)
 
@@ -264,7 +251,7 @@ class Bundle:
             BundleError: if it was trained on another image tokenizer or text model.
         """
         self._check_foundations()
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             model = Transformer(self.model_config)
         self._load(model, IMAGE, self.dtype)
         if self.packed is not None and not model.llama:
@@ -286,7 +273,7 @@ class Bundle:
             BundleError: if it was trained on another image model.
         """
         config = self.model_config
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             adapter = TemporalAdapter(config, window=config.window if stage == "interpolation" else 0)
         self._load_adapter(adapter, stage)
         return adapter
@@ -298,7 +285,7 @@ class Bundle:
             BundleError: if it was trained on another image model.
         """
         config = self.superres_config
-        with torch.device("meta"), _Unset():
+        with torch.device("meta"), Unset():
             upscaler = SuperResolution(self.model_config, factor=config.factor, coarse_offset=config.coarse_offset)
         self._load_adapter(upscaler, "superres")
         return upscaler

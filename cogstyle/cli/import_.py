@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 HELP = "import official weights into a bundle"
 EXAMPLE = "cogstyle import sat cogvideo-stage1 --to bundles/cogvideo"
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def import_from(arguments: argparse.Namespace, progress: Callable[[int], object]) -> list[str]:
+def import_from(arguments: argparse.Namespace, progress: Callable[..., Any]) -> list[str]:
     """The files made."""
     kind, paths, target = arguments.format, arguments.paths, arguments.to
     if kind == "sat":
@@ -69,5 +70,12 @@ def import_from(arguments: argparse.Namespace, progress: Callable[[int], object]
     if kind == "t5":
         return import_t5(paths[0], target)
     require(arguments.t5 is not None, "import llamagen needs --t5 FOLDER, the language model that the GPT reads")
-    sizes = {"heads": arguments.heads, "image_size": arguments.image_size}
-    return import_llamagen(*paths, target, t5=arguments.t5, progress=progress, **sizes)
+    return import_llamagen(
+        paths[0],
+        paths[1],
+        target,
+        t5=arguments.t5,
+        heads=arguments.heads,
+        image_size=arguments.image_size,
+        progress=progress,
+    )

@@ -4,7 +4,6 @@ Weights are read from safetensors alone, and no code of the folder runs. The pac
 """
 
 import hashlib
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from cogstyle.errors import BundleError
 from cogstyle.files import sha256
+from cogstyle.hub import cached
 
 READ = ("*.json", "*.safetensors", "*.model")  # what says what the states are
 
@@ -74,16 +74,13 @@ def find_folder(name: str | Path, beside: Path | None = None) -> Path:
     for place in places:
         if (place / "config.json").is_file():
             return place
-    try:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(str(name), local_files_only=True))
-    except Exception:  # no package, no valid name, or not in the cache
-        raise BundleError(
-            f"no language model {str(name)!r}: it is no folder with a config.json, and the hub's cache on this machine "
-            "has none of that name (nothing is fetched; download it first)"
-        ) from None
+    for there in cached():
+        if str(name) in (there.name, there.name.partition("@")[0]) and (there.folder / "config.json").is_file():
+            return there.folder
+    raise BundleError(
+        f"no language model {str(name)!r}: it is no folder with a config.json, and the hub's cache on this machine has "
+        "none of that name (nothing is fetched here; download it first)"
+    )
 
 
 def digest(folder: Path) -> str:

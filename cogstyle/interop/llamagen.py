@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from cogstyle.bundle import WeightFile, update_bundle
-from cogstyle.config import LlamaGenVQConfig, ModelConfig, Prompts, SamplingConfig, TextEncoderConfig, require
+from cogstyle.config import (
+    LlamaGenVQConfig,
+    ModelConfig,
+    Prompts,
+    SamplingConfig,
+    TextEncoderConfig,
+    llama_config,
+    require,
+)
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import is_file, read_text
 from cogstyle.interop.huggingface import digest, find_folder
@@ -62,7 +70,6 @@ def read_gpt(path: Path, *, heads: int | None = None, grid: int | None = None) -
     if "cls_embedding.embedding_table.weight" in found:
         raise BundleError(f"{path} is a class-to-image model: it reads no text")
     weights = {_our_name(path, name): value for name, value in found.items() if not STRAY.fullmatch(name)}
-    said = _said_beside(path)
     try:
         (codes, width), (inner, _) = weights["embed.weight"].shape, weights["layers.0.gate.weight"].shape
         span, caption_width = weights["caption.unconditional"].shape
@@ -71,29 +78,16 @@ def read_gpt(path: Path, *, heads: int | None = None, grid: int | None = None) -
     except (LookupError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else "its weights have other axes"
         raise BundleError(f"{path} is no text-to-image GPT of LlamaGen: {what}") from None
-    heads = heads or said.get("n_head") or HEADS.get((width, layers))
-    require(heads is not None, f"{path} does not say how many heads its {layers} layers of width {width} have: --heads")
-    assert heads is not None
-    require(width % heads == 0, f"width {width} is no multiple of heads {heads}")
-    groups, rest = divmod((fused - width) // 2, width // heads)
-    if groups < 1 or rest or heads % groups or fused != width + 2 * groups * (width // heads):
-        raise BundleError(f"{path}: wqkv has {fused} rows, which {heads} heads of width {width} do not divide")
+    said = _said_beside(path)
+    heads = heads or said.get("n_head") or HEADS.get((width, layers), 0)
+    require(heads > 0, f"{path} does not say how many heads its {layers} layers of width {width} have: --heads")
     side = grid or isqrt(said.get("block_size", 0)) or _grid_of(path, found.get("freqs_cis"), span)
-    config = ModelConfig(
-        family="llama",
-        layers=layers,
-        width=width,
-        heads=heads,
-        vocabulary=codes,
-        codes=codes,
-        start_of_image=0,
-        pad=0,
-        grid=(side, side),
-        text_span=span,
-        window=0 if side % 2 else side // 2,
-        inner=inner,
-        caption_width=caption_width,
-    )
+    sizes = {"layers": layers, "width": width, "heads": heads, "inner": inner, "text_span": span}
+    window = 0 if side % 2 else side // 2
+    config = llama_config(codes, **sizes, grid=(side, side), window=window, caption_width=caption_width)
+    groups, rest = divmod((fused - width) // 2, config.head_width)
+    if groups < 1 or rest or heads % groups or fused != width + 2 * groups * config.head_width:
+        raise BundleError(f"{path}: wqkv has {fused} rows, which {heads} heads of width {width} do not divide")
     weights = {k: _each_head(v, config, groups) if k.endswith("qkv.weight") else v for k, v in weights.items()}
     with torch.device("meta"):
         _check_shapes(path, weights, Transformer(config))

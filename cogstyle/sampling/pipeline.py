@@ -72,6 +72,10 @@ class Pipeline(Models):
         adapter = None if name == "image" else self.adapter(name)
         config = options.stage(self.bundle.sampling(name), name)
         common = (self.image_model, adapter, config, self.labels, progress)
+        require(
+            options.compat is None or self.bundle.model_config.family == "sandwich",
+            "compat 'released' is CogVideo's sampler; this image model is of another family",
+        )
         if options.compat != "released":
             return Stage(*common, self.ahead, name)
         keyframes = options.stage(self.bundle.sampling("keyframes"), "keyframes")

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
+from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from cogstyle.config import ModelConfig, Prompts
+from cogstyle.config import ModelConfig, Prompts, TextEncoderConfig
 from cogstyle.errors import BundleError, PromptError
 from cogstyle.layout import Mark
 from cogstyle.tokenizers.text import TextTokenizer
@@ -26,6 +28,20 @@ class Encoder(Protocol):
 
     def states(self, ids: Sequence[int]) -> Tensor:
         """The last hidden states [n, width] of n ids."""
+
+
+def encoder_opener(named: TextEncoderConfig, folder: Path) -> Callable[[], Encoder]:
+    """What opens the language model that a bundle in `folder` names.
+
+    What reads it is found by its name: it stands above, on a package of its own.
+    """
+
+    def opener() -> Encoder:
+        plugin = import_module("cogstyle.interop.huggingface")
+        encoder: Encoder = plugin.open_t5(named.t5, wanted=named.sha256, beside=folder)
+        return encoder
+
+    return opener
 
 
 class Caption(list[int]):

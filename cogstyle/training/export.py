@@ -66,7 +66,8 @@ class Target:
         """
         image: dict[str, Any] = {WeightFile.IMAGE: model.transformer.state_dict()}
         if model.adapter is None:
-            lengthen_unseen(model.transformer, [*caption_ids, *model.text.image_text(None)], caption_ids)
+            if not model.transformer.llama:  # those have no rows of text ids
+                lengthen_unseen(model.transformer, [*caption_ids, *model.text.image_text(None)], caption_ids)
             update_bundle(self.folder, image, model=model.transformer.config)
             return
         if self._elsewhere:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cogstyle.bundle import Bundle, WeightFile
-from cogstyle.config import require
+from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
 from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix")
+LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
 ABSENT_DATA: dict[str, Any] = {"rows": 0, "shards": (), "validation_rows": 256, "caption_dropout": 0.1,
                                "two_actors": None, "actions": {}, "footage": (), "shares": ()}  # fmt: skip
@@ -83,10 +84,16 @@ def _stands_on(recipe: WeightRecipe) -> dict[str, Any]:
     names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
     return {
         "stands on": {name: source.hashes().get(name) for name in names},
-        "model": asdict(recipe.architecture(source) if isinstance(recipe, ImageRecipe) else source.model_config),
+        "model": _said(recipe.architecture(source) if isinstance(recipe, ImageRecipe) else source.model_config),
         "tokenizer": asdict(source.tokenizer_config),
         "prompts": asdict(source.prompts),
+        "text": source.manifest.get("text", {}),
     }
+
+
+def _said(config: ModelConfig) -> dict[str, Any]:
+    """A config without the keys that only another family has, which runs of before do not know."""
+    return {key: value for key, value in asdict(config).items() if config.family == "llama" or key not in LLAMA}
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> dict[str, Any]:
