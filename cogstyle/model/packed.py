@@ -15,7 +15,7 @@ from cogstyle.config import DTYPES, require
 
 STEPS = 63  # an 8-bit row runs from -63 to 63: AVX2 adds two products in 16 bits, which full 8 bits overflow
 ONEDNN = ("float32", "bfloat16")
-MANY = 64  # rows for which oneDNN is as quick with weights that are unpacked first
+MANY = 64  # rows from which oneDNN is quicker (where it has AMX) with bfloat16 weights that are unpacked first
 ROWS = 16  # oneDNN packs for about so many rows; what it then chooses is as quick for 1 row as for 400
 
 
@@ -80,9 +80,8 @@ class PackedLinear(nn.Module):
 
     def _native(self, x: Tensor, *, gelu: bool = False) -> Tensor:
         assert self.native is not None
-        if self.kind in ONEDNN and x.numel() > MANY * x.shape[-1]:
-            weight = self.native.dense()
-            y = F.linear(x.to(weight.dtype), weight, self.bias).to(x.dtype)
+        if self.kind == "bfloat16" and x.numel() > MANY * x.shape[-1]:
+            y = F.linear(x.bfloat16(), self.native.dense(), self.bias).to(x.dtype)
             return F.gelu(y, approximate="tanh") if gelu else y
         return self.native(x, gelu=gelu)
 

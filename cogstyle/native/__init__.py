@@ -147,11 +147,10 @@ class PackedMatrix:
         return y.view(*x.shape[:-1], -1).to(x.dtype)
 
     def dense(self) -> Tensor:
-        """The weights [out, in] as they are, float32 or bfloat16: for many rows at once."""
-        group, dtype = (1, torch.float32) if self.kind == "float32" else (2, torch.bfloat16)
-        outputs, inputs = self.matrix.out_features, self.matrix.in_features
-        blocks = self.weights.view(dtype).view(-1, -(-inputs // group), self.library.block, group)
-        return blocks.transpose(1, 2).reshape(len(blocks) * self.library.block, -1)[:outputs, :inputs]
+        """bfloat16 weights [out, in] as they are, for many rows at once."""
+        outputs, inputs, block = self.matrix.out_features, self.matrix.in_features, self.library.block
+        blocks = self.weights.view(torch.bfloat16).view(-1, -(-inputs // 2), block, 2)
+        return blocks.transpose(1, 2).reshape(len(blocks) * block, -1)[:outputs, :inputs]
 
 
 def pointer(tensor: Tensor) -> c_void_p:

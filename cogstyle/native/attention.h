@@ -28,8 +28,9 @@ struct Reader {
     const E *keys, *values;
     int width, first, text_end;  // the first slot that is read, and where the run's text ends
     float bias;
-    const float* q[Q];
-    float* out[Q];
+    const float* q;  // of the first row, `row` numbers before that of the next
+    int64_t row;
+    float* out;      // likewise, a third as far
     int stop[Q];
 
     void operator()(std::vector<float>& scores) const {
@@ -57,7 +58,7 @@ private:
             for (int chain = 0; chain < CHAINS; chain++)
                 for (int part = 0; part < PARTS; part++) {
                     const Floats key = load(block + (h + chain) * SLOTS + part * LANES);
-                    for (int n = 0; n < Q; n++) sums[n][part][chain] += q[n][h + chain] * key;
+                    for (int n = 0; n < Q; n++) sums[n][part][chain] += q[n * row + h + chain] * key;
                 }
         }
         const float scale = 1 / std::sqrt(float(width));
@@ -97,7 +98,7 @@ private:
             }
         }
         for (int n = 0; n < Q; n++)
-            for (int c = 0; c < C; c++) store(out[n] + h + c * LANES, sums[n][c] * share[n]);
+            for (int c = 0; c < C; c++) store(out + n * (row / 3) + h + c * LANES, sums[n][c] * share[n]);
     }
 };
 
@@ -142,12 +143,10 @@ static void read_some(const Memory& memory, const Channel& channel, Heads shape,
     for (int head = 0; head < shape.heads; head++) {
         const int64_t base = (int64_t(sequence) * shape.heads + head) * memory.slots * shape.width;
         Reader<E, Q> reader = {(const E*)memory.keys + base, (const E*)memory.values + base, shape.width,
-                               start + reading.pad[sequence], start + reading.text, reading.bias, {}, {}, {}};
-        for (int n = 0; n < Q; n++) {
-            reader.q[n] = qkv + int64_t(r + n) * 3 * shape.row() + head * shape.width;
-            reader.out[n] = out + int64_t(r + n) * shape.row() + head * shape.width;
-            reader.stop[n] = channel.stop[r + n];
-        }
+                               start + reading.pad[sequence], start + reading.text, reading.bias,
+                               qkv + int64_t(r) * 3 * shape.row() + head * shape.width, 3 * shape.row(),
+                               out + int64_t(r) * shape.row() + head * shape.width, {}};
+        for (int n = 0; n < Q; n++) reader.stop[n] = channel.stop[r + n];
         reader(scores);
     }
 }

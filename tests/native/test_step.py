@@ -106,8 +106,8 @@ def test_a_matrix_of_odd_sizes(build, kind, rows):
     assert (ours(x) - expected).norm() < bound * expected.norm()
     activated = torch.nn.functional.gelu(expected, approximate="tanh")
     assert (ours(x, gelu=True) - activated).norm() < bound * activated.norm()
-    if kind != "int8":
-        assert torch.equal(ours.dense().float(), weight.to(ours.dense().dtype).float())
+    if kind == "bfloat16":
+        assert torch.equal(ours.dense(), weight.bfloat16())
 
 
 def test_whole_numbers_are_the_same_on_every_processor(monkeypatch):
