@@ -11,11 +11,12 @@ from torch import Tensor
 from cogstyle.layout import FrameLayout
 from cogstyle.model.attention import text_bias
 from cogstyle.model.fast_path import FastLayers
+from cogstyle.model.native_step import NativeLayers, NativeStep
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.decode_plan import Plan
-from cogstyle.sampling.logits import Pick, apply_guidance
-from cogstyle.sampling.lookahead import LookAhead
+from cogstyle.sampling.logits import Pick, Sampler, apply_guidance
+from cogstyle.sampling.lookahead import LookAhead, Tries
 
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
 
@@ -70,7 +71,9 @@ def prefill(
 
 
 class Scorer:
-    """Logits of the next places of a plan, from the tokens before them and the memory."""
+    """Logits of the next places of a plan, from the tokens before them and a memory that is filled at first."""
+
+    together = True  # all samples of a batch at the same places
 
     def __init__(
         self, model: Transformer, texts: Texts, plan: Plan, adapter: TemporalAdapter | None, memory: Memory
@@ -82,9 +85,10 @@ class Scorer:
         self.own_rotary_PH = model.rotary(positions_P, temporal=True)
         self.signal_BPD = None if adapter is None else adapter.signal(texts.ids, positions_P)
 
-    def score(self, tokens_BP: Tensor, first: int, last: int) -> Tensor:
-        """Logits [B, P, V] of the places `first` up to `last` in the plan's order, guidance included."""
-        model, plan, memory = self.model, self.plan, self.memory
+    def score(self, tokens_BP: Tensor, tries: Tries) -> Tensor:
+        """Logits [N, V] of what is tried, guidance included."""
+        model, plan, memory, ends = self.model, self.plan, self.memory, next(iter(tries.ends.values()))
+        first, last = ends[0], ends[-1]
         inputs_BP = tokens_BP[:, plan.input_place_P[first:last]]
         inputs_BP = inputs_BP.masked_fill(plan.starts_frame_P[first:last], model.config.start_of_image)
         x_RPD = self.entry(self.texts.rows(inputs_BP), slice(first, last))
@@ -99,11 +103,47 @@ class Scorer:
             for window, channel in channels.items():
                 channels[window] = replace(channel, rotary_PH=own_PH, signal_BPD=signal_BPD)
         h_RPD = self.layers(x_RPD, spatial, channels)
-        logits_RPV = model.logits(h_RPD).float()
-        if not self.texts.guided:
-            return logits_RPV
-        prompt_BPV, unconditional_BPV = logits_RPV.chunk(2)
-        return apply_guidance(prompt_BPV, unconditional_BPV, self.texts.guidance)
+        return guided(model.logits(h_RPD).float().flatten(0, 1), self.texts)
+
+
+class NativeScorer:
+    """The same by the native step, each sample at its own places."""
+
+    together = False
+
+    def __init__(
+        self, model: Transformer, texts: Texts, plan: Plan, adapter: TemporalAdapter | None, layers: NativeLayers
+    ) -> None:
+        self.model, self.texts, self.plan = model, texts, plan
+        pads = (texts.ids == model.config.pad).sum(1).tolist()
+        self.adapter, self.step = adapter, NativeStep(layers, plan.native, pads, texts.row_bias)
+        self.positions_PD = model.embed_positions(plan.positions_P, adapter)
+
+    def fill(self, known_BFL: Tensor) -> None:
+        """Prefill: every sequence alone, so that its numbers do not depend on the others."""
+        model, known = self.model, self.plan.layout.known
+        positions_P = self.plan.layout.first(known).image_positions()
+        inputs_RP = self.texts.rows(model.shift(known_BFL))
+        for row, (ids_S, inputs_P) in enumerate(zip(self.texts.ids, inputs_RP, strict=True)):
+            ids_S = ids_S[ids_S != model.config.pad]
+            text_SD = model.embed_text(ids_S[None])[0]
+            image_PD = model.embed_image(inputs_P[None], positions_P, self.adapter)[0]
+            self.step.fill(torch.cat([text_SD, image_PD]), row, len(ids_S))
+
+    def score(self, tokens_BP: Tensor, tries: Tries) -> Tensor:
+        """Logits [N, V] of what is tried, guidance included."""
+        plan, samples_N, order_N = self.plan, tries.samples_N, tries.order_N
+        inputs_N = tokens_BP[samples_N, plan.input_place_P[order_N]]
+        inputs_N = inputs_N.masked_fill(plan.starts_frame_P[order_N], self.model.config.start_of_image)
+        x_ND, places_N = self.model.embed(inputs_N) + self.positions_PD[order_N], plan.places_P[order_N]
+        if self.texts.guided:
+            samples_N = torch.cat([samples_N, samples_N + len(tokens_BP)])
+        return guided(self.step(self.texts.rows(x_ND), samples_N, self.texts.rows(places_N)), self.texts)
+
+
+def guided(logits_RV: Tensor, texts: Texts) -> Tensor:
+    """Logits [N, V] of the samples from those of all rows."""
+    return apply_guidance(*logits_RV.chunk(2), texts.guidance) if texts.guided else logits_RV
 
 
 def text_room(valid_RS: Tensor, bias: float, heads: int, longest: int) -> Tensor | None:
@@ -140,18 +180,49 @@ def decode(
     """
     layout, known = plan.layout, plan.layout.known
     model.check_positions(layout, adapter)
-    memory, tokens_BP = plan.memory(model, len(texts.ids)), tokens_BFL.flatten(1).clone()
-    prefill(model, texts, tokens_BFL[:, :known], layout.first(known), adapter, memory)
-    scorer, ahead, step = Scorer(model, texts, plan, adapter, memory), LookAhead(plan), 0
-    while step < plan.steps:
-        ends = ahead.propose(tokens_BP, step)
-        drawn_BP = pick(scorer.score(tokens_BP, ends[0], ends[-1]), plan.places_P[ends[0] : ends[-1]])
-        before, step = step, step + ahead.accept(tokens_BP, drawn_BP, ends)
-        progress(plan.ends[step] - plan.ends[before])
+    tokens_BP = tokens_BFL.flatten(1).clone()
+    scorer = scorer_for(model, texts, tokens_BFL[:, :known], plan, adapter, prefill)
+    ahead = LookAhead(plan, len(tokens_BP), together=scorer.together or not isinstance(pick, Sampler))
+    while (before := ahead.step) < plan.steps:
+        tries = ahead.propose(tokens_BP)
+        ahead.accept(tokens_BP, draw(pick, scorer.score(tokens_BP, tries), plan, tries), tries)
+        if (step := ahead.step) > before:
+            progress(plan.ends[step] - plan.ends[before])
         if step == plan.steps:
             yield tokens_BP.view_as(tokens_BFL)
         elif plan.finished[step] > plan.finished[before]:
             yield tokens_BP.view_as(tokens_BFL)[:, : known + plan.finished[step]].clone()
+
+
+def scorer_for(
+    model: Transformer,
+    texts: Texts,
+    known_BFL: Tensor,
+    plan: Plan,
+    adapter: TemporalAdapter | None,
+    fill: Prefill,
+) -> Scorer | NativeScorer:
+    """The native scorer where the weights are packed for it, else PyTorch's; texts and known frames are filled in."""
+    layers = NativeLayers.of(model, adapter)
+    native = None if layers is None else NativeScorer(model, texts, plan, adapter, layers)
+    if native is not None and fill is prefill:
+        native.fill(known_BFL)
+        return native
+    memory = plan.memory(model, len(texts.ids))
+    fill(model, texts, known_BFL, plan.layout.first(plan.layout.known), adapter, memory)
+    if native is None:
+        return Scorer(model, texts, plan, adapter, memory)
+    native.step.memory.take(memory)
+    return native
+
+
+def draw(pick: Pick, logits_NV: Tensor, plan: Plan, tries: Tries) -> Tensor:
+    """The tokens [N] of what is tried."""
+    places_N = plan.places_P[tries.order_N]
+    if isinstance(pick, Sampler):
+        return pick.rows(logits_NV, tries.samples_N, places_N)
+    batch = len(tries.ends)  # of samples that go together
+    return pick(logits_NV.unflatten(0, (batch, -1)), places_N[: len(places_N) // batch]).flatten()
 
 
 def finish(frames: Iterator[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ A plan belongs to a layout and a schedule; texts and weights come later, so no s
 """
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from cogstyle.layout import FrameLayout, Runs, Window, spatial_runs, temporal_ru
 from cogstyle.model.attention import hidden
 from cogstyle.model.cache import KeyValues
 from cogstyle.model.fast_path import KeyRange, StepChannel
+from cogstyle.model.native_step import NativePlan
 from cogstyle.model.transformer import Memory, Transformer
 from cogstyle.sampling.schedule import Schedule, quickest
 
@@ -95,7 +96,8 @@ class Plan:
         self.starts_frame_P = (order_P % length == 0).to(device)  # first places of frames, which have none
         self.draft_place_P = _draft_places(layout)[order_P].to(device)  # the place whose token is the first guess
         self.positions_P = layout.image_positions()[order_P].to(device)
-        self.spatial = ChannelPlan.of(spatial_runs(layout, schedule.frames_in_flight(ahead)), order_P, device)
+        flight = max(schedule.frames_in_flight(ahead), layout.known)  # a prefill has all known frames in flight
+        self.spatial = ChannelPlan.of(spatial_runs(layout, flight), order_P, device)
         self.temporal = {window: ChannelPlan.of(temporal_runs(layout, window), order_P, device) for window in windows}
 
     @property
@@ -108,6 +110,11 @@ class Plan:
         runs = [self.spatial.runs] * config.layers, [self.temporal[window].runs for window in self.windows]
         size = (rows, config.heads, config.head_width)
         return Memory(*(KeyValues(one, *size, like=model.embed.weight) for one in runs))
+
+    @cached_property
+    def native(self) -> NativePlan:
+        """Where all places, known ones too, lie for the native step."""
+        return NativePlan(self.layout, [self.spatial.runs, *(one.runs for one in self.temporal.values())])
 
     @property
     def longest(self) -> int:

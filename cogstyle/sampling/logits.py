@@ -118,6 +118,22 @@ def sample(logits_BV: Tensor, uniforms_B2: Tensor, config: SamplingConfig, label
 Pick = Callable[[Tensor, Tensor], Tensor]  # logits [B, P, V] at image places [P] -> tokens [B, P]
 
 
+class Sampler:
+    """Draws as its config says; every place of every sample owns its random numbers."""
+
+    def __init__(self, config: SamplingConfig, uniforms_BP2: Tensor, labels_V: Tensor | None) -> None:
+        self.config, self.uniforms_BP2, self.labels_V = config, uniforms_BP2, labels_V
+
+    def __call__(self, logits_BPV: Tensor, places_P: Tensor) -> Tensor:
+        """Tokens [B, P] of all samples at the same places."""
+        uniforms_R2 = self.uniforms_BP2[:, places_P].flatten(0, 1)
+        return sample(logits_BPV.flatten(0, 1), uniforms_R2, self.config, self.labels_V).view(logits_BPV.shape[:2])
+
+    def rows(self, logits_NV: Tensor, samples_N: Tensor, places_N: Tensor) -> Tensor:
+        """Tokens [N], each of a sample and a place of its own."""
+        return sample(logits_NV, self.uniforms_BP2[samples_N, places_N], self.config, self.labels_V)
+
+
 def sampler(
     config: SamplingConfig,
     seeds: Sequence[tuple[int, ...]],
@@ -125,8 +141,8 @@ def sampler(
     labels_V: Tensor | None,
     *,
     device: torch.device | None = None,
-) -> Pick:
-    """Draw as `config` says; every place of every sample owns its random numbers.
+) -> Sampler:
+    """A sampler for all places of a layout.
 
     Args:
         seeds: names the random stream of each sample.
@@ -134,10 +150,4 @@ def sampler(
     """
     places = layout.frames * layout.tokens
     uniforms = np.stack([np.random.default_rng(seed).random((places, 2)) for seed in seeds])
-    uniforms_BP2 = torch.from_numpy(uniforms).to(device)
-
-    def pick(logits_BPV: Tensor, places_P: Tensor) -> Tensor:
-        uniforms_R2 = uniforms_BP2[:, places_P].flatten(0, 1)
-        return sample(logits_BPV.flatten(0, 1), uniforms_R2, config, labels_V).view(logits_BPV.shape[:2])
-
-    return pick
+    return Sampler(config, torch.from_numpy(uniforms).to(device), labels_V)

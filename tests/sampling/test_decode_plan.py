@@ -53,17 +53,16 @@ def test_lanes_are_runs_of_the_spatial_channel():
 @pytest.mark.parametrize(
     ("same", "ends", "right"),
     [
-        ([[1, 1, 1]], [0, 1, 2, 3], 3),  # all guesses hold: the last draw counts too
-        ([[0, 1, 1]], [0, 1, 2, 3], 1),
-        ([[1, 0, 1]], [0, 1, 2, 3], 2),
-        ([[1, 1, 0]], [0, 1, 2, 3], 3),  # nothing stands on the last guess
-        ([[1, 1, 1], [1, 0, 1]], [0, 1, 2, 3], 2),  # a batch goes on together
-        ([[1, 1, 0, 1]], [0, 2, 3, 4], 2),  # steps of several places
-        ([[1, 0, 1, 1]], [0, 2, 3, 4], 1),
+        ([1, 1, 1], [0, 1, 2, 3], 3),  # all guesses hold: the last draw counts too
+        ([0, 1, 1], [0, 1, 2, 3], 1),
+        ([1, 0, 1], [0, 1, 2, 3], 2),
+        ([1, 1, 0], [0, 1, 2, 3], 3),  # nothing stands on the last guess
+        ([1, 1, 0, 1], [0, 2, 3, 4], 2),  # steps of several places
+        ([1, 0, 1, 1], [0, 2, 3, 4], 1),
     ],
 )
 def test_a_step_counts_if_every_draw_before_it_was_guessed(same, ends, right):
-    assert guessed_right(torch.tensor(same).bool(), ends) == right
+    assert guessed_right([bool(one) for one in same], ends) == right
 
 
 @pytest.mark.parametrize("ahead", [2, 5, 16])

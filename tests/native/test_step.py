@@ -1,0 +1,138 @@
+"""The native step against PyTorch's, in every build that this processor runs."""
+
+import pytest
+import torch
+
+from cogstyle import native
+from cogstyle.config import SamplingConfig
+from cogstyle.errors import ConfigError
+from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
+from cogstyle.model.native_step import NativeLayers
+from cogstyle.model.packed import PackedLinear, pack
+from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.transformer import Transformer
+from cogstyle.sampling.decode import Texts, decode, finish
+from cogstyle.sampling.decode_plan import plan_for
+from cogstyle.sampling.logits import sampler
+from tests.model.test_transformer import some_text, some_tokens
+
+LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}
+BUILDS = [name for name in native.VARIANTS if native.find(name) is not None]
+ERRORS = {"float32": 2e-5, "bfloat16": 0.05, "int8": 0.05}  # of logits: absolute in float32, else of their norm
+
+pytestmark = pytest.mark.skipif(not BUILDS, reason="the native step was not compiled")
+
+
+@pytest.fixture(params=BUILDS)
+def build(request, monkeypatch):
+    monkeypatch.setenv("COGSTYLE_NATIVE", request.param)
+    return request.param
+
+
+def packed(module, kind="float32"):
+    """The same weights, packed."""
+    tensors = dict(module.state_dict())
+    with torch.device("meta"):
+        window = {"window": module.window} if isinstance(module, TemporalAdapter) else {}
+        copy = type(module)(module.config, **window)
+    pack(copy, tensors, kind=kind)
+    copy.load_state_dict(tensors, assign=True)
+    if isinstance(copy, Transformer):
+        copy.head = PackedLinear(module.embed.weight[: module.config.codes], None, kind=kind)
+    return copy.requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize(("stage", "guidance", "bias"), [("image", 3.0, 0.0), ("keyframes", 3.0, 0.0),
+                         ("keyframes", 1.0, 1.4), ("interpolation", 1.0, 0.7)])  # fmt: skip
+def test_logits_of_every_step(build, model, adapters, config, stage, guidance, bias, kind):
+    """Forced tokens, texts padded by several lengths, both channels, windows, guidance and the bias of text keys."""
+    layout, adapter = LAYOUTS[stage](config, 6), adapters.get(stage)
+    texts = Texts(some_text(config, [3, 6]), some_text(config, [2, 5], span=6), guidance, bias)
+    tokens, plan = some_tokens(config, 2, layout.frames), plan_for(layout, tuple(adapter.windows) if adapter else ())
+
+    def logits(model, adapter):
+        kept = []
+
+        def follow(logits_BPV, places_P):
+            kept.append(logits_BPV)
+            return tokens.flatten(1)[:, places_P]
+
+        finish(decode(model, texts, tokens, plan, follow, adapter=adapter))
+        return torch.cat(kept, 1)
+
+    expected = logits(model, adapter)
+    ours = packed(model, kind), None if adapter is None else packed(adapter, kind)
+    assert NativeLayers.of(*ours).library.name == build and NativeLayers.of(model, adapter) is None
+    error = logits(*ours) - expected
+    worst = error.abs().max() if kind == "float32" else error.norm() / expected.norm()
+    assert worst < ERRORS[kind]
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("stage", LAYOUTS)
+def test_tokens_depend_on_neither_batch_nor_tries(build, model, adapters, config, stage, kind):
+    """To the bit, in any kind of weights: a row is summed alone, and in an order that padding cannot change."""
+    model, adapter = packed(model, kind), packed(adapters[stage], kind) if stage in adapters else None
+    lengths, options = [3, 6, 2, 5, 9], SamplingConfig(temperature=0.3, top_k=3)
+    letters = some_text(config, [9] * 5).tolist()
+    some, windows = some_tokens(config, 5, 5), tuple(adapter.windows) if adapter else ()
+
+    def sample(rows, ahead):
+        span = max(lengths[row] for row in rows)
+        texts = [torch.tensor([[config.pad] * (span - lengths[row]) + letters[row][: lengths[row]]]) for row in rows]
+        layout = LAYOUTS[stage](config, span)
+        pick = sampler(options, [(row,) for row in rows], layout, None)
+        guides = torch.tensor([[config.pad] * (span - 2) + letters[0][:2]]).expand(len(rows), -1)
+        both = Texts(torch.cat(texts), guides, 2.0)
+        plan = plan_for(layout, windows, ahead=ahead)
+        return finish(decode(model, both, some[rows, : layout.frames], plan, pick, adapter=adapter))
+
+    alone = [sample([row], 1) for row in range(5)]
+    for rows in ([0, 1, 2, 3, 4], [4, 2]):
+        together = sample(rows, 16)
+        assert all(torch.equal(together[n : n + 1], alone[row]) for n, row in enumerate(rows))
+    assert len({tuple(tokens[0, -1].tolist()) for tokens in alone}) == 5
+
+
+@pytest.mark.parametrize("rows", [1, 5, 13, 100])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+def test_a_matrix_of_odd_sizes(build, kind, rows):
+    """Outputs that fill no block, inputs that fill no vector, with and without GELU; dense weights are those packed."""
+    weight, bias, x = torch.randn(37, 19), torch.randn(37), torch.randn(rows, 19)
+    expected = torch.nn.functional.linear(x, weight, bias)
+    ours = native.PackedMatrix(native.library(), weight, bias, kind=kind)
+    bound = {"float32": 1e-6, "bfloat16": 0.01, "int8": 0.02}[kind]
+    assert (ours(x) - expected).norm() < bound * expected.norm()
+    activated = torch.nn.functional.gelu(expected, approximate="tanh")
+    assert (ours(x, gelu=True) - activated).norm() < bound * activated.norm()
+    if kind == "bfloat16":
+        assert torch.equal(ours.dense(), weight.bfloat16())
+
+
+def test_whole_numbers_are_the_same_on_every_processor(monkeypatch):
+    """The integer sums of 8-bit weights, the extremes included, in every build."""
+    weight, x = torch.randn(40, 64), torch.randn(3, 64)
+    weight[0], x[0] = 5.0, -3.0
+    results = [native.PackedMatrix(native.find(name), weight, None, kind="int8")(x) for name in BUILDS]
+    assert all(torch.equal(results[0], other) for other in results[1:])
+    assert torch.allclose(results[0][0, 0], torch.tensor(-960.0))
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+def test_a_number_that_is_none_is_not_hidden(build, kind):
+    x = torch.tensor([[1.0, float("nan"), 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]])
+    y = native.PackedMatrix(native.library(), torch.ones(5, 4), None, kind=kind)(x)
+    assert not y[0].isfinite().any() and y[1].isfinite().all()
+
+
+def test_switched_off(monkeypatch, model, adapters):
+    monkeypatch.setenv("COGSTYLE_NATIVE", "off")
+    assert native.library() is None and NativeLayers.of(packed(model), None) is None
+    monkeypatch.setenv("COGSTYLE_NATIVE", "sse9")
+    with pytest.raises(ConfigError, match="COGSTYLE_NATIVE 'sse9' must be off, avx512, avx2, portable"):
+        native.library()
+    monkeypatch.setenv("COGSTYLE_NATIVE", "avx2")
+    monkeypatch.setattr(native, "find", lambda name: None)
+    with pytest.raises(ConfigError, match="'avx2' was not compiled, or does not run here"):
+        native.library()
