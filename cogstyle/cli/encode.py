@@ -5,6 +5,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 from typing import TYPE_CHECKING
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
