@@ -5,8 +5,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
 from cogstyle.config import require

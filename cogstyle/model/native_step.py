@@ -136,7 +136,8 @@ class NativeLayers:
         self.kept.append(x.detach().float().contiguous())
         return self.kept[-1].data_ptr()
 
-    def _norm(self, norm: nn.LayerNorm) -> native.Norm:
+    def _norm(self, norm: nn.Module) -> native.Norm:
+        assert isinstance(norm, nn.LayerNorm)
         return native.Norm(self._vector(norm.weight), self._vector(norm.bias))
 
     def memory(self, plan: NativePlan, sequences: int) -> NativeMemory:

@@ -1,7 +1,8 @@
 """A bundle to train a LlamaGen-like model of the shapes world in: the tokenizer of the shipped one, a frozen T5.
 
 The T5 is small and its weights are random; its words are those of the captions. Run
-`python train/llama/make_bundle.py` from the folder that holds `bundles`; then `cogstyle train` with the recipes beside this file, in order.
+`python train/llama/make_bundle.py` from the folder that holds `bundles`; then `cogstyle train` with the recipes beside
+this file, in order.
 """
 
 import re
