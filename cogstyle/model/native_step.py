@@ -123,12 +123,13 @@ class NativeLayers:
 
     @classmethod
     def of(cls, model: Transformer, adapter: TemporalAdapter | None) -> "NativeLayers | None":
-        """None where PyTorch must do it: unless all matrices are packed for the native step."""
+        """None where PyTorch must do it: unless it is sandwich blocks, all matrices packed for the native step."""
         matrices = [model.head]
         for block in [*model.layers, *([] if adapter is None else adapter.layers)]:
             matrices += [part for part in block.modules() if isinstance(part, nn.Linear | PackedLinear)]
         found = [part.native for part in matrices if isinstance(part, PackedLinear) and part.native is not None]
-        if len(found) < len(matrices) or model.config.head_width % SLOTS:
+        sandwich = all(isinstance(block, Block) for block in model.layers)
+        if not sandwich or len(found) < len(matrices) or model.config.head_width % SLOTS:
             return None
         return cls(found[0].library, model, adapter)
 
