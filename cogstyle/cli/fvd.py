@@ -4,6 +4,7 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 HELP = "FVD, KVD and IS between folders of videos"
 EXAMPLE = "cogstyle fvd --real clips --fake samples --extractor i3d.pt --out fvd.json"
@@ -30,13 +31,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from cogstyle.config import require
     from cogstyle.devices import find_device
     from cogstyle.evaluation import fvd
     from cogstyle.evaluation.extractor import Extractor
     from cogstyle.evaluation.transnet import NAME, TransNetExtractor
     from cogstyle.files import write_bytes
     from cogstyle.shapes_report.classifier import shapes_classifier
+
+    check(arguments)
+    path, device = arguments.extractor or shapes_classifier(), find_device(arguments.device)
+    public = str(path) == NAME and not path.exists()
+    extractor = (TransNetExtractor if public else partial(Extractor, path))(device=device, batch=arguments.batch)
+
+    def measured(source: Path) -> fvd.Statistics:
+        if source.is_file():
+            return fvd.load_statistics(source, extractor)
+        bar = partial(tqdm, desc=source.name, unit="video", disable=arguments.quiet)
+        return fvd.of_folder(source, extractor, progress=lambda clips, of: bar(clips, total=of))
+
+    real = measured(arguments.real)
+    if arguments.save_stats is not None:
+        fvd.save_statistics(arguments.save_stats, real)
+        print(f"{real.count} videos, {len(real.mean)} features: {arguments.save_stats}")
+    if arguments.fake is None:
+        return 0
+    result = fvd.compare(real, measured(arguments.fake), any_balance=arguments.any_balance)
+    print_figures(result)
+    if arguments.out is not None:
+        write_bytes(arguments.out, json.dumps(result, ensure_ascii=False, indent=1).encode())
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """What can be known before anything is computed.
+
+    Raises:
+        ConfigError: naming what does not fit.
+    """
+    from cogstyle.config import require
     from cogstyle.video import check_place
 
     require(
@@ -52,27 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     require(arguments.out is None or arguments.out != arguments.save_stats, "--out and --save-stats are the same file")
     for path in (arguments.real, arguments.fake):
         require(path is None or path.is_file() or path.is_dir(), f"no folder or statistics file {path}")
-    path, device = arguments.extractor or shapes_classifier(), find_device(arguments.device)
-    public = str(path) == NAME and not path.exists()
-    extractor = (
-        TransNetExtractor(device=device, batch=arguments.batch)
-        if public
-        else Extractor(path, device=device, batch=arguments.batch)
-    )
 
-    def measured(source: Path) -> fvd.Statistics:
-        if source.is_file():
-            return fvd.load_statistics(source, extractor)
-        bar = partial(tqdm, desc=source.name, unit="video", disable=arguments.quiet)
-        return fvd.of_folder(source, extractor, progress=lambda clips, of: bar(clips, total=of))
 
-    real = measured(arguments.real)
-    if arguments.save_stats is not None:
-        fvd.save_statistics(arguments.save_stats, real)
-        print(f"{real.count} videos, {len(real.mean)} features: {arguments.save_stats}")
-    if arguments.fake is None:
-        return 0
-    result = fvd.compare(real, measured(arguments.fake), any_balance=arguments.any_balance)
+def print_figures(result: dict[str, Any]) -> None:
     kvd, score = result["kvd"], result["is"]
     print(f"FVD {result['fvd']:.4g} ({result['real']['count']} real, {result['fake']['count']} fake videos)")
     print(f"KVD {kvd['mean']:.4g} +- {kvd['std']:.2g} ({kvd['subsets']} subsets of {kvd['size']})")
@@ -85,6 +99,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{side}: {about['count']} videos; {'; '.join(met)}")
     for note in result["notes"]:
         print(f"note: {note}")
-    if arguments.out is not None:
-        write_bytes(arguments.out, json.dumps(result, ensure_ascii=False, indent=1).encode())
-    return 0

@@ -9,6 +9,7 @@ Source: CogView2 / CogVideo (arXiv 2204.14217, 2205.15868): sandwich LayerNorm, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -230,23 +231,12 @@ class Transformer(nn.Module):
         positions_P = layout.image_positions().to(text_BS.device)
         image_BPD = self.embed_image(self.shift(tokens_BFL), positions_P, adapter, text_BS)
         x_BTD = torch.cat([self.embed_text(text_BS), image_BPD], 1)
-        spatial = spatial_blocks(
-            layout,
-            valid_BS,
-            bias=spatial_bias,
-            memory=None if memory is None else memory.spatial,
-            rotary=self.rotary(positions_P),
-        )
-        temporal: dict[Window | None, Channel] = {}
-        for window in set(adapter.windows) if adapter is not None else ():
-            temporal[window] = temporal_blocks(
-                layout,
-                valid_BS,
-                window=window,
-                bias=temporal_bias,
-                memory=None if memory is None else memory.temporal,
-                pb_relax=pb_relax,
-                rotary=self.rotary(positions_P, temporal=True),
-            )
+        spatial_memory, temporal_memory = (None, None) if memory is None else (memory.spatial, memory.temporal)
+        turned = self.rotary(positions_P)
+        spatial = spatial_blocks(layout, valid_BS, bias=spatial_bias, memory=spatial_memory, rotary=turned)
+        turned = None if adapter is None else self.rotary(positions_P, temporal=True)
+        blocks = partial(temporal_blocks, layout, valid_BS, bias=temporal_bias, memory=temporal_memory, rotary=turned)
+        windows = set() if adapter is None else set(adapter.windows)
+        temporal: dict[Window | None, Channel] = {each: blocks(window=each, pb_relax=pb_relax) for each in windows}
         signal = None if adapter is None else adapter.signal(text_BS, positions_P)
         return self.run(x_BTD, layout.text, spatial, temporal, adapter, signal)[:, layout.text :]

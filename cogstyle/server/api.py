@@ -63,7 +63,8 @@ def make_app(
     app = FastAPI(title="cogstyle", lifespan=working, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, token=token, largest=limits.body, local=local)
     _answer_errors(app)
-    _add_videos(app, jobs, worker, models, limits)
+    _add_videos(app, jobs, models, limits)
+    _add_contents(app, jobs, worker)
 
     @app.get("/v1/models")
     def list_models() -> dict[str, Any]:
@@ -78,13 +79,7 @@ def make_app(
     return app
 
 
-def _add_videos(app: FastAPI, jobs: Jobs, worker: Worker, models: dict[str, Model], limits: Limits) -> None:
-    def known(identity: str) -> Job:
-        job = jobs.get(identity)
-        if job is None:
-            raise HTTPException(404, f"there is no video {identity!r:.60}")
-        return job
-
+def _add_videos(app: FastAPI, jobs: Jobs, models: dict[str, Model], limits: Limits) -> None:
     @app.post("/v1/videos")
     async def create(request: Request) -> dict[str, Any]:
         async with request.form(max_files=FILES, max_fields=FIELDS) if is_form(request) else nothing() as form:
@@ -109,17 +104,19 @@ def _add_videos(app: FastAPI, jobs: Jobs, worker: Worker, models: dict[str, Mode
 
     @app.get("/v1/videos/{identity}")
     def retrieve(identity: str) -> dict[str, Any]:
-        return view(known(identity), limits.keep)
+        return view(_known(jobs, identity), limits.keep)
 
     @app.delete("/v1/videos/{identity}")
     def delete(identity: str) -> dict[str, Any]:
         if not jobs.remove(identity):
-            known(identity)
+            _known(jobs, identity)
         return {"id": identity, "object": "video.deleted", "deleted": True}
 
+
+def _add_contents(app: FastAPI, jobs: Jobs, worker: Worker) -> None:
     @app.get("/v1/videos/{identity}/content")
     def content(identity: str, variant: Literal["video", "thumbnail", "spritesheet", "json"] = "video") -> FileResponse:
-        job = known(identity)
+        job = _known(jobs, identity)
         if job.status != DONE:
             raise HTTPException(409 if job.error is None else 404, f"video {job.id} is {job.status}, not completed")
         suffix, kind = VARIANTS[variant]
@@ -128,9 +125,16 @@ def _add_videos(app: FastAPI, jobs: Jobs, worker: Worker, models: dict[str, Mode
 
     @app.get("/v1/videos/{identity}/events")
     async def events(identity: str) -> StreamingResponse:
-        job = await run_in_threadpool(known, identity)
+        job = await run_in_threadpool(_known, jobs, identity)
         stream = follow(job.id, jobs, worker.previews, worker.stopping)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _known(jobs: Jobs, identity: str) -> Job:
+    job = jobs.get(identity)
+    if job is None:
+        raise HTTPException(404, f"there is no video {identity!r:.60}")
+    return job
 
 
 def is_form(request: Request) -> bool:
