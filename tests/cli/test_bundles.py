@@ -47,16 +47,19 @@ def test_inspect_lists_words_and_rates(capsys):
     assert "keyframes: trained at 1, 2, 4, 8 frames a second" in lines
 
 
-def test_words_and_rates_that_were_not_trained_are_named_once(run, debug_bundle):  # noqa: F811
+def test_words_and_rates_that_were_not_trained_are_named_once(debug_bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     bundle = Path(shutil.copytree(debug_bundle, "bundle"))
     said = {"trained_rates": {"keyframes": [1.0, 2.0]}, "words": {"all": ["a red circle"]}}
     write_manifest(bundle, read_manifest(bundle) | said)
-    status, error = run("a red circle", "--levels", "0", "--out", "v.webp", bundle=bundle)
-    assert (status, error) == (0, "")
+    common = ["--bundle", "bundle", "--quiet"]
+    assert main(["sample", "a red circle", "--levels", "0", "--out", "v.webp", *common]) == 0
+    assert capsys.readouterr().err == ""
     lines = [{"prompt": "a red dog", "levels": 0, "frame_rate": rate} for rate in (1, 2, 4, 8)]
     Path("p.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    status, error = run("--prompts", "p.jsonl", "--out", "d", bundle=bundle)
-    assert status == 0 and error.count("dog") == 1 and error.count("not at 4;") == error.count("not at 8;") == 1
+    assert main(["sample", "--prompts", "p.jsonl", "--out", "d", *common]) == 0
+    error = capsys.readouterr().err
+    assert error.count("dog") == error.count("not at 4;") == error.count("not at 8;") == 1
 
 
 @pytest.mark.parametrize("name", ["old.webp", "old"])
