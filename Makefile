@@ -50,7 +50,7 @@ matrix:  ## the quick tests under every Python from 3.11 to 3.13 that is at hand
 	  $(MAKE) test-fast PYTHON=python$$version VENV=.venv-$$version || exit 1; \
 	done
 
-$(READY): setup.py setup.cfg pyproject.toml constraints.txt
+$(READY): setup.py setup.cfg pyproject.toml constraints.txt $(wildcard cogstyle/native/*.cpp cogstyle/native/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
