@@ -33,10 +33,8 @@ UNKNOWN = 0.1  # error of a motion that is none of those we know
 SPEED_FACTOR = math.sqrt(2.0)
 NAME = 0.1  # distance that two quite different nouns weigh as much as, when actors are followed
 SHORTEST = 0.12  # share of the frames that an actor must be seen in, fully
-TOUCH, DOUBT = (
-    0.9,
-    0.6,
-)  # sizes apart at which two lie over each other; sureness, over the usual, of what is doubtful then
+TOUCH = 0.9  # distance of two that lie over each other, over the sum of their sizes
+DOUBT = 0.6  # sureness of what is doubtful then, over the usual
 START = 0.3  # sureness of an actor that begins beside another
 NAMES, PLACES = tuple(NOUNS), tuple(BACKGROUNDS)
 
