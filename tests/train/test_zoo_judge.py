@@ -24,6 +24,8 @@ sys.path.remove(str(ZOO))
 
 needs_font = pytest.mark.skipif(not drawing.FONT.exists(), reason="no emoji font here")
 
+TIMES = [k / 16 for k in range(33)]
+
 
 def found(noun, x, y, *, half=0.15, opacity=1.0):
     """What a perfect eye sees of an actor."""
@@ -64,14 +66,33 @@ def test_motions_of_every_kind_are_told_apart():
             assert not all(holds.values()), (seed, change, other)
 
 
+def states(rows):
+    """States, and frames that say something, of the only track."""
+    (track,) = judge.follow(rows)
+    return judge.known(track, judge.between(track, len(rows)), [])
+
+
 def test_who_vanishes_and_comes_back_is_one():
-    gone = [[found("lion", 0.3, 0.4)] if f < 12 or f > 20 else [] for f in range(33)]
-    (track,) = judge.follow(gone)
-    assert judge._states(track, [], 33)[16, 3] == 0.0
+    made, known = states([[found("lion", 0.3, 0.4)] if f < 12 or f > 20 else [] for f in range(33)])
+    assert made[16, 3] == 0.0 and known[16]
     flash = [[found("lion", 0.3, 0.4), *([found("owl", 0.8, 0.8)] if f == 9 else [])] for f in range(33)]
     assert len(judge.follow(flash)) == 1
-    missed = [[found("lion", 0.3, 0.4)] if f != 9 else [] for f in range(33)]
-    assert judge._states(judge.follow(missed)[0], [], 33)[9, 3] == 1.0
+    made, known = states([[found("lion", 0.3, 0.4)] if f != 9 else [] for f in range(33)])
+    assert made[9, 3] == 1.0 and not known[9] and known.sum() == 32
+
+
+def test_who_is_hidden_is_not_gone():
+    """A lion stands still; an owl crosses before it, and it is not found then."""
+    rows = [
+        [found("owl", 0.1 + 0.025 * f, 0.5), *([found("lion", 0.5, 0.5)] if abs(f - 16) > 5 else [])] for f in range(33)
+    ]
+
+    class Hidden:
+        def look(self, frames):
+            return rows, np.arange(5.0)
+
+    lion = next(t for t in judge.read(np.zeros((33, 8, 8, 3), np.uint8), TIMES, Hidden()).tracks if t.noun == "lion")
+    assert min(lion.errors, key=lion.errors.get)[0] == "still" and not lion.known_F[16] and lion.known_F[0]
 
 
 @pytest.mark.slow

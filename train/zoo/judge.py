@@ -32,7 +32,10 @@ SLACK = 0.01  # motions whose errors (canvas) differ by less cannot be told apar
 UNKNOWN = 0.1  # error of a motion that is none of those we know
 SPEED_FACTOR = math.sqrt(2.0)
 NAME = 0.1  # distance that two quite different nouns weigh as much as, when actors are followed
-SHORTEST = 0.15  # share of the frames that an actor must be seen in, fully
+SHORTEST = 0.12  # share of the frames that an actor must be seen in, fully
+TOUCH = 0.9  # distance of two that lie over each other, over the sum of their sizes
+DOUBT = 0.6  # sureness of what is doubtful then, over the usual
+START = 0.3  # sureness of an actor that begins beside another
 NAMES, PLACES = tuple(NOUNS), tuple(BACKGROUNDS)
 
 
@@ -42,13 +45,14 @@ class Track:
 
     noun: str
     states_F4: np.ndarray
+    known_F: np.ndarray  # frames that say something of it; in the others something hides it
     errors: Mapping[Motion, float]
 
     @property
     def r(self) -> float:
         """Its median nominal radius where it is well seen."""
-        opacity_F = self.states_F4[:, 3]
-        return float(np.median(self.states_F4[opacity_F >= 0.5 * opacity_F.max(), 2]))
+        found_F4 = self.states_F4[self.known_F]
+        return float(np.median(found_F4[found_F4[:, 3] >= 0.5 * found_F4[:, 3].max(), 2]))
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,14 @@ def read(frames_FHWC: np.ndarray, times_F: Sequence[float], networks: Eye | None
     """Read a clip: uint8 [F, H, H, 3], and the seconds of each frame since the action's start."""
     by_frame, background = (networks or eye()).look(frames_FHWC)
     followed = follow(by_frame)
-    boxes = [dict(track) for track in followed]
+    states = [between(track, len(by_frame)) for track in followed]
     tracks = []
     for number, track in enumerate(followed):
-        others = [box for n, box in enumerate(boxes) if n != number]
-        states_F4 = _states(track, others, len(by_frame))
+        others = [other for n, other in enumerate(states) if n != number]
+        states_F4, known_F = known(track, states[number], others)
         names_N = sum(found.sure * found.opacity * np.exp(found.nouns_N) for _, found in track)
-        noun = NAMES[int(np.argmax(names_N))]
-        tracks.append(Track(noun, states_F4, motion_errors(states_F4, times_F)))
+        errors = motion_errors(states_F4[known_F], np.asarray(times_F)[known_F])
+        tracks.append(Track(NAMES[int(np.argmax(names_N))], states_F4, known_F, errors))
     return Reading(PLACES[int(background.argmax())], tuple(tracks))
 
 
@@ -105,7 +109,7 @@ def follow(by_frame: Sequence[Sequence[Found]]) -> list[list[tuple[int, Found]]]
             if d in taken:
                 tracks[taken[d]].append((f, one))
                 names[taken[d]] = names[taken[d]] + share_N
-            else:
+            elif one.sure > START or all(_apart_from(track[-1][1], one) for track in tracks):
                 tracks.append([(f, one)])
                 names.append(share_N)
     joined = _joined(tracks, names)
@@ -125,6 +129,10 @@ def _cost(track: list[tuple[int, Found]], names_N: np.ndarray, f: int, one: Foun
     return far + NAME * one.opacity * (1.0 - alike)
 
 
+def _apart_from(one: Found, other: Found) -> bool:
+    return max(abs(one.x - other.x), abs(one.y - other.y)) > one.half + other.half
+
+
 def _joined(tracks: list[list[tuple[int, Found]]], names: list[np.ndarray]) -> list[list[tuple[int, Found]]]:
     """Pieces that show one noun at different times are one actor."""
     by_noun: dict[int, list[list[tuple[int, Found]]]] = {}
@@ -140,22 +148,37 @@ def _joined(tracks: list[list[tuple[int, Found]]], names: list[np.ndarray]) -> l
     return [track for same in by_noun.values() for track in same]
 
 
-def _states(track: list[tuple[int, Found]], others: Sequence[Mapping[int, Found]], frames: int) -> np.ndarray:
-    """States [F, 4] from what was found; where it was not it is hidden by another, missed for a moment, or gone."""
-    known = np.array([f for f, _ in track])
+def between(track: list[tuple[int, Found]], frames: int) -> np.ndarray:
+    """States [F, 4] of a track; where it was not found it lies between the places where it was."""
     values = np.array([(one.x, one.y, one.half / EXTENT, one.opacity) for _, one in track])
     values[:, 3] = np.where(values[:, 3] > OPAQUE, 1.0, np.where(values[:, 3] < FAINT, 0.0, values[:, 3]))
-    states_F4 = np.stack([np.interp(np.arange(frames), known, column) for column in values.T], 1)
-    for f in sorted({*range(frames)} - {*known.tolist()}):
-        near = [abs(f - g) for g in known]
-        x, y = states_F4[f, :2]
-        hidden = any(
-            (o := other.get(f)) is not None and max(abs(o.x - x), abs(o.y - y)) < 1.2 * o.half for other in others
-        )
-        missed = min(near) == 1 and known[0] < f < known[-1] and len([n for n in near if n <= 2]) >= 3
-        if not (hidden or missed):
-            states_F4[f, 3] = 0.0
-    return states_F4
+    at = [f for f, _ in track]
+    return np.stack([np.interp(np.arange(frames), at, column) for column in values.T], 1)
+
+
+def known(
+    track: list[tuple[int, Found]], states_F4: np.ndarray, others: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """States [F, 4] with opacity 0 where the actor is gone, and which frames [F] say something of it.
+
+    Those do not in which it is missed for a moment, or found less surely than usual while another lies over it.
+    """
+    frames, sure = len(states_F4), np.zeros(len(states_F4))
+    for f, one in track:
+        sure[f] = one.sure
+    found_F = sure > 0.0
+    over_F = np.zeros(frames, bool)
+    for other_F4 in others:
+        far_F = np.abs(states_F4[:, :2] - other_F4[:, :2]).max(1)
+        over_F |= far_F < TOUCH * EXTENT * (states_F4[:, 2] + other_F4[:, 2])
+    doubtful_F = over_F & (sure < DOUBT * np.median(sure[found_F]))
+    beside_F = np.append(found_F[1:], False) & np.append(False, found_F[:-1])
+    known_F = ~doubtful_F & (found_F | ~beside_F)
+    if known_F.sum() < frames / 3:
+        known_F = found_F
+    made_F4 = states_F4.copy()
+    made_F4[known_F & ~found_F, 3] = 0.0
+    return made_F4, known_F
 
 
 # ---------------------------------------------------------------- what two do together
@@ -163,10 +186,11 @@ def _states(track: list[tuple[int, Found]], others: Sequence[Mapping[int, Found]
 
 def pair_errors(first: Track, second: Track, times_F: Sequence[float]) -> dict[Motion, float]:
     """How far two tracks lie from what the first may do with the second: root mean square distance, canvas."""
-    (x1, y1), (x2, y2) = (track.states_F4[:, :2].T for track in (first, second))
+    places = [track.states_F4[track.known_F, :2] for track in (first, second)]
+    times = [np.asarray(times_F)[track.known_F] for track in (first, second)]
     found = {}
     for action in PAIRED:
-        level = float(np.median(y2)) if action == "jump" else float(np.median([*y1, *y2]))
+        level = float(np.median((places[1] if action == "jump" else np.concatenate(places))[:, 1]))
         for side in SIDES:
             said = side if action in DIRECTIONS else None
             actors = tuple(
@@ -175,8 +199,8 @@ def pair_errors(first: Track, second: Track, times_F: Sequence[float]) -> dict[M
             )
             for duration in DURATIONS:
                 scene = Scene(0, "", actors, None, duration, False)
-                laws = np.array([[(s.x, s.y) for s in (state(scene, n, t) for t in times_F)] for n in (0, 1)])
-                miss = np.square(laws - np.array([np.stack([x1, y1], 1), np.stack([x2, y2], 1)])).sum(-1).mean()
+                laws = [[(s.x, s.y) for s in (state(scene, n, t) for t in times[n])] for n in (0, 1)]
+                miss = np.mean([np.square(np.array(laws[n]) - places[n]).sum(-1).mean() for n in (0, 1)])
                 key = (action, said, duration)
                 found[key] = min(found.get(key, math.inf), float(np.sqrt(miss)))
     return found

@@ -21,7 +21,7 @@ from cogstyle.shipped import shelves
 SIZE, CELLS, CROP = 96, 24, 40  # pixels of a frame; cells along its side; pixels of one actor
 USUAL = 0.18  # half a side, canvas: sizes are found relative to it
 ROOM = 1.15  # of a crop around an actor
-LEAST, SURE, MOST = 0.35, 0.3, 4  # of heat, and of heat and noun, for an actor; of actors in a frame
+LEAST, SURE, MOST = 0.25, 0.1, 4  # of heat, and of heat and noun, for an actor; of actors in a frame
 FILE = "zoo_judge/judge.safetensors"
 
 
