@@ -1,6 +1,9 @@
 """What the machine offers: devices, memory, threads, and which of several processes this is."""
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -56,6 +59,29 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
     return device
+
+
+_computing = threading.Lock()
+_inside, _outside = 0, 1  # how many computations with threads of their own there are; threads before the first
+
+
+@contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """A block that computes on the CPU with so many threads; what the process had before comes back with its end.
+
+    Blocks may run side by side in Python threads.
+    """
+    global _inside, _outside
+    with _computing:
+        _outside = _outside if _inside else torch.get_num_threads()
+        _inside += 1
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        with _computing:
+            _inside -= 1
+            torch.set_num_threads(_outside)
 
 
 def free_memory(device: torch.device) -> int:
