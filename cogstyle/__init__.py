@@ -1,4 +1,19 @@
-"""cogstyle: text to video by autoregressive transformers, in the style of CogVideo."""
+"""Text to video by autoregressive transformers, in the style of CogVideo.
+
+    import cogstyle
+
+    pipe = cogstyle.load("shapes")  # a shipped bundle, a folder, or user/repo on the Hugging Face hub
+    video = pipe("a red circle moves right", frame_rate=2, seed=0)
+    video.save("circle.mp4")
+
+load        a bundle -> Pipeline; `Pipeline.from_pretrained` is the same
+Pipeline    pipe(prompt, ...) -> Video; stream, keyframes, interpolate, upscale: a stage at a time, on tokens
+Options     what can be chosen: frame_rate, seed, levels, guidance, negative_prompt, times, ...
+Video       frames, fps, tokens, info; save, to_pil; plays in a notebook
+CogstyleError   base of every error that a user can cause
+
+The command line is `cogstyle` (`cogstyle --help`), the guides are in docs/.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,9 @@
 """What the machine offers: devices, memory, threads, and which of several processes this is."""
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -56,6 +59,31 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
     return device
+
+
+_computing, _own = threading.Lock(), threading.local()
+_inside, _outside = 0, 1  # how many blocks of `computing_threads` there are; threads before the first of them
+
+
+@contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """A block that computes on the CPU with so many threads; what there was before comes back with its end.
+
+    Blocks may lie in each other, and run side by side in Python threads.
+    """
+    global _inside, _outside
+    nested = getattr(_own, "nested", 0)
+    with _computing:
+        _outside = _outside if _inside else torch.get_num_threads()
+        before = torch.get_num_threads() if nested else _outside  # a new thread begins with what another one set
+        _inside, _own.nested = _inside + 1, nested + 1
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        with _computing:
+            _inside, _own.nested = _inside - 1, nested
+            torch.set_num_threads(before)
 
 
 def free_memory(device: torch.device) -> int:

@@ -17,7 +17,7 @@ EXAMPLE = "cogstyle check shapes"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="?", metavar="BUNDLE", help="a bundle's name or folder")
     add_bundle_argument(parser)
-    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--device", default="auto", help="torch device; auto takes a GPU where there is one")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the transformer's weights; int8 is for the CPU"
     )
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     memory = arguments.memory
     require(memory is None or memory > 0, f"memory {memory} must be positive")
     pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
-    print(f"{pipe.bundle.folder}, {arguments.dtype} on {arguments.device}")
+    print(f"{pipe.bundle.folder}, {pipe.dtype} on {pipe.device}")
     good = True
     for finding in check_bundle(pipe):
         good &= show(finding)

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--parts", nargs="+", default=[], metavar="NAME", help="only these parts (default: all)")
     parser.add_argument("--batch", type=int, default=10, help="videos sampled side by side")
-    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--device", default="auto", help="torch device; auto takes a GPU where there is one")
     parser.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for report.json, .md and pictures")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-stats", type=Path, metavar="STATS", help="write the statistics of --real: .safetensors")
     parser.add_argument("--any-balance", action="store_true", help="accept sides whose classes differ in their shares")
     parser.add_argument("--batch", type=int, default=8, help="clips of one pass")
-    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--device", default="auto", help="torch device; auto takes a GPU where there is one")
     parser.add_argument("--out", type=Path, help="write the figures and all they depend on: .json")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

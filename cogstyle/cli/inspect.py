@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_bundle_argument(parser)
     parser.add_argument("--batch", type=int, default=1, help="videos sampled at once")
-    parser.add_argument("--device", default="cpu", help="device whose memory is compared")
+    parser.add_argument("--device", default="auto", help="device whose memory is compared")
     parser.add_argument("--start-of-image", type=int, default=150_000, help="id of <start_of_image> in a checkpoint")
     parser.add_argument("--pad", type=int, default=20_003, help="id of <pad> in a checkpoint")
 

@@ -71,7 +71,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens", action="store_true", help="also write FILE.tokens.safetensors, for `cogstyle upscale`"
     )
-    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--device", default="auto", help="torch device; auto takes a GPU where there is one")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the transformer's weights; int8 is for the CPU"
     )
@@ -84,7 +84,7 @@ def rates(text: str) -> tuple[float, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cogstyle.devices import choose_threads, launched
+    from cogstyle.devices import launched
     from cogstyle.sampling.pipeline import load
     from cogstyle.sampling.request import from_values
     from cogstyle.video import check_output
@@ -105,10 +105,6 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.out)
         request = from_values(values(arguments))
     pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
-    if pipe.device.type == "cpu":
-        import torch
-
-        torch.set_num_threads(choose_threads(pipe.bundle.model_config, packed=pipe.bundle.packed))
     if request is None:
         return run_file(pipe, arguments)
     if launched().rank == 0:  # one video is the work of one process

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_bundle_argument(parser)
     parser.add_argument("--memory", type=float, default=2.0, help="gigabytes that one pass may take beside the weights")
-    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--device", default="auto", help="torch device; auto takes a GPU where there is one")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the transformer's weights; int8 is for the CPU"
     )

@@ -25,6 +25,7 @@ class TextConditions:
     seeds: list[int]
     text: TextTokenizer
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    negative: str | None = None  # in place of the unconditional text
 
     def __post_init__(self) -> None:
         count, wanted = len(self.seeds), len(self.prompts)
@@ -38,9 +39,10 @@ class TextConditions:
                 return self.text.image_text(prompt, unconditional=out)
             return self.text.video_text(prompt, seconds, unconditional=out)
 
-        rows = [[ids(prompt, out) for prompt in self.prompts for _ in range(copies)] for out in (False, True)]
-        both = self.text.pad(rows[0] + rows[1]).to(self.device)
-        return both[: len(rows[0])], both[len(rows[0]) :]
+        prompts = [prompt for prompt in self.prompts for _ in range(copies)]
+        others = [ids(prompt, True) if self.negative is None else ids(self.negative, False) for prompt in prompts]
+        both = self.text.pad([ids(prompt, False) for prompt in prompts] + others).to(self.device)
+        return both[: len(prompts)], both[len(prompts) :]
 
 
 def first_frames(stage: Stage, conditions: TextConditions) -> Tensor:

@@ -1,9 +1,12 @@
 """The weights of a bundle, read when they are first needed; and pixels to tokens and back."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import require
+from cogstyle.devices import choose_threads, computing_threads
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -27,6 +31,7 @@ from cogstyle.tokenizers.vqvae import VQVAE
 from cogstyle.video import open_video, read_image, read_last_frames
 
 GIVEN = ("first_frame", "continue_from", "images", "videos")  # files that a video can start from, as in `Models.start`
+Step = TypeVar("Step")
 AHEAD = 16  # steps tried at once: more are rarely guessed right
 
 
@@ -46,6 +51,7 @@ class Models:
     budget: int = BUDGET
     ahead: int = AHEAD
     _adapters: dict[str, TemporalAdapter] = field(default_factory=dict, init=False, repr=False)
+    _reading: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @cached_property
     def text(self) -> TextTokenizer:
@@ -89,9 +95,23 @@ class Models:
         Args:
             whole: all keyframes are given.
         """
-        _ = self.vqvae, self.image_model, self.labels
-        for stage in needed_files(options, whole=whole):
-            _ = self.upscaler if stage == "superres" else self.adapter(stage)
+        with self._reading:  # once, if several threads need them
+            _ = self.text, self.text.pieces, self.vqvae, self.image_model, self.labels
+            for stage in needed_files(options, whole=whole):
+                _ = self.upscaler if stage == "superres" else self.adapter(stage)
+
+    def computed(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """The same, each computed with as many threads as suit these weights, if that is the CPU's work."""
+        threads = None
+        if self.device.type == "cpu":
+            threads = choose_threads(self.bundle.model_config, packed=self.bundle.packed)
+        upcoming = iter(steps)
+        while True:
+            with nullcontext() if threads is None else computing_threads(threads):
+                step = next(upcoming, None)
+            if step is None:
+                return
+            yield step
 
     def encode(self, frames: np.ndarray) -> Tensor:
         """uint8 frames [F, height, width, 3] -> tokens [F, L]."""

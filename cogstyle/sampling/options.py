@@ -1,9 +1,11 @@
 """What a caller can choose when sampling a video."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 from cogstyle.bundle import STAGES
 from cogstyle.config import DECODERS, FRAME_RATES, SamplingConfig, require
@@ -13,6 +15,28 @@ WINDOWS = 100  # the most that one call samples
 LEVELS = 3  # refinement levels that the weights are made for: 5 -> 9 -> 17 -> 33 frames
 LONGEST = 3600.0  # seconds between the first given image and the last
 LEVEL_RATES = tuple(rate * 2.0**level for rate in FRAME_RATES[:1] for level in range(9))  # 0.25 to 64
+
+
+class Choices(TypedDict, total=False):
+    """What `pipe(prompt, ...)` takes by name: the fields of `Options`, and files that the video starts from."""
+
+    frame_rate: float | None
+    levels: int
+    level_rates: Sequence[float] | None
+    windows: int
+    guidance: float | None
+    negative_prompt: str | None
+    temperature: float | None
+    clusters: int | None
+    top_k: int | None
+    top_p: float | None
+    upscale: bool
+    times: Sequence[float] | None
+    compat: str | None
+    first_frame: str | Path
+    continue_from: str | Path
+    images: Sequence[str | Path]
+    videos: Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -33,6 +57,7 @@ class Options:
     decoder: str | None = None  # "plain" or "flow"
     flow_steps: int | None = None  # of the flow decoder
     times: tuple[float, ...] | None = None  # seconds of each of the given images, the first at 0; None: even
+    negative_prompt: str | None = None  # what guidance leads away from; None: the bundle's unconditional text
     compat: str | None = None  # "released": the released sampler with its quirks (docs/parity.md)
 
     def __post_init__(self) -> None:
@@ -59,6 +84,9 @@ class Options:
         for rate in self.level_rates or ():
             require(rate in LEVEL_RATES, f"level rate {rate} must be one of {level_rates}")
         self._check_times()
+        negative = self.negative_prompt
+        require(negative is None or isinstance(negative, str), f"negative_prompt must be a text, not {negative!r:.60}")
+        object.__setattr__(self, "negative_prompt", (negative or "").strip() or None)
         require(self.compat in (None, "released"), f"compat {self.compat!r} must be 'released' or nothing")
         require(1 <= self.windows <= WINDOWS, f"windows {self.windows} must be 1 to {WINDOWS}")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")

@@ -6,7 +6,6 @@ video.save("circle.mp4")
 """
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,10 +22,10 @@ from cogstyle.errors import LayoutError
 from cogstyle.files import fingerprint
 from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
+from cogstyle.sampling.calls import Calls
 from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.interpolate import fill_between, refine
 from cogstyle.sampling.keyframes import SUPERRES_STAGE, TextConditions, first_frames, keyframes
-from cogstyle.sampling.models import GIVEN, Models
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.released import ReleasedStage
@@ -37,9 +36,12 @@ from cogstyle.version import commit, version
 from cogstyle.video import Video
 
 
-@dataclass
-class Pipeline(Models):
-    """A bundle ready to sample; weights are read when they are first needed. The fields are those of `Models`."""
+@dataclass(repr=False)
+class Pipeline(Calls):
+    """A bundle ready to sample; weights are read when they are first needed. The fields are those of `Models`.
+
+    One pipeline may be used from several threads: each call gives what it gives alone.
+    """
 
     def check(self, prompt: str, options: Options, *, whole: bool = False) -> None:
         """Raise what sampling this prompt would raise, before any work is done.
@@ -98,7 +100,18 @@ class Pipeline(Models):
             seeds: one a prompt.
             start: what is there already; going on from a part gives the same videos as not stopping.
         """
-        conditions = TextConditions([prompt.strip() for prompt in prompts], list(seeds), self.text, self.device)
+        yield from self.computed(self._stream(prompts, seeds, options, start, progress))
+
+    def _stream(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        options: Options,
+        start: PartialVideo | None,
+        progress: Progress,
+    ) -> Iterator[PartialVideo]:
+        texts = [prompt.strip() for prompt in prompts]
+        conditions = TextConditions(texts, list(seeds), self.text, self.device, options.negative_prompt)
         if start is not None:
             expect_tokens(start.tokens_BFL, len(prompts), self.bundle.model_config)
         rate, total, part = self.rate(options), cost.keyframe_count(self.bundle.model_config, options), start
@@ -190,7 +203,7 @@ class Pipeline(Models):
             budget=self.budget,
         )
         parts = []
-        for fine_RM in passes:
+        for fine_RM in self.computed(passes):
             parts.append(fine_RM)
             progress(len(fine_RM))
         return torch.cat(parts).unflatten(0, (-1, frames))
@@ -216,6 +229,7 @@ class Pipeline(Models):
         whole = start is not None and start.whole
         for prompt in prompts:
             self.check(prompt, options, whole=whole)
+        self.read_weights(options, whole=whole)
         clock, seconds = time.perf_counter(), dict.fromkeys(("keyframes", "interpolation", "superres", "decode"), 0.0)
 
         def lap(name: str) -> None:
@@ -232,7 +246,7 @@ class Pipeline(Models):
         shown = self.upscale(fine_BFL, prompts, seeds, options, progress=progress) if options.upscale else fine_BFL
         lap("superres")
         own = [replace(options, seed=seed) for seed in seeds]
-        pixels = [self.decode_video(*work) for work in zip(shown, own, strict=True)]
+        pixels = [*self.computed(self.decode_video(*work) for work in zip(shown, own, strict=True))]
         lap("decode")
         shared = {**self.provenance(), "batch": len(prompts), "seconds": seconds, "given": {}}
         if start is not None and start.whole:
@@ -263,18 +277,24 @@ class Pipeline(Models):
             "dtype": self.dtype,
         }
 
-    def __call__(self, prompt: str | Sequence[str], *, seed: int = 0, **options: Any) -> Video | list[Video]:
-        """One prompt gives a Video, a list a list. Options are those of `Options`, and what `start` reads."""
-        given = {name: options.pop(name) for name in GIVEN if name in options}
-        prompts, chosen = [prompt] if isinstance(prompt, str) else list(prompt), Options(seed=seed, **options)
-        for one in prompts:  # before a file is read
-            self.check(one, chosen, whole=bool(given.get("images") or given.get("videos")))
-        videos = self.sample(prompts, [seed] * len(prompts), chosen, start=self.start(chosen, len(prompts), **given))
-        for video in videos:
-            video.info["given"].update({name: str(value) for name, value in given.items() if value})
-        for note in dict.fromkeys(note for one in prompts for note in self.untrained(one, chosen)):
-            warnings.warn(note, stacklevel=2)
-        return videos[0] if isinstance(prompt, str) else videos
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | Sequence[str | Path] = "shapes",
+        *,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+    ) -> "Pipeline":
+        """`load`, by the name that other libraries have for it.
+
+        Args:
+            revision: of a repository on the hub: a branch, tag or commit.
+        """
+        if revision is not None:
+            require(isinstance(name, str), "revision is of one repository on the hub")
+            name = f"{name}@{revision}"
+        return load(name, device=device, dtype=dtype)
 
 
 def given_frames(start: PartialVideo, options: Options) -> Sequence[int]:
@@ -294,11 +314,17 @@ def expect_tokens(tokens_BFL: Tensor, batch: int, config: ModelConfig) -> None:
 
 
 def load(
-    name: str | Path | Sequence[str | Path] = "shapes", *, device: str = "cpu", dtype: str = "float32"
+    name: str | Path | Sequence[str | Path] = "shapes",
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "float32",
 ) -> Pipeline:
-    """A pipeline over a bundle: the name of a shipped one, or a folder, or several as `open_bundle` takes them.
+    """A pipeline over a bundle.
 
     Args:
+        name: of a shipped one, a folder, user/repo[@revision] on the Hugging Face hub, or several as `open_bundle`
+            takes them.
+        device: a torch device; None and "auto" take a GPU where there is one.
         dtype: of the transformer, "float32", "bfloat16", "float16" or, on the CPU, "int8" (its matrices; all else is
             float32). On the CPU "float16" too is of the matrices alone: it computes in float32.
 
@@ -306,8 +332,9 @@ def load(
         BundleError: if the bundle is missing or damaged.
         ConfigError: if the device is not there, or the dtype is unknown or not for this device.
     """
+    dtype, device = str(dtype).removeprefix("torch."), "auto" if device is None else str(device)
     require(dtype in DTYPES, f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
-    place = find_device(device)
+    place = find_device("cpu" if (device, dtype) == ("auto", "int8") else device)
     require(dtype != "int8" or place.type == "cpu", f"dtype int8 runs on the CPU, not on {device!r}")
     names = [name] if isinstance(name, str | Path) else list(name)
     if place.type != "cpu" or (dtype in ONEDNN and not packs(dtype)):

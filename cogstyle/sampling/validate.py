@@ -1,5 +1,7 @@
 """All that can be wrong with a request is said before anything is drawn."""
 
+from collections.abc import Sequence
+
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.errors import BundleError, PromptError
@@ -54,6 +56,16 @@ def validate(bundle: Bundle, text: TextTokenizer, prompt: str, options: Options,
         text.video_text(prompt, (bundle.model_config.frames - 1) / level_rate)
     for stage in ("image", *stages):
         check_clusters(bundle, stage, options)
+    if options.negative_prompt is not None:
+        _check_negative(bundle, text, options, [*([] if whole else ["image"]), *stages])
+
+
+def _check_negative(bundle: Bundle, text: TextTokenizer, options: Options, stages: Sequence[str]) -> None:
+    """Raise what the negative prompt would raise: it is too long, or no stage is guided."""
+    text.image_text(options.negative_prompt)
+    text.video_text(options.negative_prompt, 1.0)
+    guided = [stage for stage in stages if options.stage(bundle.sampling(stage), stage).guidance != 1.0]
+    require(bool(guided), "negative_prompt has no effect without guidance: give guidance, or leave it out")
 
 
 def validate_upscale(bundle: Bundle, text: TextTokenizer, prompt: str | None, options: Options) -> int:

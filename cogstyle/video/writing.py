@@ -1,5 +1,7 @@
 """Frames -> files: mp4 (H.264), gif, webp, or a folder of PNG frames; whole or not at all."""
 
+import base64
+import html
 import io
 import json
 import os
@@ -27,7 +29,7 @@ FRAME = re.compile(r"\d{4,}\.png")  # the only names in a folder of ours
 SRGB, LIMITED = 13, 1  # transfer and range, as H.264 numbers them; primaries are those of BT.709
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Video:
     """uint8 frames [F, height, width, 3], frames a second, how they were made, and coarse tokens [F, L] if known."""
 
@@ -62,6 +64,24 @@ class Video:
         file = io.BytesIO()
         (_write_mp4 if suffix == ".mp4" else _write_animation)(self.frames, self.fps, file, suffix)
         return file.getvalue()
+
+    def to_pil(self) -> list[Image.Image]:
+        """The frames as pictures."""
+        return [Image.fromarray(frame) for frame in self.frames]
+
+    def __repr__(self) -> str:
+        count, height, width = self.frames.shape[:3]
+        said = f", {self.info['prompt']!r}" if "prompt" in self.info else ""
+        return f"Video({count} frames of {width} x {height}, {self.fps:g} a second{said})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the video, playing."""
+        data = base64.b64encode(self.encoded(".mp4")).decode()
+        width = max(256, self.frames.shape[2])
+        return (
+            f'<video width="{width}" autoplay loop muted controls src="data:video/mp4;base64,{data}"></video>'
+            f"<br>{html.escape(repr(self))}"
+        )
 
     def contact_sheet(self, columns: int = 9, *, scale: int = 2) -> np.ndarray:
         """All frames side by side in rows, uint8 [height, width, 3]."""

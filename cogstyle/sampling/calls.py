@@ -1,0 +1,138 @@
+"""A pipeline called as those of other libraries are: seeds or generators in, videos, arrays or pictures out."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from torch import Generator
+
+from cogstyle.config import require
+from cogstyle.sampling import cost
+from cogstyle.sampling.models import GIVEN, Models
+from cogstyle.sampling.options import Choices, Options
+from cogstyle.sampling.partial_video import PartialVideo
+from cogstyle.video import Video
+
+OUTPUTS = (None, "np", "pil", "pt")
+OnStepEnd = Callable[[Any, int, int, dict[str, Any]], Any]  # pipeline, tokens drawn, tokens in all, {"tokens": so far}
+
+
+def seeds_of(
+    prompts: int, each: int, seed: int | Sequence[int], generator: Generator | Sequence[Generator] | None
+) -> list[int]:
+    """A seed for every video, `each` for every prompt.
+
+    Args:
+        seed: the first of every prompt, counted up from there; or one a video.
+        generator: draws the seeds instead, so that a call after another gives other videos; or one a video.
+
+    Raises:
+        ConfigError: if there are more or fewer than videos, or both are given.
+    """
+    require(each >= 1 and each == int(each), f"num_videos_per_prompt {each} must be 1 or more")
+    count = prompts * each
+    if generator is not None:
+        require(seed == 0, "seed and generator exclude each other; give one")
+        drawn = [generator] * count if isinstance(generator, Generator) else list(generator)
+        require(len(drawn) == count, f"{len(drawn)} generators for {count} videos; give one a video, or one for all")
+        return [int(torch.randint(2**31, (), generator=one, device=one.device)) for one in drawn]
+    if isinstance(seed, int | float):
+        return [seed + number for _ in range(prompts) for number in range(each)]
+    require(len(seed) == count, f"{len(seed)} seeds for {count} videos; give one a video, or one for all")
+    return list(seed)
+
+
+def as_output(video: Video, kind: str | None) -> Any:
+    """A video as it is (None), or its frames: "np" float32 [F, height, width, 3] and "pt" [F, 3, height, width] in
+    0..1, or "pil", a list of pictures.
+    """
+    if kind is None:
+        return video
+    if kind == "pil":
+        return video.to_pil()
+    frames_FHWC = video.frames.astype(np.float32) / 255.0
+    return frames_FHWC if kind == "np" else torch.from_numpy(frames_FHWC).permute(0, 3, 1, 2)
+
+
+def told_steps(pipe: Any, tell: OnStepEnd | None, total: int) -> dict[str, Any]:
+    """What `Pipeline.sample` takes so that `tell` is called with every step."""
+    if tell is None:
+        return {}
+    drawn, latest = 0, None
+
+    def on_part(part: PartialVideo) -> None:
+        nonlocal latest
+        latest = part.tokens_BFL
+
+    def progress(tokens: int) -> None:
+        nonlocal drawn
+        drawn += tokens
+        tell(pipe, drawn, total, {"tokens": latest})
+
+    return {"on_part": on_part, "progress": progress}
+
+
+class Calls(Models):
+    """How a pipeline is called, and what it says of itself."""
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        seed: int | Sequence[int] = 0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        num_videos_per_prompt: int = 1,
+        output_type: str | None = None,
+        callback_on_step_end: OnStepEnd | None = None,
+        **options: Unpack[Choices],
+    ) -> Any:
+        """Sample a video of a prompt, or a list of videos of several prompts (or of several videos a prompt).
+
+        Args:
+            prompt: what happens, in English or Chinese.
+            seed: same prompt, options and seed: same video. One for all (the videos of a prompt count up from it),
+                or one a video.
+            generator: draws the seeds instead; one for all, or one a video.
+            num_videos_per_prompt: videos of every prompt.
+            output_type: None gives `Video`s; "np" and "pt" frames in 0..1, float32 [F, height, width, 3] and
+                [F, 3, height, width]; "pil" lists of pictures.
+            callback_on_step_end: called as (pipeline, tokens drawn, tokens in all, {"tokens": [B, F, L] so far}).
+            options: the fields of `Options` (frame_rate, levels, guidance, negative_prompt, ...), and the files of
+                `start` (first_frame, continue_from, images, videos).
+
+        Raises:
+            CogstyleError: for what cannot be sampled, before anything is drawn.
+        """
+        require(output_type in OUTPUTS, f"output_type {output_type!r} must be np, pil, pt or None")
+        pipe: Any = self  # a Pipeline
+        values: dict[str, Any] = dict(options)
+        given = {name: values.pop(name) for name in GIVEN if name in values}
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        seeds = seeds_of(len(prompts), num_videos_per_prompt, seed, generator)
+        prompts = [one for one in prompts for _ in range(num_videos_per_prompt)]
+        chosen, whole = (
+            Options(seed=seeds[0] if seeds else 0, **values),
+            bool(given.get("images") or given.get("videos")),
+        )
+        for one in prompts:  # before a file is read
+            pipe.check(one, chosen, whole=whole)
+        for other in seeds:
+            replace(chosen, seed=other)
+        start = self.start(chosen, len(prompts), **given)
+        tell = told_steps(self, callback_on_step_end, cost.steps(self.bundle.model_config, chosen, start))
+        videos = pipe.sample(prompts, seeds, chosen, start=start, **tell)
+        for video in videos:
+            video.info["given"].update({name: str(value) for name, value in given.items() if value})
+        for note in dict.fromkeys(note for one in prompts for note in pipe.untrained(one, chosen, whole=whole)):
+            warnings.warn(note, stacklevel=2)
+        found = [as_output(video, output_type) for video in videos]
+        return found[0] if isinstance(prompt, str) and num_videos_per_prompt == 1 else found
+
+    def __repr__(self) -> str:
+        parts = ", ".join(Path(file).stem for file in self.bundle.hashes())
+        size = self.bundle.tokenizer_config.image_size
+        return f"Pipeline({self.bundle.name!r}: {parts}; {size} px, {self.dtype} on {self.device})"
