@@ -205,6 +205,14 @@ class Jobs:
             self._change([job.id for job in found], "status = ?, tries = tries + 1", RUNNING)
         return found
 
+    def waits(self, kind: str) -> bool:
+        """Whether a job of this kind was not begun."""
+        return bool(self._read("kind = ? AND NOT alone AND status = ? LIMIT 1", kind, WAITING))
+
+    def survived(self, ids: Sequence[str]) -> None:
+        """Starting these did not stop the server."""
+        self._change(ids, "tries = 0")
+
     def alive(self, ids: Iterable[str]) -> set[str]:
         """Those of these jobs that were not deleted and have not failed."""
         with self._lock:

@@ -1,4 +1,9 @@
-"""The one thread that draws: it takes jobs of a kind side by side, keeps every part, and goes on from them."""
+"""The one thread that draws: it takes jobs of a kind side by side, keeps parts, and goes on from them.
+
+A job that comes while others of its kind are drawn joins them: at the next border of a frame they are left off, it is
+drawn until it is as far as they are, and all go on together. Every part goes on as if it had not stopped, so nobody's
+video depends on who joined it.
+"""
 
 import logging
 import threading
@@ -33,7 +38,7 @@ log = logging.getLogger("cogstyle.server")
 
 
 class LeftOffError(Exception):
-    """The server stops, or nobody wants any video of the batch any more; parts are kept."""
+    """The server stops, nobody wants any video of the batch any more, or others join it; parts are kept."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,6 @@ class Worker(threading.Thread):
                     self.draw(jobs)
                 else:
                     self.jobs.news.wait(60.0)
-            except LeftOffError:
-                pass
             except Exception:  # a full disk, say: the queue is still there
                 log.exception("the queue cannot be worked on; trying again")
                 self.stopping.wait(1.0)
@@ -95,17 +98,16 @@ class Worker(threading.Thread):
                     found.append(Drawn(job, request, output))
             except Exception as error:
                 self.fail([job], error)
-        if not found:
-            return
-        for numbers in batches(pipe, [one.request for one in found]):
+        found.sort(key=lambda one: _far(one.request.start))  # who is behind catches up with the others
+        for numbers in batches(pipe, [one.request for one in found]) if found else ():
             drawn = [found[number] for number in numbers]
             try:
-                Batch(self, pipe, drawn).make()
+                Batch(self, pipe, drawn, [one for one in found if one not in drawn]).make()
             except LeftOffError:
-                if self.stopping.is_set():
-                    raise
+                break
             except Exception as error:
                 self.fail([one.job for one in drawn], error)
+        self.jobs.survived([job.id for job in jobs])
 
     def fail(self, jobs: Sequence[Job], error: Exception) -> None:
         """A batch that failed is drawn one by one, so that the guilty says so and the others are made."""
@@ -134,10 +136,8 @@ class Worker(threading.Thread):
         """What makes the video of a job, with what a stopped server left of it."""
         files = [str(path) for path in self.jobs.given(job)]
         given = {} if not files else {"first_frame": files[0]} if len(files) == 1 else {"images": files}
-        request, part = (
-            identify(pipe, Request(job.prompt, job.options, given=given)),
-            Output(self.jobs.video(job.id)).part,
-        )
+        request = identify(pipe, Request(job.prompt, job.options, given=given))
+        part = Output(self.jobs.video(job.id)).part
         try:
             return begin(pipe, request, part)
         except BundleError as error:  # a damaged part, or one of other weights
@@ -147,12 +147,18 @@ class Worker(threading.Thread):
 
 
 class Batch:
-    """Videos that are drawn side by side."""
+    """Videos that are drawn side by side.
 
-    def __init__(self, worker: Worker, pipe: Pipeline, drawn: Sequence[Drawn]) -> None:
+    Args:
+        others: jobs of the same kind that are further on, and wait at the border of a frame to be caught up with.
+    """
+
+    def __init__(self, worker: Worker, pipe: Pipeline, drawn: Sequence[Drawn], others: Sequence[Drawn] = ()) -> None:
         self.worker, self.jobs, self.pipe, self.drawn = worker, worker.jobs, pipe, drawn
         self.ids = [one.job.id for one in drawn]
-        self.options = drawn[0].job.options
+        self.options, self.kind = drawn[0].job.options, drawn[0].job.kind
+        self.ahead = {_far(one.request.start) for one in others}
+        self.room = len(drawn) + len(others) < LARGEST_BATCH and not drawn[0].job.alone
         self.rate = pipe.rate(self.options)
         starts = [one.request.start for one in drawn if one.request.start is not None]
         self.start = partial_video.together(starts) if starts else None
@@ -168,7 +174,7 @@ class Batch:
         """Draw and write all videos.
 
         Raises:
-            LeftOffError: if the server stops, or none is wanted any more.
+            LeftOffError: if the server stops, none is wanted any more, or others join.
         """
         self.jobs.advance(self.ids, self.percent)
         requests = [one.request for one in self.drawn]
@@ -188,9 +194,17 @@ class Batch:
     def keep(self, part: PartialVideo) -> None:
         """Take note of what there is of each video, and write it unless that would cost more than it saves."""
         self.part = part
+        if self.regroups(part):
+            self.save()
+            raise LeftOffError
         if time.monotonic() - self.saved >= SPARING * self.cost:
             self.save()
         self.show()
+
+    def regroups(self, part: PartialVideo) -> bool:
+        """Whether this is the border where others join: those who were caught up with, or new ones, who catch up."""
+        whole = part.whole and part.level == self.options.levels
+        return not whole and (_far(part) in self.ahead or (self.room and self.jobs.waits(self.kind)))
 
     def save(self) -> None:
         """Write what there is of each video, so that a start after any stop goes on from here."""
@@ -245,6 +259,11 @@ class Batch:
         info = {**video.info, "id": identity, "model": one.job.model}
         write(replace(video, info=info), replace(one.request, given=names), one.output)
         self.jobs.complete(identity)
+
+
+def _far(part: PartialVideo | None) -> tuple[int, int]:
+    """How far a video is: its level and its frames."""
+    return (0, 0) if part is None else (part.level, part.tokens_BFL.shape[1])
 
 
 def _names(files: str | list[str]) -> str | list[str]:

@@ -140,12 +140,33 @@ def test_a_server_that_is_told_to_stop_loses_nothing(jobs, models, monkeypatch):
             worker.stopping.set()
 
     monkeypatch.setattr(Batch, "keep", keep)
-    with pytest.raises(LeftOffError):
-        worker.draw(jobs.claim(16))
+    worker.draw(jobs.claim(16))
     (part,) = jobs.folder(identity).glob("*.part")
     assert (read_tensors(part)[0]["tokens"] == seen[-1][0]).all() and len(seen) == 4
     drain(jobs, models)
     assert jobs.get(identity).status == "completed" and len(seen) == 6
+
+
+@pytest.mark.parametrize("border", [1, 3, 5])
+def test_a_new_job_joins_those_that_are_drawn(jobs, models, debug_bundle, monkeypatch, border):
+    """At the border of a frame; it catches up, then all go on side by side, and nothing is drawn twice."""
+    ids, seen, plain = [jobs.add(job(seed), []).id for seed in range(2)], [], Batch.keep
+
+    def keep(self, part):
+        seen.append(len(self.ids))
+        if len(seen) == border:
+            ids.append(jobs.add(job(9), []).id)
+            jobs.add(job(levels=0), [])  # of another kind: it waits
+        plain(self, part)
+
+    monkeypatch.setattr(Batch, "keep", keep)
+    drain(jobs, models)
+    other = [1] * 5  # a first frame and 4 keyframes; of the others also a level
+    assert seen == [2] * border + [1] * border + [3] * (6 - border) + other
+    pipe = cogstyle.load(debug_bundle)
+    for identity, seed in zip(ids, (0, 1, 9), strict=True):
+        (alone,) = pipe.sample(["a red circle"], [seed], Options(levels=1))
+        assert jobs.video(identity).read_bytes() == alone.encoded(".mp4") and jobs.get(identity).tries == 0
 
 
 def test_one_bad_job_does_not_fail_its_batch(jobs, models):
