@@ -144,7 +144,7 @@ def _good(line: str) -> None:
 
 def _by_commands(folder: Path) -> None:
     _good("train recipes/keyframes.toml --quiet")
-    _good("world --count 2 --size 16 --out clips")
+    _good("world --count 2 --size 32 --out clips")
     rows = [{"video": f"{n:07d}.mp4", "caption": "a", "start": 0, "end": 2, "language": "en"} for n in range(2)]
     (folder / "clips" / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for n in range(2):
