@@ -165,7 +165,7 @@ MODELS = {
         grid=(20, 20),
     ),
     "llama-debug": llama_config(
-        codes=32, layers=2, width=32, heads=2, grid=(4, 4), window=2, text_span=24, inner=64, caption_width=16
+        codes=32, layers=2, width=32, heads=2, grid=(4, 4), window=2, text_span=40, inner=64, caption_width=16
     ),
     "llama-shapes": llama_config(
         codes=1024, layers=5, width=128, heads=4, grid=(8, 8), window=0, text_span=64, inner=320, caption_width=64

@@ -70,7 +70,7 @@ def find_folder(name: str | Path, beside: Path | None = None) -> Path:
     Raises:
         BundleError: if it is in none of these; nothing is fetched.
     """
-    places = [Path(name).expanduser(), *([] if beside is None else [beside / name])]
+    places = [*([] if beside is None else [beside / name]), Path(name).expanduser()]
     for place in places:
         if (place / "config.json").is_file():
             return place

@@ -177,8 +177,8 @@ def read_vq(path: Path, *, grid: int | None = None) -> tuple[LlamaGenVQConfig, d
     return config, weights
 
 
-def text_encoder(name: str | Path, width: int | None = None) -> TextEncoderConfig:
-    """What a bundle says of the T5 in a folder.
+def text_encoder(name: str | Path, bundle: Path, width: int | None = None) -> TextEncoderConfig:
+    """What a bundle says of the T5 in a folder; one inside the bundle's own moves with it.
 
     Raises:
         BundleError: if there is none, or its states are not `width` wide.
@@ -194,12 +194,14 @@ def text_encoder(name: str | Path, width: int | None = None) -> TextEncoderConfi
         raise BundleError(
             f"the states of {folder} are {found} wide, the GPT reads {width}: it was trained on another T5"
         )
-    return TextEncoderConfig(str(folder.resolve()), digest(folder))
+    folder, inside = folder.resolve(), bundle.resolve()
+    named = folder.relative_to(inside) if folder.is_relative_to(inside) else folder
+    return TextEncoderConfig(str(named), digest(folder))
 
 
 def import_t5(name: str | Path, target: Path) -> list[str]:
     """Name the T5 that a new image model of the bundle `target` will read."""
-    update_bundle(target, {}, text=text_encoder(name), prompts=PROMPTS)
+    update_bundle(target, {}, text=text_encoder(name, target), prompts=PROMPTS)
     return ["bundle.toml"]
 
 
@@ -237,7 +239,7 @@ def import_llamagen(
         progress=progress,
         model=config,
         tokenizer=tokenizer,
-        text=text_encoder(t5, config.caption_width),
+        text=text_encoder(t5, target, config.caption_width),
         prompts=PROMPTS,
         licence="MIT",
         frame_rate=1.0,

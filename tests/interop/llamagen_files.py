@@ -13,7 +13,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.tokenizers.llamagen import LlamaGenVQ
 from cogstyle.training.transformer import fresh_transformer
 
-CONFIG = replace(MODELS["llama-debug"], frames=5, window=2)
+CONFIG = replace(MODELS["llama-debug"], text_span=24)
 VQ = LlamaGenVQConfig(
     codes=32, code_width=4, latent=8, channels=32, encoder_channels=(32, 64), decoder_channels=(32, 64), image_size=8
 )
