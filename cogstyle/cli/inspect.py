@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         dtypes = ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in values}))
         number = sum(value.numel() for value in values)
         print(f"{name:<16}{number:>16,}{human(sum(v.numel() * v.element_size() for v in values)):>12}  {dtypes}")
+    steps = "torch" if (library := native.library()) is None else f"native {library.name}"
+    print(f"\ndecode steps on the CPU: {steps}")
     print(f"\nto sample {arguments.batch} at once, guided; {arguments.device} has {human(room)}")
     print(f"{'':<36}{'float32':>12}{'bfloat16':>12}")
     needs = {size: needed(config, parts, arguments.batch, size) for size in (4, 2)}

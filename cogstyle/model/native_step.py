@@ -118,12 +118,14 @@ class NativeLayers:
                 layer.own_qkv, layer.own_dense = matrix(beside.qkv), matrix(beside.dense)
                 layer.gate, layer.temporal = self._vector(beside.gate.float().sigmoid()), self.channels[index]
         config = model.config
-        sizes = (config.layers, config.width, config.heads, config.mlp_ratio * config.width)
+        sizes = (config.layers, config.width, config.heads, config.inner_width)
         self.model = native.Model(self.layers, self._norm(model.norm), matrix(model.head), *sizes, config.norm_eps, 0)
 
     @classmethod
     def of(cls, model: Transformer, adapter: TemporalAdapter | None) -> "NativeLayers | None":
-        """None where PyTorch must do it: unless all matrices are packed for the native step."""
+        """None where PyTorch must do it: unless all matrices are packed for it, and the blocks are CogView2's."""
+        if model.llama:
+            return None
         matrices = [model.head]
         for block in [*model.layers, *([] if adapter is None else adapter.layers)]:
             matrices += [part for part in block.modules() if isinstance(part, nn.Linear | PackedLinear)]
@@ -136,7 +138,8 @@ class NativeLayers:
         self.kept.append(x.detach().float().contiguous())
         return self.kept[-1].data_ptr()
 
-    def _norm(self, norm: nn.LayerNorm) -> native.Norm:
+    def _norm(self, norm: nn.Module) -> native.Norm:
+        assert isinstance(norm, nn.LayerNorm)
         return native.Norm(self._vector(norm.weight), self._vector(norm.bias))
 
     def memory(self, plan: NativePlan, sequences: int) -> NativeMemory:
@@ -184,6 +187,12 @@ class NativeStep:
         self.call.logits = None if logits_NV is None else logits_NV.data_ptr()
         self.call.rows, self.call.texts = len(x_ND), texts
         self.layers.library.step(self.layers.model, self.call)
+
+
+def step_name(model: Transformer) -> str:
+    """What computes the decode steps of a model: "native", with the build's name, or "torch"."""
+    layers = NativeLayers.of(model, None)
+    return "torch" if layers is None else f"native {layers.library.name}"
 
 
 def matrix(layer: nn.Module) -> native.Matrix:

@@ -143,7 +143,10 @@ class NativeScorer:
 
 def guided(logits_RV: Tensor, texts: Texts) -> Tensor:
     """Logits [N, V] of the samples from those of all rows."""
-    return apply_guidance(*logits_RV.chunk(2), texts.guidance) if texts.guided else logits_RV
+    if not texts.guided:
+        return logits_RV
+    prompt_NV, unconditional_NV = logits_RV.chunk(2)
+    return apply_guidance(prompt_NV, unconditional_NV, texts.guidance)
 
 
 def text_room(valid_RS: Tensor, bias: float, heads: int, longest: int) -> Tensor | None:
