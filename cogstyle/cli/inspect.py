@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from cogstyle import native
     from cogstyle.config import require
     from cogstyle.files import human
 

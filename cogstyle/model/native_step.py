@@ -63,13 +63,13 @@ class NativePlan:
 class NativeMemory:
     """Keys and values of every layer and channel, for all sequences of a decoding."""
 
-    def __init__(self, library: native.Library, runs: list[list[NativeRuns]], shape: tuple[int, int, int],
-                 dtype: torch.dtype) -> None:  # fmt: skip
+    def __init__(self, runs: list[list[NativeRuns]], shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         """`runs` are those of each layer, one a channel; `shape` is sequences, heads, head width."""
         self.runs, self.shape, self.dtype = runs, shape, dtype
-        sizes = [[one.length * shape[0] * shape[1] * shape[2] for one in layer] for layer in runs]
+        sizes = [[one.length * math.prod(shape) * dtype.itemsize for one in layer] for layer in runs]
+        arena = native.Arena(2 * sum(map(sum, sizes)))
         self.keys, self.values = (
-            [[library.room(size * dtype.itemsize).view(dtype) for size in layer] for layer in sizes] for _ in range(2)
+            [[arena.take(size).view(dtype) for size in layer] for layer in sizes] for _ in range(2)
         )
         self.table = (native.Memory * (2 * len(runs)))()
         for index, layer in enumerate(runs):
@@ -146,7 +146,7 @@ class NativeLayers:
         """Empty keys and values for so many sequences."""
         shape = (sequences, self.config.heads, self.config.head_width)
         runs = [[plan.runs[0], *([plan.runs[channel]] if channel else [])] for channel in self.channels]
-        return NativeMemory(self.library, runs, shape, self.dtype)
+        return NativeMemory(runs, shape, self.dtype)
 
 
 class NativeStep:

@@ -1,4 +1,4 @@
-"""A pytest plugin: the native step of this run is the build that NATIVE_BUILD=NAME:PATH names; see test_sanitizers.py."""
+"""A pytest plugin: the native step is the build that NATIVE_BUILD=NAME:PATH names; see test_sanitizers.py."""
 
 import os
 from pathlib import Path
