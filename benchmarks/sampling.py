@@ -20,12 +20,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import itertools
 
+from cogstyle import native
 from cogstyle.adapter import adapter_from_image
 from cogstyle.config import DTYPES, ModelConfig, SamplingConfig
 from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
+from cogstyle.model.native_step import step_name
 from cogstyle.model.packed import PackedLinear, pack, packs
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.sampling import decode as decoding
 from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import Plan, plan_for
 from cogstyle.sampling.logits import sampler
@@ -81,8 +84,8 @@ def converted(models: Models, path: str) -> Models:
 
 
 def bus() -> float:
-    """GB/s that one thread reads."""
-    big = torch.ones(64_000_000)
+    """GB/s that one thread reads, from large pages where the system has them."""
+    big = native.Arena().take(256_000_000).view(torch.float32).fill_(1.0)
     times = [timed(big.sum) for _ in range(7)]
     return big.numel() * 4 / statistics.median(times) / 1e9
 
@@ -218,6 +221,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             note(f"naive: {name}, ms", naive_ms(plain, layout, guided=guided, steps=steps, windowed=windowed))
     for path in arguments.paths:
         models = converted(plain, path)
+        print(f"{path}: steps by {step_name(models[0])}")
         itemsize = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}[path]
         for name, layout, guided, windowed in kinds:
             for batch in (1, 4, 8) if windowed else (1,):
@@ -236,7 +240,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
                 continue
             layout = keyframe_layout(config, TEXT, known=known)
             tokens = torch.zeros(1, known, config.tokens, dtype=torch.long)
-            times = [timed(lambda: prefill(models, tokens, layout.first(known))) for _ in range(3)]  # noqa: B023
+            times = [timed(lambda: prefill(models, tokens, layout)) for _ in range(3)]  # noqa: B023
             note(f"{path}: prefill of {known} frames, ms", 1e3 * statistics.median(times))
         if not arguments.quick and path in ("float32", "int8") and wanted(f"{path}: clip"):
             for part, seconds in clip_seconds(models, ahead=1).items():
@@ -247,8 +251,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def prefill(models: Models, tokens: Tensor, layout: FrameLayout) -> Tensor:
-    return models[0](ids(models[0].config, 1, TEXT), tokens, layout, models[1])
+def prefill(models: Models, tokens: Tensor, layout: FrameLayout) -> object:
+    """What `decode` does before its first step."""
+    model, adapter = models[0], models[1]
+    plan, texts = plan_for(layout, tuple(adapter.windows)), Texts(ids(model.config, 1, TEXT))
+    return decoding.scorer_for(model, texts, tokens, plan, adapter, decoding.prefill)
 
 
 if __name__ == "__main__":

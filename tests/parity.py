@@ -23,6 +23,7 @@ from cogstyle.interop import sat_checkpoint as sat
 from cogstyle.interop.icetk import read_image_tokenizer
 from cogstyle.interop.sat_bundle import COARSE_OFFSET, SAMPLING, new_module
 from cogstyle.layout import FrameLayout, image_layout, interpolation_layout, keyframe_layout
+from cogstyle.model.packed import PackedLinear, pack, packs
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -80,6 +81,25 @@ def models(folder: Path, role: str) -> tuple[Transformer, TemporalAdapter | Supe
     return base, adapter
 
 
+@cache
+def native(folder: Path, role: str) -> tuple[Transformer, TemporalAdapter]:
+    """The same in float32, packed: their steps are the native ones where those were compiled."""
+    copies = []
+    for module in temporal(folder, role):
+        tensors = dict(module.state_dict())
+        window = {"window": module.window} if isinstance(module, TemporalAdapter) else {}
+        with torch.device("meta"):
+            copy = type(module)(module.config, **window)
+        if packs("float32"):
+            pack(copy, tensors, kind="float32")
+        copy.load_state_dict(tensors, assign=True)
+        copies.append(copy)
+    base, adapter = copies
+    if packs("float32"):
+        base.head = PackedLinear(base.embed.weight[: base.config.codes], None, kind="float32")
+    return base, adapter
+
+
 def temporal(folder: Path, role: str) -> tuple[Transformer, TemporalAdapter]:
     model, adapter = models(folder, role)
     assert isinstance(adapter, TemporalAdapter)
@@ -127,7 +147,7 @@ def check_sampling(folder: Path, name: str) -> Iterator[Finding]:
     """Every step's logits with forced tokens, and those of the prefill."""
     golden = load_file(folder / f"{name}.safetensors")
     interpolates, bare = "stage2" in name, "firstframe" in name
-    model, adapter = temporal(folder, "interpolation" if interpolates else "keyframes")
+    model, adapter = native(folder, "interpolation" if interpolates else "keyframes")
     make = image_layout if bare else interpolation_layout if interpolates else keyframe_layout
     forced, span = golden["forced"].long(), int(golden["text_len"])
     layout = make(model.config, span)
@@ -180,7 +200,7 @@ def check_greedy(folder: Path, name: str) -> Iterator[Finding]:
 
     def loop(source: str, result: str, make: Callable[..., object], *, bare: bool = False, rows: int = 2) -> Finding:
         given = load_file(folder / f"{source}.safetensors")
-        model, adapter = temporal(folder, "interpolation" if "stage2" in source else "keyframes")
+        model, adapter = native(folder, "interpolation" if "stage2" in source else "keyframes")
         span = int(given["text_len"])
         layout = make(model.config, span)
         text = given["seq"][:rows, :span].long()

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from cogstyle import native
     from cogstyle.config import require
     from cogstyle.files import human
 
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{name:<16}{number:>16,}{human(sum(v.numel() * v.element_size() for v in values)):>12}  {dtypes}")
     if config is None:
         return 0
+    steps = "torch" if (library := native.library()) is None else f"native {library.name}"
+    print(f"\ndecode steps on the CPU: {steps}")
     print(f"\nto sample {arguments.batch} at once, guided; {arguments.device} has {human(room)}")
     print(f"{'':<36}{'float32':>12}{'bfloat16':>12}")
     needs = {size: needed(config, parts, arguments.batch, size) for size in (4, 2)}

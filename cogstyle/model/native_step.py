@@ -63,13 +63,13 @@ class NativePlan:
 class NativeMemory:
     """Keys and values of every layer and channel, for all sequences of a decoding."""
 
-    def __init__(self, library: native.Library, runs: list[list[NativeRuns]], shape: tuple[int, int, int],
-                 dtype: torch.dtype) -> None:  # fmt: skip
+    def __init__(self, runs: list[list[NativeRuns]], shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         """`runs` are those of each layer, one a channel; `shape` is sequences, heads, head width."""
         self.runs, self.shape, self.dtype = runs, shape, dtype
-        sizes = [[one.length * shape[0] * shape[1] * shape[2] for one in layer] for layer in runs]
+        sizes = [[one.length * math.prod(shape) * dtype.itemsize for one in layer] for layer in runs]
+        arena = native.Arena(2 * sum(map(sum, sizes)))
         self.keys, self.values = (
-            [[library.room(size * dtype.itemsize).view(dtype) for size in layer] for layer in sizes] for _ in range(2)
+            [[arena.take(size).view(dtype) for size in layer] for layer in sizes] for _ in range(2)
         )
         self.table = (native.Memory * (2 * len(runs)))()
         for index, layer in enumerate(runs):
@@ -118,18 +118,19 @@ class NativeLayers:
                 layer.own_qkv, layer.own_dense = matrix(beside.qkv), matrix(beside.dense)
                 layer.gate, layer.temporal = self._vector(beside.gate.float().sigmoid()), self.channels[index]
         config = model.config
-        sizes = (config.layers, config.width, config.heads, config.mlp_ratio * config.width)
+        sizes = (config.layers, config.width, config.heads, config.inner_width)
         self.model = native.Model(self.layers, self._norm(model.norm), matrix(model.head), *sizes, config.norm_eps, 0)
 
     @classmethod
     def of(cls, model: Transformer, adapter: TemporalAdapter | None) -> "NativeLayers | None":
-        """None where PyTorch must do it: unless it is sandwich blocks, all matrices packed for the native step."""
+        """None where PyTorch must do it: unless all matrices are packed for it, and the blocks are CogView2's."""
+        if model.llama:
+            return None
         matrices = [model.head]
         for block in [*model.layers, *([] if adapter is None else adapter.layers)]:
             matrices += [part for part in block.modules() if isinstance(part, nn.Linear | PackedLinear)]
         found = [part.native for part in matrices if isinstance(part, PackedLinear) and part.native is not None]
-        sandwich = all(isinstance(block, Block) for block in model.layers)
-        if not sandwich or len(found) < len(matrices) or model.config.head_width % SLOTS:
+        if len(found) < len(matrices) or model.config.head_width % SLOTS:
             return None
         return cls(found[0].library, model, adapter)
 
@@ -145,7 +146,7 @@ class NativeLayers:
         """Empty keys and values for so many sequences."""
         shape = (sequences, self.config.heads, self.config.head_width)
         runs = [[plan.runs[0], *([plan.runs[channel]] if channel else [])] for channel in self.channels]
-        return NativeMemory(self.library, runs, shape, self.dtype)
+        return NativeMemory(runs, shape, self.dtype)
 
 
 class NativeStep:
@@ -186,6 +187,12 @@ class NativeStep:
         self.call.logits = None if logits_NV is None else logits_NV.data_ptr()
         self.call.rows, self.call.texts = len(x_ND), texts
         self.layers.library.step(self.layers.model, self.call)
+
+
+def step_name(model: Transformer) -> str:
+    """What computes the decode steps of a model: "native", with the build's name, or "torch"."""
+    layers = NativeLayers.of(model, None)
+    return "torch" if layers is None else f"native {layers.library.name}"
 
 
 def matrix(layer: nn.Module) -> native.Matrix:

@@ -5,10 +5,6 @@
 #include "attention.h"
 #include "linear.h"
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 struct Norm {
     const float *weight, *bias;
 };
@@ -164,15 +160,4 @@ void linear(const Matrix* m, const float* x, int32_t rows, float* y, int32_t act
 }
 
 void step(const Model* model, const Call* call) { Step(*model, *call).run(); }
-
-// Ask for large pages, which halve the time that reading takes.
-void large_pages(void* memory, int64_t bytes) {
-#if defined(__linux__)
-    const uintptr_t page = 1 << 21, from = (uintptr_t(memory) + page - 1) / page * page;
-    const uintptr_t to = (uintptr_t(memory) + bytes) / page * page;
-    if (to > from) madvise((void*)from, to - from, MADV_HUGEPAGE);
-#else
-    (void)memory, (void)bytes;
-#endif
-}
 }

@@ -145,8 +145,8 @@ def guided(logits_RV: Tensor, texts: Texts) -> Tensor:
     """Logits [N, V] of the samples from those of all rows."""
     if not texts.guided:
         return logits_RV
-    condition_NV, unconditional_NV = logits_RV.chunk(2)
-    return apply_guidance(condition_NV, unconditional_NV, texts.guidance)
+    prompt_NV, unconditional_NV = logits_RV.chunk(2)
+    return apply_guidance(prompt_NV, unconditional_NV, texts.guidance)
 
 
 def text_room(valid_RS: Tensor, bias: float, heads: int, longest: int) -> Tensor | None:

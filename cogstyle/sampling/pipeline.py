@@ -20,6 +20,7 @@ from cogstyle.config import DTYPES, ModelConfig, require
 from cogstyle.devices import find_device
 from cogstyle.errors import LayoutError
 from cogstyle.files import fingerprint
+from cogstyle.model.native_step import step_name
 from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
 from cogstyle.sampling.calls import Calls
@@ -260,6 +261,7 @@ class Pipeline(Calls):
     def provenance(self) -> dict[str, Any]:
         """What made a video: bundle, files, dtype, version of the package, and its commit in a checkout."""
         made_by = {"bundle": self.bundle.name, "files": self.bundle.hashes(), "dtype": self.dtype}
+        made_by["step"] = step_name(self.image_model)
         return {**made_by, "version": version(), "commit": commit()}
 
     def identity(self, prompt: str, options: Options) -> dict[str, Any]:

@@ -70,29 +70,31 @@ def test_logits_of_every_step(build, model, adapters, config, stage, guidance, b
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
-@pytest.mark.parametrize("stage", LAYOUTS)
-def test_tokens_depend_on_neither_batch_nor_tries(build, model, adapters, config, stage, kind):
-    """To the bit, in any kind of weights: a row is summed alone, and in an order that padding cannot change."""
-    model, adapter = packed(model, kind), packed(adapters[stage], kind) if stage in adapters else None
-    lengths, options = [3, 6, 2, 5, 9], SamplingConfig(temperature=0.3, top_k=3)
-    letters = some_text(config, [9] * 5).tolist()
-    some, windows = some_tokens(config, 5, 5), tuple(adapter.windows) if adapter else ()
+@pytest.mark.parametrize("stage", ["keyframes", "interpolation"])
+def test_tokens_depend_on_neither_batch_nor_tries(model, adapters, config, stage, kind):
+    """24 samples to the bit, in any kind of weights: a row is summed alone, in an order that padding cannot change."""
+    model, adapter = packed(model, kind), packed(adapters[stage], kind)
+    letters, some = some_text(config, [20] * 24).tolist(), some_tokens(config, 24, 5)
+    options, windows = SamplingConfig(temperature=0.3, top_k=3), tuple(adapter.windows)
 
     def sample(rows, ahead):
-        span = max(lengths[row] for row in rows)
-        texts = [torch.tensor([[config.pad] * (span - lengths[row]) + letters[row][: lengths[row]]]) for row in rows]
-        layout = LAYOUTS[stage](config, span)
+        texts = [letters[row][: 2 + row * 7 % 19] for row in rows]
+        span = max(map(len, texts))
+        layout = LAYOUTS[stage](config, span, **({"known": 3} if stage == "keyframes" else {}))
         pick = sampler(options, [(row,) for row in rows], layout, None)
-        guides = torch.tensor([[config.pad] * (span - 2) + letters[0][:2]]).expand(len(rows), -1)
-        both = Texts(torch.cat(texts), guides, 2.0)
+        padded = torch.tensor(
+            [[config.pad] * (span - len(ids)) + ids for ids in [*texts, *([letters[0][:2]] * len(rows))]]
+        )
         plan = plan_for(layout, windows, ahead=ahead)
+        both = Texts(*padded.split(len(rows)), 2.0)
         return finish(decode(model, both, some[rows, : layout.frames], plan, pick, adapter=adapter))
 
-    alone = [sample([row], 1) for row in range(5)]
-    for rows in ([0, 1, 2, 3, 4], [4, 2]):
-        together = sample(rows, 16)
-        assert all(torch.equal(together[n : n + 1], alone[row]) for n, row in enumerate(rows))
-    assert len({tuple(tokens[0, -1].tolist()) for tokens in alone}) == 5
+    alone = torch.cat([sample([row], 1 + 15 * (row % 2)) for row in range(24)])
+    for size in (5, 16):
+        for ahead in (1, 16):
+            parts = [list(range(first, min(first + size, 24))) for first in range(0, 24, size)]
+            assert torch.equal(torch.cat([sample(rows, ahead) for rows in parts]), alone)
+    assert len(alone[:, -1].unique(dim=0)) == 24
 
 
 @pytest.mark.parametrize("rows", [1, 5, 13, 100])

@@ -54,7 +54,9 @@ def test_guidance_and_rates_reach_the_tokens(road):
         for rate, scale in ((1.0, 1.0), (4.0, 1.0), (1.0, 9.0))
     }
     assert len({str(tokens.tolist()) for tokens in drawn.values()}) == 3
-    again = pipe.keyframes(["a dog", "a red circle"], [1, 2], Options(frame_rate=1.0, guidance=1.0), first_BFL=first.repeat(2, 1, 1))
+    again = pipe.keyframes(
+        ["a dog", "a red circle"], [1, 2], Options(frame_rate=1.0, guidance=1.0), first_BFL=first.repeat(2, 1, 1)
+    )
     assert torch.equal(again[:1], drawn[1.0, 1.0])
 
 
