@@ -4,6 +4,7 @@ Rows are (sequence, place) pairs in any mix, so every sequence goes at its own p
 on the rows beside it nor on how far texts are padded: sums go from slot to slot, counted from the text's end.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
