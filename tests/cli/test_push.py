@@ -14,6 +14,11 @@ from tests.hub_server import TOKEN, running_hub
 pytest.importorskip("huggingface_hub")
 pytestmark = pytest.mark.slow
 PYTHON = "import cogstyle, sys; pipe = cogstyle.load(sys.argv[1]); print(pipe.bundle.name, pipe.bundle.folder)"
+FAIL = """
+import json, sys
+from cogstyle.cli.main import main
+print(json.dumps([main(argv) for argv in json.loads(sys.argv[1])]))
+"""
 
 
 @pytest.fixture
@@ -39,6 +44,13 @@ def hub(tmp_path, monkeypatch):
             )
             return done.returncode, done.stdout, done.stderr
 
+        def fail(*commands: list[str], **changed: str) -> list[str]:
+            """What commands say that fail, one after the other in one process."""
+            status, told, error = run(json.dumps(commands), python=FAIL, **changed)
+            assert status == 0 and json.loads(told) == [2] * len(commands), error
+            return error.splitlines()
+
+        server.fail = fail
         server.run = run
         yield server
 
@@ -96,26 +108,24 @@ def test_there_and_back(hub, debug_bundle, tmp_path):
 def test_what_the_hub_does_not_give_is_one_line(hub, debug_bundle, tmp_path):
     hub.commit("me/other", "main", {"model.bin": b"0", "README.md": b"# Other"})
     (tmp_path / "bundles").mkdir()
-    for name, said, changed in (
-        ("me/none", "no such repository", {}),
-        ("me/other", "is no bundle: it has no bundle.toml", {}),
-        ("me/none", "offline?", {"HF_HUB_OFFLINE": "1"}),
-        ("me/none", "offline?", {"HF_ENDPOINT": "http://127.0.0.1:9"}),
-        ("bundles/none", "no bundle 'bundles/none': looked for", {}),  # a folder of mine, never asked of the hub
-    ):
-        status, _, error = hub.run("inspect", name, **changed)
-        assert status == 2 and said in error and error.count("\n") == 1 and error.startswith("cogstyle: "), error
-    assert not [asked for asked in hub.asked if "bundles" in asked]
-    assert not list((tmp_path / "cache").rglob("model.bin"))  # nothing but a bundle's files is taken
-    for argv, said, changed in (
-        (["push", str(debug_bundle), "me"], "must be user/repo", {}),
-        (["push", str(debug_bundle), "me/new"], "token", {"HF_TOKEN": "hf_wrong"}),
-        (["push", str(debug_bundle), "me/new"], "offline?", {"HF_ENDPOINT": "http://127.0.0.1:9"}),
-    ):
-        status, _, error = hub.run(*argv, **changed)
-        assert status == 2 and said in error and error.count("\n") == 1, error
     damaged = Path(shutil.copytree(debug_bundle, tmp_path / "damaged"))
     weights = next(damaged.glob("image*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    status, _, error = hub.run("push", "damaged", "me/new")
-    assert status == 2 and "damaged" in error and "me/new" not in hub.revisions
+    push, nowhere = ["push", str(debug_bundle)], {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    cases = [
+        (["inspect", "me/none"], "no such repository"),
+        (["inspect", "me/other"], "is no bundle: it has no bundle.toml"),
+        (["inspect", "bundles/none"], "no bundle 'bundles/none': looked for"),  # a folder of mine, not of the hub
+        ([*push, "me"], "must be user/repo"),
+        (["push", "damaged", "me/new"], "damaged"),
+    ]
+    said = hub.fail(*(argv for argv, _ in cases))
+    said += hub.fail(["inspect", "me/none"], HF_HUB_OFFLINE="1")
+    said += hub.fail(["inspect", "me/none"], [*push, "me/new"], **nowhere)
+    said += hub.fail([*push, "me/new"], HF_TOKEN="hf_wrong")
+    wanted = [*(words for _, words in cases), "offline?", "offline?", "offline?", "token"]
+    assert len(said) == len(wanted), said
+    for line, words in zip(said, wanted, strict=True):
+        assert line.startswith("cogstyle: ") and words in line, line
+    assert "me/new" not in hub.revisions and not [asked for asked in hub.asked if "bundles" in asked]
+    assert not list((tmp_path / "cache").rglob("model.bin"))  # nothing but a bundle's files is taken
