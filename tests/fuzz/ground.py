@@ -190,14 +190,14 @@ def _media(folder: Path) -> None:
     for name in ("pictures", "videos", "prompts"):
         (folder / name).mkdir()
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8))
+    picture = Image.fromarray(rng.integers(0, 255, (32, 48, 3), np.uint8))
     for name in ("p.png", "p.jpg", "p.gif", "p.webp", "p.bmp", "p.tiff"):
         picture.save(folder / "pictures" / name)
-    Image.fromarray(rng.integers(0, 2**16, (24, 32), np.uint16)).save(folder / "pictures" / "grey16.png")
+    Image.fromarray(rng.integers(0, 2**16, (32, 48), np.uint16)).save(folder / "pictures" / "grey16.png")
     picture.convert("RGBA").save(folder / "pictures" / "alpha.png")
     rows = [f"{path.name},a caption" for path in sorted((folder / "pictures").iterdir())]
     (folder / "pictures" / "pictures.csv").write_text("\n".join(["video,caption", *rows]))
-    frames = rng.integers(0, 255, (17, 16, 16, 3), np.uint8)
+    frames = rng.integers(0, 255, (17, 32, 32, 3), np.uint8)
     for name, codec in (
         ("v.mp4", "libx264"),
         ("w.mp4", "mpeg4"),
@@ -207,7 +207,7 @@ def _media(folder: Path) -> None:
     ):
         with av.open(str(folder / "videos" / name), "w") as file:
             stream = file.add_stream(codec, rate=25 if codec == "mpeg2video" else 8)
-            stream.width = stream.height = 16
+            stream.width = stream.height = 32
             stream.pix_fmt = "yuv420p"
             for frame in frames:
                 file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
