@@ -114,10 +114,8 @@ class Calls(Models):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         seeds = seeds_of(len(prompts), num_videos_per_prompt, seed, generator)
         prompts = [one for one in prompts for _ in range(num_videos_per_prompt)]
-        chosen, whole = (
-            Options(seed=seeds[0] if seeds else 0, **values),
-            bool(given.get("images") or given.get("videos")),
-        )
+        chosen = Options(seed=seeds[0] if seeds else 0, **values)
+        whole = bool(given.get("images") or given.get("videos"))
         for one in prompts:  # before a file is read
             pipe.check(one, chosen, whole=whole)
         for other in seeds:

@@ -94,7 +94,7 @@ def test_nobody_reads_what_is_printed(run, monkeypatch):  # noqa: F811
 @pytest.mark.slow
 def test_names_that_cannot_be_shown(debug_bundle, tmp_path):
     """An output that knows ASCII only is no reason to stop."""
-    arguments = ["sample", "x", "--levels", "0", "--quiet", "--bundle", str(debug_bundle), "--out"]
+    arguments = ["sample", "a red circle", "--levels", "0", "--quiet", "--bundle", str(debug_bundle), "--out"]
     command = [sys.executable, "-m", "cogstyle.cli.main", *arguments, b"\xc3\xbc.webp"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=100)

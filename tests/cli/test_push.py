@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from cogstyle.cli.main import main
 from tests.hub_server import TOKEN, running_hub
 
 pytest.importorskip("huggingface_hub")
 pytestmark = pytest.mark.slow
-PYTHON = "import cogstyle, sys; pipe = cogstyle.load(sys.argv[1]); print(pipe.bundle.name, pipe.bundle.folder)"
+PYTHON = "import cogstyle, sys; [print(cogstyle.load(name).bundle.name) for name in sys.argv[1:]]"
+FAIL = """
+import json, sys
+from cogstyle.cli.main import main
+print(json.dumps([main(argv) for argv in json.loads(sys.argv[1])]))
+"""
 
 
 @pytest.fixture
@@ -39,6 +45,13 @@ def hub(tmp_path, monkeypatch):
             )
             return done.returncode, done.stdout, done.stderr
 
+        def fail(*commands: list[str], **changed: str) -> list[str]:
+            """What commands say that fail, one after the other in one process."""
+            status, told, error = run(json.dumps(commands), python=FAIL, **changed)
+            assert status == 0 and json.loads(told) == [2] * len(commands), error
+            return error.splitlines()
+
+        server.fail = fail
         server.run = run
         yield server
 
@@ -67,7 +80,7 @@ def test_there_and_back(hub, debug_bundle, tmp_path):
     sample = ["sample", "a red circle", "--levels", "0", "--quiet", "--bundle"]
     status, _, error = hub.run(*sample, "me/videos", "--out", "hub.webp")
     assert status == 0, error
-    assert hub.run(*sample, "bundle", "--out", "local.webp")[0] == 0
+    assert main([*sample, "bundle", "--out", "local.webp"]) == 0
     assert sha(Path("hub.webp")) == sha(Path("local.webp"))
     assert Path("hub.webp").read_bytes() == Path("local.webp").read_bytes()
 
@@ -76,10 +89,9 @@ def test_there_and_back(hub, debug_bundle, tmp_path):
     assert hub.run("push", "bundle", "me/videos")[0] == 0
     head = hub.commits[hub.revisions["me/videos"]["main"]]["README.md"].decode().split("---")[1]
     assert "license: mit" in head and "license: apache" not in head and "library_name: cogstyle" in head
-    status, told, _ = hub.run("me/videos", python=PYTHON)
-    assert status == 0 and told.startswith("second ")
-    status, told, _ = hub.run(f"me/videos@{first}", python=PYTHON)
-    assert status == 0 and not told.startswith("second ")
+    status, told, _ = hub.run("me/videos", f"me/videos@{first}", python=PYTHON)
+    new, old = told.splitlines()
+    assert status == 0 and new == f"second {old}"
     assert hub.run(*sample, "me/videos@v9", "--out", "x.webp")[2] == (
         "cogstyle: cannot get 'me/videos@v9' from the hub: there is no such revision\n"
     )
@@ -96,26 +108,24 @@ def test_there_and_back(hub, debug_bundle, tmp_path):
 def test_what_the_hub_does_not_give_is_one_line(hub, debug_bundle, tmp_path):
     hub.commit("me/other", "main", {"model.bin": b"0", "README.md": b"# Other"})
     (tmp_path / "bundles").mkdir()
-    for name, said, changed in (
-        ("me/none", "no such repository", {}),
-        ("me/other", "is no bundle: it has no bundle.toml", {}),
-        ("me/none", "offline?", {"HF_HUB_OFFLINE": "1"}),
-        ("me/none", "offline?", {"HF_ENDPOINT": "http://127.0.0.1:9"}),
-        ("bundles/none", "no bundle 'bundles/none': looked for", {}),  # a folder of mine, never asked of the hub
-    ):
-        status, _, error = hub.run("inspect", name, **changed)
-        assert status == 2 and said in error and error.count("\n") == 1 and error.startswith("cogstyle: "), error
-    assert not [asked for asked in hub.asked if "bundles" in asked]
-    assert not list((tmp_path / "cache").rglob("model.bin"))  # nothing but a bundle's files is taken
-    for argv, said, changed in (
-        (["push", str(debug_bundle), "me"], "must be user/repo", {}),
-        (["push", str(debug_bundle), "me/new"], "token", {"HF_TOKEN": "hf_wrong"}),
-        (["push", str(debug_bundle), "me/new"], "offline?", {"HF_ENDPOINT": "http://127.0.0.1:9"}),
-    ):
-        status, _, error = hub.run(*argv, **changed)
-        assert status == 2 and said in error and error.count("\n") == 1, error
     damaged = Path(shutil.copytree(debug_bundle, tmp_path / "damaged"))
     weights = next(damaged.glob("image*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    status, _, error = hub.run("push", "damaged", "me/new")
-    assert status == 2 and "damaged" in error and "me/new" not in hub.revisions
+    push, nowhere = ["push", str(debug_bundle)], {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    cases = [
+        (["inspect", "me/none"], "no such repository"),
+        (["inspect", "me/other"], "is no bundle: it has no bundle.toml"),
+        (["inspect", "bundles/none"], "no bundle 'bundles/none': looked for"),  # a folder of mine, not of the hub
+        ([*push, "me"], "must be user/repo"),
+        (["push", "damaged", "me/new"], "damaged"),
+    ]
+    said = hub.fail(*(argv for argv, _ in cases))
+    said += hub.fail(["inspect", "me/none"], HF_HUB_OFFLINE="1")
+    said += hub.fail(["inspect", "me/none"], [*push, "me/new"], **nowhere)
+    said += hub.fail([*push, "me/new"], HF_TOKEN="hf_wrong")
+    wanted = [*(words for _, words in cases), "offline?", "offline?", "offline?", "token"]
+    assert len(said) == len(wanted), said
+    for line, words in zip(said, wanted, strict=True):
+        assert line.startswith("cogstyle: ") and words in line, line
+    assert "me/new" not in hub.revisions and not [asked for asked in hub.asked if "bundles" in asked]
+    assert not list((tmp_path / "cache").rglob("model.bin"))  # nothing but a bundle's files is taken

@@ -21,7 +21,7 @@ from cogstyle.training.text import train_text_model
 from tests.evaluation.networks import write_network
 
 IDS = "--pad 32 --start-of-image 432"  # of the debug model
-SAMPLE = "sample x --adapter bundle --levels 0 --quiet --out o.mp4"
+SAMPLE = "sample red --adapter bundle --levels 0 --quiet --out o.mp4"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ BUNDLE = (
     commands(SAMPLE + " --upscale --dtype int8", "bundle"),
     commands("inspect bundle", "bundle"),
     commands(
-        "interpolate p.png p.jpg --prompt x --out o.mp4 --levels 1 --adapter bundle --quiet", "bundle", "pictures"
+        "interpolate p.png p.jpg --prompt red --out o.mp4 --levels 1 --adapter bundle --quiet", "bundle", "pictures"
     ),
     commands("upscale {v.mp4.tokens.safetensors} p.png --out o --adapter bundle --quiet", "bundle", "pictures", "made"),
     commands("encode clips/captions.csv --to o --bundle bundle --quiet", "bundle", "clips"),
@@ -58,7 +58,7 @@ BUNDLE = (
 PICTURES = (
     commands(SAMPLE + " --first-frame {p.png}", "bundle", "pictures"),
     commands(
-        "interpolate {p.png} p.png --prompt x --out o.gif --levels 0 --adapter bundle --quiet", "bundle", "pictures"
+        "interpolate {p.png} p.png --prompt red --out o.gif --levels 0 --adapter bundle --quiet", "bundle", "pictures"
     ),
     commands("upscale {p.png} --out o --adapter bundle --quiet", "bundle", "pictures"),
     commands("encode pictures.csv --for image --to o --bundle bundle --quiet", "bundle", "pictures"),
@@ -76,13 +76,13 @@ READERS: dict[str, tuple[Command, ...]] = {  # which commands read which files
     "clips/0000000.txt": (commands("encode clips --to o --bundle bundle --quiet", "bundle", "clips"),),
     "prompts/*": (
         commands(
-            SAMPLE.replace("x", "--prompts {prompts.jsonl}", 1).replace("o.mp4", "o"), "bundle", "prompts", "pictures"
+            SAMPLE.replace("red", "--prompts {prompts.jsonl}", 1).replace("o.mp4", "o"), "bundle", "prompts", "pictures"
         ),
     ),
     "recipes/*": (commands("train {image.toml} --dry-run --quiet", "bundle", "recipes", "shards"),),
     "made/*.tokens.safetensors": (BUNDLE[5],),
     "made/*.part": (
-        commands("sample x --adapter bundle --levels 1 --quiet --out p.mp4 --resume", "bundle", "made"),
+        commands("sample red --adapter bundle --levels 1 --quiet --out p.mp4 --resume", "bundle", "made"),
     ),
     "sat/*": (
         commands("import sat sat --to o --quiet " + IDS, "sat"),
@@ -152,7 +152,7 @@ def _by_commands(folder: Path) -> None:
     _good("encode clips/captions.csv --to shards --bundle bundle --quiet")
     _good("export sat bundle --to sat")
     (folder / "made").mkdir()
-    _good("sample x --adapter bundle --levels 0 --quiet --out made/v.mp4 --tokens")
+    _good("sample red --adapter bundle --levels 0 --quiet --out made/v.mp4 --tokens")
     _part(folder)
     write_network(folder / "net")
     with_net = "fvd --real videos --extractor net/net.pt --save-stats stats.safetensors --quiet"
@@ -179,7 +179,7 @@ def _part(folder: Path) -> None:
 
     pipeline.Pipeline.stream = stopped
     try:
-        line = "sample x --adapter bundle --levels 1 --quiet --out made/p.mp4 --preview"
+        line = "sample red --adapter bundle --levels 1 --quiet --out made/p.mp4 --preview"
         assert main(line.split()) == 130
     finally:
         pipeline.Pipeline.stream = made
@@ -190,14 +190,14 @@ def _media(folder: Path) -> None:
     for name in ("pictures", "videos", "prompts"):
         (folder / name).mkdir()
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8))
+    picture = Image.fromarray(rng.integers(0, 255, (32, 48, 3), np.uint8))
     for name in ("p.png", "p.jpg", "p.gif", "p.webp", "p.bmp", "p.tiff"):
         picture.save(folder / "pictures" / name)
-    Image.fromarray(rng.integers(0, 2**16, (24, 32), np.uint16)).save(folder / "pictures" / "grey16.png")
+    Image.fromarray(rng.integers(0, 2**16, (32, 48), np.uint16)).save(folder / "pictures" / "grey16.png")
     picture.convert("RGBA").save(folder / "pictures" / "alpha.png")
     rows = [f"{path.name},a caption" for path in sorted((folder / "pictures").iterdir())]
     (folder / "pictures" / "pictures.csv").write_text("\n".join(["video,caption", *rows]))
-    frames = rng.integers(0, 255, (17, 16, 16, 3), np.uint8)
+    frames = rng.integers(0, 255, (17, 32, 32, 3), np.uint8)
     for name, codec in (
         ("v.mp4", "libx264"),
         ("w.mp4", "mpeg4"),
@@ -207,7 +207,7 @@ def _media(folder: Path) -> None:
     ):
         with av.open(str(folder / "videos" / name), "w") as file:
             stream = file.add_stream(codec, rate=25 if codec == "mpeg2video" else 8)
-            stream.width = stream.height = 16
+            stream.width = stream.height = 32
             stream.pix_fmt = "yuv420p"
             for frame in frames:
                 file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
@@ -215,7 +215,7 @@ def _media(folder: Path) -> None:
     rows = [f"{path.name},a caption" for path in sorted((folder / "videos").iterdir())]
     (folder / "videos" / "videos.csv").write_text("\n".join(["video,caption", *rows]))
     line = {
-        "prompt": "x",
+        "prompt": "red",
         "out": "a.mp4",
         "frame_rate": 2,
         "seed": 1,
@@ -223,7 +223,7 @@ def _media(folder: Path) -> None:
         "levels": 0,
         "first_frame": "p.png",
     }
-    (folder / "prompts" / "prompts.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({"prompt": "y"}) + "\n")
+    (folder / "prompts" / "prompts.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({"prompt": "red"}) + "\n")
 
 
 def _recipes(folder: Path, debug: Path) -> None:

@@ -260,7 +260,7 @@ def test_token_and_other_pages(debug_bundle, tmp_path):
                 theirs.videos.list()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_who_watches_does_not_hold_up_the_end(debug_bundle, tmp_path, number):
     with serving(tmp_path, debug_bundle) as server:
         made = [server.post(prompt="a red circle", seed=seed, size="96x96")["id"] for seed in range(40)]
