@@ -4,6 +4,7 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 HELP = "FVD, KVD and IS between folders of videos"
 EXAMPLE = "cogstyle fvd --real clips --fake samples --extractor i3d.pt --out fvd.json"
@@ -73,6 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.fake is None:
         return 0
     result = fvd.compare(real, measured(arguments.fake), any_balance=arguments.any_balance)
+    show(result)
+    if arguments.out is not None:
+        write_bytes(arguments.out, json.dumps(result, ensure_ascii=False, indent=1).encode())
+    return 0
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the figures, what both sides are, and what must be known of them."""
     kvd, score = result["kvd"], result["is"]
     print(f"FVD {result['fvd']:.4g} ({result['real']['count']} real, {result['fake']['count']} fake videos)")
     print(f"KVD {kvd['mean']:.4g} +- {kvd['std']:.2g} ({kvd['subsets']} subsets of {kvd['size']})")
@@ -85,6 +94,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{side}: {about['count']} videos; {'; '.join(met)}")
     for note in result["notes"]:
         print(f"note: {note}")
-    if arguments.out is not None:
-        write_bytes(arguments.out, json.dumps(result, ensure_ascii=False, indent=1).encode())
-    return 0
