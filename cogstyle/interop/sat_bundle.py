@@ -161,6 +161,10 @@ def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: 
     if role not in ROLES:
         raise BundleError(f"unknown role {role!r}; known are {', '.join(ROLES)}")
     config = source.model_config
+    if config.family != "sandwich":
+        raise BundleError(
+            f"the image model of {source.folder} is of the {config.family} family, which SAT has no form for"
+        )
     if ranks < 1 or config.heads % ranks or config.vocabulary % ranks:
         raise BundleError(f"{config.heads} heads and {config.vocabulary} ids cannot be split evenly for {ranks} ranks")
     with whole_folder(folder) as scratch:

@@ -15,6 +15,7 @@ from cogstyle.layout import Window
 from cogstyle.model.attention import Channel
 from cogstyle.model.llama import seconds_of
 
+RATES = tuple(FRAME_RATES[0] * 2.0**level for level in range(9))  # frames a second, of keyframes or between them
 Projection = Callable[[int, int], nn.Module]  # (features in, features out) -> a projection
 
 
@@ -81,7 +82,7 @@ class TemporalAdapter(nn.Module):
         self.positions, self.times, self.rates = None, None, None
         if llama:
             self.times = nn.Embedding(config.frames, config.width)
-            self.rates = nn.Embedding(len(FRAME_RATES), config.width)
+            self.rates = nn.Embedding(len(RATES), config.width)
         else:
             self.positions = nn.Embedding(config.extra_positions, config.width)
 
@@ -101,6 +102,6 @@ class TemporalAdapter(nn.Module):
         if self.times is None or self.rates is None:
             return None
         asked_B = (self.config.frames - 1) / seconds_of(text_BSE).float().clamp(min=1e-3)
-        known_R = torch.tensor(FRAME_RATES, device=text_BSE.device)
+        known_R = torch.tensor(RATES, device=text_BSE.device)
         rate_B = (asked_B[:, None] / known_R).log().abs().argmin(1)
         return self.times(positions_P // self.config.tokens) + self.rates(rate_B)[:, None]

@@ -1,6 +1,7 @@
 """LlamaGen's files: into a bundle that samples what the model does, with the numbers of the release, or one error."""
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def test_golden_file(name):
 def test_every_layout_of_file(tmp_path, key):
     model, weights = files.make_gpt()
     stray = {"freqs_cis": torch.zeros(24 + 16, 4, 2), "layers.0.attention.kv_cache.k_cache": torch.zeros(2)}
-    torch.save({key: weights | stray} if key else weights | stray, tmp_path / "gpt.pt")
+    beside = {"args": Namespace(image_size=256), "optimizer": {"state": {}}}  # as the training scripts have it
+    torch.save({key: weights | stray, **beside} if key else weights | stray, tmp_path / "gpt.pt")
     config, found = read_gpt(tmp_path / "gpt.pt", heads=2)
     assert config == files.CONFIG  # the grid follows from freqs_cis
     for name, value in model.state_dict().items():

@@ -60,10 +60,12 @@ def test_guidance_and_rates_reach_the_tokens(road):
     assert torch.equal(again[:1], drawn[1.0, 1.0])
 
 
-def test_what_the_family_has_not_is_said(road, debug_bundle, tmp_path):
+def test_what_the_family_has_not_is_said(road, debug_bundle, tmp_path, capsys):
     pipe = cogstyle.load(road / "bundle")
     with pytest.raises(ConfigError, match="compat 'released' is CogVideo's"):
         next(pipe.stream(["a dog"], [0], Options(compat="released")))
+    assert main(["export", "sat", str(road / "bundle"), "--to", str(tmp_path / "sat")]) == 2
+    assert "is of the llama family, which SAT lacks" in capsys.readouterr().err
     superres = debug_recipe(tmp_path, "superres", bundle=road / "bundle")
     with pytest.raises(ConfigError, match="learned positions"):
         train(superres, runs=tmp_path / "runs", quiet=True)
