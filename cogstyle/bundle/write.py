@@ -134,7 +134,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
             said = source.manifest
             sampling = {stage: table for stage, table in said.get("sampling", {}).items() if stage == "image"}
             manifest = {**said, "name": folder.resolve().name, "sampling": sampling, "files": {}}
-            for key in ("superres", "trained_rates", "words"):
+            for key in ("superres", "trained_rates", "words", "growth", "lora"):
                 manifest.pop(key, None)
             if openings := said.get("words", {}).get("openings"):  # other captions have other words, but begin alike
                 manifest["words"] = {"openings": openings}

@@ -122,7 +122,9 @@ def read(arguments: argparse.Namespace, named: list[str]) -> "tuple[Path, ModelC
     return bundle.folder, None if alone else bundle.model_config, parts, bundle
 
 
-def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int, bundle: "Bundle | None" = None) -> dict[str, int]:
+def needed(
+    config: "ModelConfig", parts: "Parts", batch: int, itemsize: int, bundle: "Bundle | None" = None
+) -> dict[str, int]:
     """Bytes of weights and of keys and values, by name; other activations are small beside them."""
     import torch
 

@@ -154,13 +154,13 @@ def _check_layers(source: Bundle, role: str) -> None:
     config = source.model_config
     if getattr(source.growth, role, None) is not None or getattr(source.lora, role, None) is not None:
         raise BundleError(
-            f"the {role} of {source.folder} bring weights of their own beside the image model's layers, for which SAT has "
-            "no place; what it can hold is a deeper image model (cogstyle grow --part image)"
+            f"the {role} of {source.folder} bring weights of their own beside the image model's layers, for which SAT "
+            "has no place; what it can hold is a deeper image model (cogstyle grow --part image)"
         )
     window = config.window if role == "interpolation" else 0
     if layer_windows(config.layers, window, config.grown) != layer_windows(config.layers, window):
         raise BundleError(
-            f"the grown layers of {source.folder} have the windows of what they copy, and in SAT every second window moves"
+            f"the grown layers of {source.folder} have the windows of what they copy; in SAT every second window moves"
         )
 
 

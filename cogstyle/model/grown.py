@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cogstyle.config import ModelConfig
 from cogstyle.growth_config import Lora, running_order
-from cogstyle.model.temporal import Layer, TemporalAdapter, temporal_attention
+from cogstyle.model.temporal import Layer, TemporalAdapter, TemporalAttention, temporal_attention
 from cogstyle.model.transformer import make_block
 
 SILENT = {  # weights that are zero in a copy: all that its two halves add goes through them
@@ -87,14 +87,18 @@ class GrownAdapter(TemporalAdapter):
         return nn.ModuleList([self.grown, self.lora])
 
     def stack(self, blocks: Iterable[nn.Module]) -> list[Layer]:
-        found, frozen = [], list(blocks)
+        found, frozen = list[Layer](), list(blocks)
         if len(self.lora):
             frozen = [_with_additions(*pair) for pair in zip(frozen, self.lora, strict=True)]  # type: ignore[arg-type]
         for (source, new), window in zip(self.order, self.windows, strict=True):
             if new is None:
-                found.append(Layer(frozen[source], self.layers[source], window))  # type: ignore[arg-type]
+                temporal = self.layers[source]
+                assert isinstance(temporal, TemporalAttention)
+                found.append(Layer(frozen[source], temporal, window))
             else:
-                found.append(Layer(self.grown[new].block, self.grown[new].temporal, window))
+                own = self.grown[new]
+                assert isinstance(own, GrownLayer)
+                found.append(Layer(own.block, own.temporal, window))
         return found
 
 
@@ -103,7 +107,7 @@ def _with_additions(block: nn.Module, additions: nn.ModuleDict) -> nn.Module:
     view = copy(block)
     view._modules = block._modules | {name: Added(getattr(block, name), part) for name, part in additions.items()}
     if isinstance(wrapped := view.__dict__.pop("forward", None), partial):  # activations that are computed again
-        view.forward = partial(wrapped.func, view.forward, **wrapped.keywords)  # type: ignore[method-assign]
+        view.forward = partial(wrapped.func, view.forward, **wrapped.keywords)
     return view
 
 

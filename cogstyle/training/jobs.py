@@ -96,7 +96,7 @@ def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any])
 
 
 def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:
-    base, mix, train_all, new_only = None, None, False, False
+    mix, train_all, new_only = None, False, False
     grown: tuple[Grown | None, Lora | None] = None, None
     source = Bundle(getattr(recipe, "base", None) or recipe.bundle)
     if isinstance(recipe, AdapterRecipe):
@@ -141,8 +141,8 @@ def grown_of(recipe: AdapterRecipe, source: Bundle) -> tuple[Grown | None, Lora 
     mine, theirs = source.sha256(WeightFile.IMAGE), start.sha256(WeightFile.IMAGE)
     require(
         mine == theirs,
-        f"the {recipe.task} of start {start.folder} stand on another image model (sha256 {theirs[:12]}...) than that of "
-        f"{source.folder} ({mine[:12]}...)",
+        f"the {recipe.task} of start {start.folder} stand on another image model (sha256 {theirs[:12]}...) than "
+        f"that of {source.folder} ({mine[:12]}...)",
     )
     if (growth := recipe.growth) is None:
         return None, recipe.lora

@@ -54,9 +54,10 @@ def test_what_trains_and_what_stays(debug_bundle, tmp_path, said, old_trains):
 
 @pytest.mark.parametrize("said", [NEW, LORA])
 def test_a_stopped_run_resumes_to_the_bit(debug_bundle, tmp_path, said):
-    whole = grown(tmp_path / "whole", debug_bundle, said) if (tmp_path / "whole").mkdir() is None else None
     parts = tmp_path / "parts"
-    parts.mkdir()
+    for folder in (tmp_path / "whole", parts):
+        folder.mkdir()
+    whole = grown(tmp_path / "whole", debug_bundle, said)
     path = debug_recipe(parts, "keyframes")
     path.write_text(f'{said}\nstart = "{debug_bundle}"\nbase = "{debug_bundle}"\n' + path.read_text())
     train(path, runs=parts / "runs", quiet=True, changes=["loop.checkpoint_minutes=0.0", "loop.keep=9"])
@@ -76,6 +77,7 @@ def test_a_grown_adapter_trains_on_and_an_old_one_takes_its_place(debug_bundle, 
     first = grown(tmp_path / "first", debug_bundle, NEW)
     second = grown(tmp_path / "second", first.folder, "", base=debug_bundle)
     assert second.growth.keyframes.trained == "new+adapter" and second.growth.keyframes.after == (1, 2)
+    shutil.rmtree(tmp_path / "second/runs")
     grown(tmp_path / "second", debug_bundle, "", steps=5)
     table = tomllib.loads((tmp_path / "second/bundle/bundle.toml").read_text())
     assert not table.get("growth") and Bundle(tmp_path / "second/bundle").adapter("keyframes")
