@@ -1,5 +1,6 @@
 """Grow a bundle: the same videos from more layers, which then have room to learn."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -106,6 +107,10 @@ def _write(
     said = {key: source.manifest[key] for key in KEPT if key in source.manifest}
     for key, table in tables.items():
         said[key] = {**said.get(key, {}), **table}
+    text = source.manifest.get("text", {}).get("t5")
+    if text is not None and not Path(text).is_absolute() and (source.folder / text).is_dir():  # it lies beside
+        beside = os.path.relpath((source.folder / text).resolve(), folder.resolve())
+        said["text"] = {**source.manifest["text"], "t5": beside}
     with new_bundle(folder) as scratch:
         share_files(source, scratch, [name for name in source.hashes() if name not in files])
         update_bundle(scratch, files, half=False, progress=progress, **said, name=folder.resolve().name)
