@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.config import require
+from cogstyle.growth_config import Growth, Lora
+from cogstyle.model.grown import GrownAdapter, new_layers
 from cogstyle.model.superres import LocalAttention, SuperResolution
 from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
 from cogstyle.model.transformer import Block, Transformer
@@ -34,6 +36,32 @@ def adapter_from_image(base: Transformer, *, window: int = 0, copy_output: bool 
     first = base.positions.weight[config.text_positions : config.text_positions + config.tokens]
     adapter.positions.weight.copy_(later_positions(first, config.extra_positions))
     return adapter
+
+
+def grow(base: Transformer, adapter: TemporalAdapter, growth: Growth) -> GrownAdapter:
+    """The adapter with layers of its own beside those of the frozen base; until they train it gives what it gave.
+
+    Raises:
+        ConfigError: if the new layers cannot be shared out evenly, or it has grown already.
+    """
+    require(not isinstance(adapter, GrownAdapter), "the adapter has grown already, or has low-rank additions")
+    after = growth.after(base.config.layers)
+    grown = GrownAdapter(base.config, window=adapter.window, after=after)
+    old = adapter.state_dict()
+    grown.load_state_dict(old | new_layers(base.state_dict(), old, base.config, after))
+    return grown
+
+
+def add_low_rank(adapter: TemporalAdapter, lora: Lora) -> GrownAdapter:
+    """The adapter with low-rank additions to every frozen projection; until they train it gives what it gave.
+
+    Raises:
+        ConfigError: if it has grown already.
+    """
+    require(not isinstance(adapter, GrownAdapter), "the adapter has grown already, or has low-rank additions")
+    added = GrownAdapter(adapter.config, window=adapter.window, lora=lora)
+    added.load_state_dict(added.state_dict() | adapter.state_dict())
+    return added
 
 
 @torch.no_grad()

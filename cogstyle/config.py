@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Interval
 
 from cogstyle.errors import ConfigError
+from cogstyle.growth_config import GrownAdapters, LoraAdapters, running_order
 from cogstyle.schema import Id, Rows, Size, Small, Temperature
 from cogstyle.schema import from_dict as from_dict
 from cogstyle.schema import require as require
@@ -70,10 +71,13 @@ class ModelConfig:
     caption_width: Annotated[int, Interval(ge=0, le=2**20)] = 0  # llama: of the states that are the text
     inner: Annotated[int, Interval(ge=0, le=2**22)] = 0  # width inside the MLP; 0: mlp_ratio times width
     rope_base: Annotated[float, Interval(gt=1.0, le=1e9)] = 10_000.0  # llama: of the angles
+    grown: tuple[Id, ...] = ()  # of the layers, those that were added later, see `Growth.after`
 
     def __post_init__(self) -> None:
         size = 12 * self.layers * self.width**2 + (self.vocabulary + self.positions) * self.width
         require(size <= LARGEST_MODEL, f"a model of {size:,} parameters is over the limit of {LARGEST_MODEL:,}")
+        require(len(self.grown) < self.layers, f"{self.layers} layers cannot have grown by {len(self.grown)}")
+        running_order(self.layers - len(self.grown), self.grown)
         require(self.width % self.heads == 0, f"width {self.width} is no multiple of heads {self.heads}")
         require(
             not self.window or (self.grid[0] % self.window == 0 and self.grid[1] % self.window == 0),
@@ -288,6 +292,8 @@ class BundleManifest:
     stands_on: dict[str, dict[str, str]] = field(default_factory=dict)  # of a file: names and sha256 of its foundations
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of the training captions, by what they name
     trained_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
+    growth: GrownAdapters = GrownAdapters()  # noqa: RUF009  (frozen)
+    lora: LoraAdapters = LoraAdapters()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)

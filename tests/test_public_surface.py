@@ -22,6 +22,7 @@ FLAGS = {
         "--resume", "--join", "--decoder", "--flow-steps",
         "--best-of", "--judge",
     },
+    "grow": {"--how", "--blocks", "--part", "--bypass", "--out", "--quiet"},
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
     "interpolate": {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--bundle", "--adapter", "--sheet", "--tokens",

@@ -4,6 +4,7 @@
 Weights are safetensors. A bundle is replaced file by file beside the old ones, its manifest last.
 """
 
+from cogstyle.bundle.grow import bypass_bundle, grow_bundle
 from cogstyle.bundle.manifest import MANIFEST, WeightFile
 from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle
 from cogstyle.bundle.remote import push_bundle
@@ -17,8 +18,10 @@ __all__ = [
     "STAGES",
     "Bundle",
     "WeightFile",
+    "bypass_bundle",
     "check_replaced",
     "check_shared_files",
+    "grow_bundle",
     "holds_bundle",
     "open_bundle",
     "push_bundle",

@@ -1,6 +1,5 @@
 """Read bundles: tokenizers, models and adapters, each verified when it is read."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError
 from cogstyle.files import is_file, read_tensors, sha256
+from cogstyle.growth_config import GrownAdapters, LoraAdapters
+from cogstyle.model.grown import GrownAdapter
 from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
@@ -38,7 +39,6 @@ from cogstyle.tokenizers.words import Words
 STAGES = ("image", "keyframes", "interpolation")
 ADAPTERS = ("keyframes", "interpolation", "superres")
 SHELVES = shelves("pretrained_adapters")
-SHARED = (IMAGE, WeightFile.TOKENIZER, WeightFile.TEXT)  # what adapters that are sampled together have in common
 
 
 class Bundle:
@@ -60,45 +60,7 @@ class Bundle:
             searched = ", ".join(map(str, places(name)))
             raise BundleError(f"no bundle {str(name)!r}: looked for {MANIFEST} in {searched}")
         self.folder, self.manifest = found, read_manifest(found)
-        self._elsewhere: dict[str, Path] = {}  # files of adapters taken from other bundles
-
-    def take(self, stage: str, other: "Bundle") -> None:
-        """Take the adapter `stage` of another bundle on the same image model, with how it is sampled.
-
-        Raises:
-            BundleError: if `other` has no such adapter, or it stands on other files or sizes.
-        """
-        name = WeightFile.of(stage)
-        other.sha256(name)
-        for shared in SHARED:
-            mine, theirs = self.manifest["files"].get(shared), other.manifest["files"].get(shared)
-            if mine and theirs and mine != theirs:
-                raise BundleError(
-                    f"{other.folder} and {self.folder} cannot be sampled together: the {stage} of the first stand on "
-                    f"another {shared} (sha256 {theirs[:12]}...) than that of the second ({mine[:12]}...)"
-                )
-        model, theirs_model = asdict(self.model_config), asdict(other.model_config)
-        if self.manifest.get("text") != other.manifest.get("text"):
-            raise BundleError(f"{other.folder} and {self.folder} cannot be sampled together: they differ in [text]")
-        odd = [key for key in model if key != "window" and model[key] != theirs_model[key]]
-        if odd or self.prompts != other.prompts:
-            what = ", ".join(f"model.{key}" for key in odd) or "prompts"
-            raise BundleError(f"{other.folder} and {self.folder} cannot be sampled together: they differ in {what}")
-        manifest = self.manifest
-        manifest["files"][name] = other.manifest["files"][name]
-        manifest["sampling"] = {
-            **manifest.get("sampling", {}),
-            stage: other.manifest.get("sampling", {}).get(stage, {}),
-        }
-        if stage == "keyframes":
-            manifest["frame_rate"] = other.frame_rate
-        if stage == "interpolation":
-            manifest["model"] = {**manifest["model"], "window": other.model_config.window}
-        if stage == "superres":
-            manifest["superres"] = other.manifest.get("superres", {})
-        rates = other.manifest.get("trained_rates", {}).get(stage)
-        manifest["trained_rates"] = {**manifest.get("trained_rates", {}), stage: rates or []}
-        self._elsewhere[name] = other.path(name)
+        self.elsewhere: dict[str, Path] = {}  # files of adapters taken from other bundles
 
     def _table(self, cls: type[Any], *path: str) -> Any:
         table = self.manifest
@@ -132,6 +94,16 @@ class Bundle:
     def frames(self) -> int:
         """Frames that the temporal channel sees; of tokenizers alone, those of a model by default."""
         return self.model_config.frames if self.has_model else ModelConfig.frames
+
+    @property
+    def growth(self) -> GrownAdapters:
+        """The layers that adapters bring along."""
+        return self._table(GrownAdapters, "growth")
+
+    @property
+    def lora(self) -> LoraAdapters:
+        """The low-rank additions of adapters."""
+        return self._table(LoraAdapters, "lora")
 
     @property
     def superres_config(self) -> SuperResConfig:
@@ -183,7 +155,7 @@ class Bundle:
 
     def path(self, name: str) -> Path:
         """Path of a file, without a check of its sha256."""
-        return self._elsewhere.get(name) or find_file(self.folder, name, self.sha256(name))
+        return self.elsewhere.get(name) or find_file(self.folder, name, self.sha256(name))
 
     def file(self, name: str) -> Path:
         """Path of a file, after its sha256 was checked against the manifest."""
@@ -250,7 +222,7 @@ class Bundle:
         Raises:
             BundleError: if it was trained on another image tokenizer or text model.
         """
-        self._check_foundations()
+        self.check_foundations()
         with torch.device("meta"), Unset():
             model = Transformer(self.model_config)
         self._load(model, IMAGE, self.dtype)
@@ -258,7 +230,8 @@ class Bundle:
             model.head = PackedLinear(model.embed.weight[: self.model_config.codes], None, kind=self.packed)
         return model
 
-    def _check_foundations(self) -> None:
+    def check_foundations(self) -> None:
+        """Raise BundleError unless the image model was trained on the tokenizers that are there."""
         for name, wanted in self.manifest.get("stands_on", {}).get(IMAGE, {}).items():
             if self.has(name) and (found := self.sha256(name)) != wanted:
                 raise BundleError(
@@ -273,8 +246,12 @@ class Bundle:
             BundleError: if it was trained on another image model.
         """
         config = self.model_config
+        growth, lora = getattr(self.growth, stage), getattr(self.lora, stage)
+        window = config.window if stage == "interpolation" else 0
         with torch.device("meta"), Unset():
-            adapter = TemporalAdapter(config, window=config.window if stage == "interpolation" else 0)
+            adapter = TemporalAdapter(config, window=window)
+            if growth is not None or lora is not None:
+                adapter = GrownAdapter(config, window=window, after=growth.after if growth else (), lora=lora)
         self._load_adapter(adapter, stage)
         return adapter
 

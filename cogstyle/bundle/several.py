@@ -1,13 +1,18 @@
 """Adapters of several bundles, sampled as one."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cogstyle import hub
+from cogstyle.bundle.manifest import IMAGE, WeightFile
 from cogstyle.bundle.read import ADAPTERS, Bundle, holds_bundle, places
 from cogstyle.bundle.remote import fetch_bundle
 from cogstyle.config import require
+from cogstyle.errors import BundleError
+
+SHARED = (IMAGE, WeightFile.TOKENIZER, WeightFile.TEXT)  # what adapters that are sampled together have in common
 
 
 def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:
@@ -41,7 +46,7 @@ def open_bundle(names: Sequence[str | Path], **options: Any) -> Bundle:
     )
     bundle = Bundle(_fetched(whole[0] if whole else next(iter(parts.values()))), **options)
     for role, source in parts.items():
-        bundle.take(role, Bundle(_fetched(source)))
+        take(bundle, role, Bundle(_fetched(source)))
     if len(names) > 1:
         bundle.manifest["name"] = " ".join(map(str, names))
     return bundle
@@ -51,3 +56,45 @@ def _fetched(name: str | Path) -> str | Path:
     """`name`; of a bundle of the hub, which is nowhere else, its folder in the cache."""
     here = any(map(holds_bundle, places(name)))
     return name if here or not hub.is_hub_name(str(name)) else fetch_bundle(str(name))
+
+
+def take(bundle: Bundle, stage: str, other: Bundle) -> None:
+    """Take the adapter `stage` of another bundle on the same image model, with how it is sampled.
+
+    Raises:
+        BundleError: if `other` has no such adapter, or it stands on other files or sizes.
+    """
+    name = WeightFile.of(stage)
+    other.sha256(name)
+    for shared in SHARED:
+        mine, theirs = bundle.manifest["files"].get(shared), other.manifest["files"].get(shared)
+        if mine and theirs and mine != theirs:
+            raise BundleError(
+                f"{other.folder} and {bundle.folder} cannot be sampled together: the {stage} of the first stand on "
+                f"another {shared} (sha256 {theirs[:12]}...) than that of the second ({mine[:12]}...)"
+            )
+    model, theirs_model = asdict(bundle.model_config), asdict(other.model_config)
+    if bundle.manifest.get("text") != other.manifest.get("text"):
+        raise BundleError(f"{other.folder} and {bundle.folder} cannot be sampled together: they differ in [text]")
+    odd = [key for key in model if key != "window" and model[key] != theirs_model[key]]
+    if odd or bundle.prompts != other.prompts:
+        what = ", ".join(f"model.{key}" for key in odd) or "prompts"
+        raise BundleError(f"{other.folder} and {bundle.folder} cannot be sampled together: they differ in {what}")
+    manifest = bundle.manifest
+    manifest["files"][name] = other.manifest["files"][name]
+    manifest["sampling"] = {
+        **manifest.get("sampling", {}),
+        stage: other.manifest.get("sampling", {}).get(stage, {}),
+    }
+    if stage == "keyframes":
+        manifest["frame_rate"] = other.frame_rate
+    if stage == "interpolation":
+        manifest["model"] = {**manifest["model"], "window": other.model_config.window}
+    if stage == "superres":
+        manifest["superres"] = other.manifest.get("superres", {})
+    rates = other.manifest.get("trained_rates", {}).get(stage)
+    manifest["trained_rates"] = {**manifest.get("trained_rates", {}), stage: rates or []}
+    for key in ("growth", "lora"):
+        tables = {**manifest.get(key, {}), stage: other.manifest.get(key, {}).get(stage)}
+        manifest[key] = {role: table for role, table in tables.items() if table is not None}
+    bundle.elsewhere[name] = other.path(name)

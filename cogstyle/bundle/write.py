@@ -28,7 +28,7 @@ from cogstyle.bundle.manifest import (
 )
 from cogstyle.bundle.read import ADAPTERS, Bundle, holds_bundle
 from cogstyle.errors import BundleError, FileError
-from cogstyle.files import one_writer, sha256, whole_file, write_tensors
+from cogstyle.files import one_writer, sha256, whole_file, whole_folder, write_tensors
 
 WAIT = 5.0  # seconds that a writer waits for another one
 _held: set[Path] = set()
@@ -71,6 +71,21 @@ def writing(folder: Path) -> Iterator[None]:
             if not there:
                 with suppress(OSError):  # it holds something
                     folder.rmdir()
+
+
+@contextmanager
+def new_bundle(folder: Path) -> Iterator[Path]:
+    """A folder to write a bundle to, which takes its name only if the block ends without an error.
+
+    Raises:
+        FileError: if `folder` exists or cannot be written.
+    """
+    with whole_folder(folder) as scratch:
+        _held.add(scratch.resolve())
+        try:
+            yield scratch
+        finally:
+            _held.discard(scratch.resolve())
 
 
 def check_shared_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
@@ -119,7 +134,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
             said = source.manifest
             sampling = {stage: table for stage, table in said.get("sampling", {}).items() if stage == "image"}
             manifest = {**said, "name": folder.resolve().name, "sampling": sampling, "files": {}}
-            for key in ("superres", "trained_rates", "words"):
+            for key in ("superres", "trained_rates", "words", "growth", "lora"):
                 manifest.pop(key, None)
             if openings := said.get("words", {}).get("openings"):  # other captions have other words, but begin alike
                 manifest["words"] = {"openings": openings}
@@ -181,8 +196,8 @@ def update_bundle(
     """Write files into a bundle and note them, with `tables`, in its manifest; the manifest comes last.
 
     Adapters are marked with the sha256 of the image model they belong to, the manifest says which tokenizers the
-    image model stands on. `tables` are dataclasses, dicts (laid over what the manifest holds under that key) or plain
-    values. A bundle that did not exist is gone again if anything fails.
+    image model stands on. `tables` are dataclasses, dicts (laid over what the manifest holds under that key; None takes
+    out) or plain values. A bundle that did not exist is gone again if anything fails.
 
     Args:
         half: keep floating-point tensors as float16; otherwise as they are.
@@ -203,7 +218,9 @@ def update_bundle(
                 _check_replaced(folder, old, changed, list(files))
             for key, value in tables.items():
                 table = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-                new[key] = {**new.get(key, {}), **table} if isinstance(table, dict) else table
+                if isinstance(table, dict):
+                    table = {name: one for name, one in {**new.get(key, {}), **table}.items() if one is not None}
+                new[key] = table
             write_manifest(folder, new)
         _remove_replaced(folder, old["files"], new["files"])
 

@@ -63,7 +63,7 @@ def fits(pipe: "Pipeline", gigabytes: float | None) -> "Finding":
     except CogstyleError as error:
         return Finding(name, False, str(error))
     size = {"float32": 4, "int8": 1}.get(pipe.dtype, 2)
-    need = needed(bundle.model_config, parts, 1, size)
+    need = needed(bundle.model_config, parts, 1, size, bundle)
     room, weights = capacity(str(pipe.device)) if gigabytes is None else gigabytes * 1e9, need.pop("weights")
     one = sum(need.values())
     count = max(0, int((room - weights) // one))

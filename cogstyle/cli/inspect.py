@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{folder}: {config.layers} layers, width {config.width}, {config.heads} heads")
         print(f"vocabulary {config.vocabulary:,}, of it {config.codes:,} image codes")
         print(f"{config.frames} frames of {config.grid[0]} x {config.grid[1]} tokens, window {config.window}\n")
+        print_growth(config, bundle)
     print(f"{'part':<16}{'parameters':>16}{'size':>12}  dtype")
     for name, weights in parts.items():
         values = weights.values()
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"\ndecode steps on the CPU: {steps}")
     print(f"\nto sample {arguments.batch} at once, guided; {arguments.device} has {human(room)}")
     print(f"{'':<36}{'float32':>12}{'bfloat16':>12}")
-    needs = {size: needed(config, parts, arguments.batch, size) for size in (4, 2)}
+    needs = {size: needed(config, parts, arguments.batch, size, bundle) for size in (4, 2)}
     for row in needs[4]:
         print(f"{row:<36}" + "".join(f"{human(needs[size][row]):>12}" for size in needs))
     fits = ["yes" if sum(need.values()) <= room else "NO" for need in needs.values()]
@@ -76,6 +77,17 @@ def print_tokenizer(bundle: "Bundle") -> None:
     print(f"{bundle.folder}: no image model; it holds {', '.join(bundle.hashes())}")
     frame = f"{tokenizer.image_size} x {tokenizer.image_size} px"
     print(f"image tokenizer: {frame}, {side} x {side} of {tokenizer.codes:,} codes\n")
+
+
+def print_growth(config: "ModelConfig", bundle: "Bundle | None") -> None:
+    """Where layers were added."""
+    added = {"image model": list(config.grown)}
+    if bundle is not None:
+        grown = {"keyframes": bundle.growth.keyframes, "interpolation": bundle.growth.interpolation}
+        added |= {name: list(one.after) for name, one in grown.items() if one is not None}
+    for name, after in added.items():
+        if after:
+            print(f"{name}: {len(after)} grown layers, behind layers {', '.join(map(str, after))}")
 
 
 def print_training(bundle: "Bundle") -> None:
@@ -110,10 +122,13 @@ def read(arguments: argparse.Namespace, named: list[str]) -> "tuple[Path, ModelC
     return bundle.folder, None if alone else bundle.model_config, parts, bundle
 
 
-def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> dict[str, int]:
+def needed(
+    config: "ModelConfig", parts: "Parts", batch: int, itemsize: int, bundle: "Bundle | None" = None
+) -> dict[str, int]:
     """Bytes of weights and of keys and values, by name; other activations are small beside them."""
     import torch
 
+    from cogstyle.growth_config import GrownAdapters
     from cogstyle.model.superres import SuperResolution
     from cogstyle.sampling import cost
     from cogstyle.sampling.options import Options
@@ -126,7 +141,8 @@ def needed(config: "ModelConfig", parts: "Parts", batch: int, itemsize: int) -> 
             upscaler = SuperResolution(config, factor=factor)
         upscaling = {"super-resolution: one frame": frame_bytes(upscaler, config.text_span, itemsize)}
     options = Options()
-    need = cost.stage_memory(config, itemsize, options)
+    growth = GrownAdapters() if bundle is None else bundle.growth
+    need = cost.stage_memory(config, itemsize, options, growth=growth)
     return {
         "weights": sum(value.numel() * itemsize for weights in parts.values() for value in weights.values()),
         "keyframes: keys and values": 2 * batch * need["keyframes"],

@@ -15,6 +15,7 @@ from cogstyle.cli import (
     evaluate,
     export,
     fvd,
+    grow,
     import_,
     inspect,
     interpolate,
@@ -33,7 +34,7 @@ from cogstyle.version import version
 
 SUBCOMMANDS = (
     sample, interpolate, upscale, serve, web, start, encode, train, recipes, world, evaluate, fvd,
-    import_, export, push, bundles, check, inspect,
+    import_, export, grow, push, bundles, check, inspect,
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from cogstyle.errors import BundleError
 from cogstyle.files import read_tensors, whole_folder
 from cogstyle.interop import sat_checkpoint as sat
 from cogstyle.model.superres import SuperResolution
-from cogstyle.model.temporal import TemporalAdapter
+from cogstyle.model.temporal import TemporalAdapter, layer_windows
 from cogstyle.model.transformer import Transformer
 
 ROLES = ("keyframes", "interpolation", "superres")
@@ -149,6 +149,21 @@ def equal_values(one: Tensor, other: Tensor) -> bool:
     return all(torch.equal(ours.to(wide), theirs.to(wide)) for ours, theirs in pairs)
 
 
+def _check_layers(source: Bundle, role: str) -> None:
+    """Raise BundleError unless SAT can run the layers of a bundle, one after the other."""
+    config = source.model_config
+    if getattr(source.growth, role, None) is not None or getattr(source.lora, role, None) is not None:
+        raise BundleError(
+            f"the {role} of {source.folder} bring weights of their own beside the image model's layers, for which SAT "
+            "has no place; what it can hold is a deeper image model (cogstyle grow --part image)"
+        )
+    window = config.window if role == "interpolation" else 0
+    if layer_windows(config.layers, window, config.grown) != layer_windows(config.layers, window):
+        raise BundleError(
+            f"the grown layers of {source.folder} have the windows of what they copy; in SAT every second window moves"
+        )
+
+
 def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: int = 1) -> None:
     """Write the image model and one adapter of a bundle as a SAT checkpoint folder.
 
@@ -165,6 +180,7 @@ def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: 
         raise BundleError(
             f"the image model of {source.folder} is of the {config.family} family, which SAT has no form for"
         )
+    _check_layers(source, role)
     if ranks < 1 or config.heads % ranks or config.vocabulary % ranks:
         raise BundleError(f"{config.heads} heads and {config.vocabulary} ids cannot be split evenly for {ranks} ranks")
     with whole_folder(folder) as scratch:

@@ -73,9 +73,9 @@ class FastLayers:
     """The layers of a model and of the adapter beside it, as they stand now, for steps."""
 
     def __init__(self, model: Transformer, adapter: TemporalAdapter | None) -> None:
-        temporal = [None] * len(model.layers) if adapter is None else adapter.layers
-        self.layers = [_layer(*pair) for pair in zip(model.layers, temporal, strict=True)]  # type: ignore[arg-type]
-        self.windows = [None] * len(model.layers) if adapter is None else adapter.windows
+        stack = model.stack(adapter)
+        self.layers = [_layer(one.block, one.temporal) for one in stack]
+        self.windows = [one.window for one in stack]
         self.norm = _norm(model.norm)
 
     def __call__(self, x_BPD: Tensor, spatial: StepChannel, temporal: dict[Window | None, StepChannel]) -> Tensor:
@@ -92,9 +92,10 @@ def _norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
 
 
-def _layer(block: Block, temporal_attention: TemporalAttention | None) -> Callable[..., Tensor]:
+def _layer(block: nn.Module, temporal_attention: TemporalAttention | None) -> Callable[..., Tensor]:
     if isinstance(block, LlamaBlock):
         return _llama_layer(block, temporal_attention)
+    assert isinstance(block, Block)
     norm1, norm2, norm3, norm4 = map(_norm, (block.norm1, block.norm2, block.norm3, block.norm4))
     qkv, dense, up, down = block.qkv.forward, block.dense.forward, block.up, block.down.forward
     if temporal_attention is not None:

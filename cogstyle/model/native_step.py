@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from cogstyle import native
 from cogstyle.layout import FrameLayout, Role, Runs
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.grown import Added
 from cogstyle.model.packed import PackedLinear
-from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
+from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Block, Memory, Transformer
 from cogstyle.native import SLOTS
 
@@ -100,26 +101,23 @@ class NativeLayers:
 
     def __init__(self, library: native.Library, model: Transformer, adapter: TemporalAdapter | None) -> None:
         self.library, self.config, self.kept = library, model.config, list[Tensor]()
+        stack = model.stack(adapter)
         self.windows = [] if adapter is None else list(dict.fromkeys(adapter.windows))
-        self.channels = (
-            [0] * len(model.layers) if adapter is None else [1 + self.windows.index(w) for w in adapter.windows]
-        )
+        self.channels = [0 if one.temporal is None else 1 + self.windows.index(one.window) for one in stack]
         assert isinstance(model.head, PackedLinear)
         self.dtype = torch.float32 if model.head.kind == "float32" else torch.bfloat16  # of keys and values
-        self.layers = (native.Layer * len(model.layers))()
-        for index, (layer, block) in enumerate(zip(self.layers, model.layers, strict=True)):
+        self.layers = (native.Layer * len(stack))()
+        for layer, (block, beside, _), channel in zip(self.layers, stack, self.channels, strict=True):
             assert isinstance(block, Block)
             for name in ("qkv", "dense", "up", "down"):
                 setattr(layer, name, matrix(getattr(block, name)))
             for name in ("norm1", "norm2", "norm3", "norm4"):
                 setattr(layer, name, self._norm(getattr(block, name)))
-            if adapter is not None:
-                beside = adapter.layers[index]
-                assert isinstance(beside, TemporalAttention)
+            if beside is not None:
                 layer.own_qkv, layer.own_dense = matrix(beside.qkv), matrix(beside.dense)
-                layer.gate, layer.temporal = self._vector(beside.gate.float().sigmoid()), self.channels[index]
+                layer.gate, layer.temporal = self._vector(beside.gate.float().sigmoid()), channel
         config = model.config
-        sizes = (config.layers, config.width, config.heads, config.inner_width)
+        sizes = (len(stack), config.width, config.heads, config.inner_width)
         self.model = native.Model(self.layers, self._norm(model.norm), matrix(model.head), *sizes, config.norm_eps, 0)
 
     @classmethod
@@ -128,8 +126,11 @@ class NativeLayers:
         if model.llama:
             return None
         matrices = [model.head]
-        for block in [*model.layers, *([] if adapter is None else adapter.layers)]:
-            matrices += [part for part in block.modules() if isinstance(part, nn.Linear | PackedLinear)]
+        parts = [part for block, beside, _ in model.stack(adapter) for part in (block, beside) if part is not None]
+        for part in parts:
+            if any(isinstance(inner, Added) for inner in part.modules()):
+                return None
+            matrices += [inner for inner in part.modules() if isinstance(inner, nn.Linear | PackedLinear)]
         found = [part.native for part in matrices if isinstance(part, PackedLinear) and part.native is not None]
         if len(found) < len(matrices) or model.config.head_width % SLOTS:
             return None

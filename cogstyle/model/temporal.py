@@ -3,14 +3,16 @@
 Source: CogVideo (arXiv 2205.15868), section 3.2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cogstyle.config import FRAME_RATES, ModelConfig, require
+from cogstyle.growth_config import running_order
 from cogstyle.layout import Window
 from cogstyle.model.attention import Channel
 from cogstyle.model.llama import seconds_of
@@ -57,9 +59,28 @@ class TemporalAttention(nn.Module):
         return torch.cat([spatial_BTD[:, :text], mixed_BPD], 1) if text else mixed_BPD
 
 
-def layer_windows(layers: int, window: int) -> list[Window | None]:
-    """The window of each layer, `window` tokens a side (0: full attention); every second one moves by half a side."""
-    return [Window(window, shift=window // 2 * (layer % 2)) if window else None for layer in range(layers)]
+def layer_windows(layers: int, window: int, grown: Sequence[int] = ()) -> list[Window | None]:
+    """The window of each layer, `window` tokens a side (0: full attention); every second one moves by half a side.
+
+    Args:
+        grown: those of the layers that were added later, see `ModelConfig`: they have the windows of what they copy.
+    """
+    order = running_order(layers - len(grown), grown)
+    return [Window(window, shift=window // 2 * (layer % 2)) if window else None for layer, _ in order]
+
+
+class Layer(NamedTuple):
+    """What runs as one layer."""
+
+    block: nn.Module  # a `Block`
+    temporal: TemporalAttention | None
+    window: Window | None
+
+
+def temporal_attention(config: ModelConfig) -> TemporalAttention:
+    """That of one layer, as the family of the model has it."""
+    linear: Projection = partial(nn.Linear, bias=False) if config.family == "llama" else nn.Linear
+    return TemporalAttention(config.width, config.heads, column=linear, row=linear)
 
 
 class TemporalAdapter(nn.Module):
@@ -74,17 +95,18 @@ class TemporalAdapter(nn.Module):
         super().__init__()
         require(0 <= window <= min(config.grid), f"window {window} must be 0 (full) to {min(config.grid)}")
         self.config, self.window = config, window
-        self.windows = layer_windows(config.layers, window)
-        llama = config.family == "llama"
-        linear: Projection = partial(nn.Linear, bias=False) if llama else nn.Linear
-        sizes = config.width, config.heads
-        self.layers = nn.ModuleList(TemporalAttention(*sizes, column=linear, row=linear) for _ in range(config.layers))
+        self.windows = layer_windows(config.layers, window, config.grown)
+        self.layers = nn.ModuleList(temporal_attention(config) for _ in range(config.layers))
         self.positions, self.times, self.rates = None, None, None
-        if llama:
+        if config.family == "llama":
             self.times = nn.Embedding(config.frames, config.width)
             self.rates = nn.Embedding(len(RATES), config.width)
         else:
             self.positions = nn.Embedding(config.extra_positions, config.width)
+
+    def stack(self, blocks: Iterable[nn.Module]) -> list[Layer]:
+        """All that runs, in order, where `blocks` are those of the image model."""
+        return [Layer(*parts) for parts in zip(blocks, self.layers, self.windows, strict=True)]  # type: ignore[arg-type]
 
     @property
     def rows(self) -> int:

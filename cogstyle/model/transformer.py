@@ -23,7 +23,7 @@ from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
 from cogstyle.model.llama import CaptionEmbedder, rotary, valid_states
 from cogstyle.model.packed import linear_gelu
-from cogstyle.model.temporal import TemporalAdapter, TemporalAttention
+from cogstyle.model.temporal import Layer, TemporalAdapter, TemporalAttention
 
 
 class Block(nn.Module):
@@ -85,6 +85,11 @@ class LlamaBlock(Block):
         return x_BTD + self.down(F.silu(self.gate(h_BTD)) * self.up(h_BTD))
 
 
+def make_block(config: ModelConfig) -> Block:
+    """A layer of the config's family."""
+    return (LlamaBlock if config.family == "llama" else Block)(config)
+
+
 def shifted(tokens_BFL: Tensor, start_of_image: int) -> Tensor:
     """Tokens -> inputs [B, F * L]: <start_of_image> first, then each token but the last of its frame."""
     start = tokens_BFL.new_full((*tokens_BFL.shape[:2], 1), start_of_image)
@@ -110,8 +115,7 @@ class Transformer(nn.Module):
             self.caption = CaptionEmbedder(config)
         else:
             self.positions = nn.Embedding(config.positions, config.width)
-        block = LlamaBlock if self.llama else Block
-        self.layers = nn.ModuleList(block(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(make_block(config) for _ in range(config.layers))
         self.norm = (nn.RMSNorm if self.llama else nn.LayerNorm)(config.width, config.norm_eps)
         # none where the embedding is the output too, but for a packed copy of its rows
         self.head: nn.Module | None = nn.Linear(config.width, config.codes, bias=False) if self.llama else None
@@ -169,6 +173,10 @@ class Transformer(nn.Module):
         if (last := (max(layout.times, default=-1) + 1) * layout.tokens - 1) >= rows:
             raise LayoutError(f"image position {last} lies beyond the {rows} rows of the tables")
 
+    def stack(self, adapter: TemporalAdapter | None) -> list[Layer]:
+        """All layers in the order of running, those that an adapter brings along too."""
+        return [Layer(block, None, None) for block in self.layers] if adapter is None else adapter.stack(self.layers)
+
     def run(
         self,
         x_BTD: Tensor,
@@ -183,10 +191,9 @@ class Transformer(nn.Module):
         Args:
             signal: what `adapter.signal` says of the image rows.
         """
-        for index, layer in enumerate(self.layers):
-            temporal_attention = adapter.layers[index] if adapter is not None else None
-            channel = temporal[adapter.windows[index]] if adapter is not None and temporal is not None else None
-            x_BTD = layer(index, x_BTD, text, spatial, channel, temporal_attention, signal)
+        for index, (block, beside, window) in enumerate(self.stack(adapter)):
+            channel = temporal[window] if adapter is not None and temporal is not None else None
+            x_BTD = block(index, x_BTD, text, spatial, channel, beside, signal)
         return self.norm(x_BTD)
 
     def logits(self, h_BTD: Tensor) -> Tensor:

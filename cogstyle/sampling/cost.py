@@ -2,6 +2,7 @@
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import ModelConfig
+from cogstyle.growth_config import Grown, GrownAdapters, running_order
 from cogstyle.layout import FrameLayout, interpolation_layout, keyframe_layout, spatial_runs, temporal_runs
 from cogstyle.model.temporal import layer_windows
 from cogstyle.sampling.interpolate import rounds
@@ -44,23 +45,30 @@ def _new_frames(gaps: int, group: int) -> int:
 
 def memory_of_one(bundle: Bundle, options: Options, start: PartialVideo | None = None) -> int:
     """Bytes of keys and values that one video takes at its largest stage; a batch takes as many times that."""
-    need = stage_memory(bundle.model_config, bundle.dtype.itemsize, options, start)
+    need = stage_memory(bundle.model_config, bundle.dtype.itemsize, options, start, growth=bundle.growth)
     guided = {name: 1 + (options.stage(bundle.sampling(name), name).guidance != 1.0) for name in need}
     return max((guided[name] * need[name] for name in need), default=1)
 
 
 def stage_memory(
-    config: ModelConfig, itemsize: int, options: Options, start: PartialVideo | None = None
+    config: ModelConfig,
+    itemsize: int,
+    options: Options,
+    start: PartialVideo | None = None,
+    *,
+    growth: GrownAdapters = GrownAdapters(),  # noqa: B008  (frozen)
 ) -> dict[str, int]:
     """Bytes of keys and values that one video takes at each stage; guidance takes as much again."""
-    text, need = config.text_span, {}
+    text, need, flying = config.text_span, {}, FRAMES_IN_FLIGHT
     if start is None or not start.whole:
         layout = keyframe_layout(config, text)
-        need["keyframes"] = memory_bytes(config, layout, 1, itemsize, frames_in_flight=FRAMES_IN_FLIGHT)
+        grown = growth.keyframes
+        need["keyframes"] = memory_bytes(config, layout, 1, itemsize, frames_in_flight=flying, grown=grown)
     if options.levels or options.times is not None:
         rows, layout, window = groups(config, options, start), interpolation_layout(config, text), config.window
+        grown = growth.interpolation
         need["interpolation"] = memory_bytes(
-            config, layout, rows, itemsize, window=window, frames_in_flight=FRAMES_IN_FLIGHT
+            config, layout, rows, itemsize, window=window, frames_in_flight=flying, grown=grown
         )
     return need
 
@@ -75,9 +83,18 @@ def groups(config: ModelConfig, options: Options, start: PartialVideo | None = N
 
 
 def memory_bytes(
-    config: ModelConfig, layout: FrameLayout, rows: int, itemsize: int, *, window: int = 0, frames_in_flight: int = 1
+    config: ModelConfig,
+    layout: FrameLayout,
+    rows: int,
+    itemsize: int,
+    *,
+    window: int = 0,
+    frames_in_flight: int = 1,
+    grown: Grown | None = None,
 ) -> int:
     """Bytes of keys and values for `rows` sequences beside an adapter with these temporal windows (0: none)."""
-    spatial = config.layers * spatial_runs(layout, frames_in_flight).length
-    temporal = sum(temporal_runs(layout, kind).length for kind in layer_windows(config.layers, window))
+    windows = layer_windows(config.layers, window, config.grown)
+    order = running_order(config.layers, () if grown is None else grown.after)
+    spatial = len(order) * spatial_runs(layout, frames_in_flight).length
+    temporal = sum(temporal_runs(layout, windows[source]).length for source, _ in order)
     return 2 * rows * (spatial + temporal) * config.width * itemsize

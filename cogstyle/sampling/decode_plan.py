@@ -72,7 +72,7 @@ class Plan:
     """A schedule over a layout, ready to be followed.
 
     Args:
-        windows: one a layer of the adapter; empty without an adapter.
+        windows: one a layer that runs beside the adapter, see `TemporalAdapter.stack`; empty without an adapter.
         ahead: the most steps that are tried at once.
     """
 
@@ -107,7 +107,8 @@ class Plan:
     def memory(self, model: Transformer, rows: int) -> Memory:
         """Empty keys and values of every layer for `rows` sequences."""
         config = model.config
-        runs = [self.spatial.runs] * config.layers, [self.temporal[window].runs for window in self.windows]
+        layers = len(self.windows) or config.layers
+        runs = [self.spatial.runs] * layers, [self.temporal[window].runs for window in self.windows]
         size = (rows, config.heads, config.head_width)
         return Memory(*(KeyValues(one, *size, like=model.embed.weight) for one in runs))
 

@@ -1,7 +1,7 @@
 """From a run's checkpoints to a bundle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from cogstyle.bundle import ADAPTERS, MANIFEST, Bundle, WeightFile, check_shared_files, share_files, update_bundle
 from cogstyle.config import require
 from cogstyle.errors import FileError
+from cogstyle.growth_config import Grown, Lora
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.checkpoint import read_checkpoint
 from cogstyle.training.job import Job
@@ -26,6 +27,7 @@ class Target:
 
     Args:
         source: the bundle that the task stands on.
+        grown, lora: what the adapter has more than a plain one.
         train_all: the image model trains too.
 
     Raises:
@@ -35,6 +37,8 @@ class Target:
     task: str
     folder: Path
     source: Bundle
+    grown: Grown | None = None
+    lora: Lora | None = None
     train_all: bool = False
 
     def __post_init__(self) -> None:
@@ -73,7 +77,14 @@ class Target:
         if self._elsewhere:
             share_files(self.source, self.folder, self._shared)
         adapter: dict[str, Any] = {WeightFile.of(self.task): model.adapter.state_dict()}
-        update_bundle(self.folder, {**image, **adapter} if self.train_all else adapter)  # an adapter names its base
+        files = {**image, **adapter} if self.train_all else adapter  # an adapter names its base
+        update_bundle(self.folder, files, **self._tables())
+
+    def _tables(self) -> dict[str, Any]:
+        """What the manifest says of a grown adapter, and no longer says of one that was there before."""
+        said, there = {"growth": self.grown, "lora": self.lora}, Bundle(self.folder).manifest
+        tables = {key: {self.task: None if value is None else asdict(value)} for key, value in said.items()}
+        return {key: table for key, table in tables.items() if table[self.task] or self.task in there.get(key, {})}
 
 
 @torch.no_grad()

@@ -125,7 +125,7 @@ def _export_run(recipe: WeightRecipe, tensors: dict[str, Any], meta: Mapping[str
     if isinstance(job, TransformerJob):
         job.seen = json.loads(meta["seen"])
     if recipe.task != "tokenizer" and Bundle(source).folder.resolve() != bundle.resolve():
-        own = recipe.task == "image" or getattr(recipe, "train", None) == "all"
+        own = recipe.task == "image" or getattr(recipe, "train_all", False)
         share_files(Bundle(source), bundle, TOKENIZERS if own else (*TOKENIZERS, WeightFile.IMAGE))
     export(job, tensors)
     update_bundle(bundle, {}, **bundle_tables(recipe, json.loads(meta["seen"])))

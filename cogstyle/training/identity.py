@@ -11,7 +11,7 @@ from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
 from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
 
-MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix")
+MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora")
 LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
 ABSENT_DATA: dict[str, Any] = {"rows": 0, "shards": (), "validation_rows": 256, "caption_dropout": 0.1,
@@ -92,8 +92,9 @@ def _stands_on(recipe: WeightRecipe) -> dict[str, Any]:
 
 
 def _said(config: ModelConfig) -> dict[str, Any]:
-    """A config without the keys that only another family has, which runs of before do not know."""
-    return {key: value for key, value in asdict(config).items() if config.family == "llama" or key not in LLAMA}
+    """A config without the keys that say nothing of it, which runs of before do not know."""
+    silent = (LLAMA if config.family != "llama" else ()) + (() if config.grown else ("grown",))
+    return {key: value for key, value in asdict(config).items() if key not in silent}
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -1,21 +1,23 @@
 """From a recipe to its training job: weights to begin with, and rows to train them on."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cogstyle.adapter import adapter_from_image
+from cogstyle.adapter import adapter_from_image, add_low_rank, grow
 from cogstyle.bundle import Bundle, WeightFile
-from cogstyle.config import ModelConfig, SuperResConfig
+from cogstyle.config import ModelConfig, SuperResConfig, require
 from cogstyle.data import shards
+from cogstyle.growth_config import Grown, Lora
+from cogstyle.model.grown import GrownAdapter
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.training.batches import Batches, groups_of, kinds_of
 from cogstyle.training.encoding import EncodeVideos, encode_videos
 from cogstyle.training.export import Target
 from cogstyle.training.flow import FlowJob
-from cogstyle.training.job import Job
+from cogstyle.training.job import Job, load_weights
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.recipes import (
     AdapterRecipe,
@@ -71,7 +73,7 @@ def make_job(
     else:
         assert isinstance(recipe, ImageRecipe | AdapterRecipe)
         job = _transformer_job(recipe, folder, options)
-    if recipe.start is not None and encode is not None:
+    if recipe.start is not None and encode is not None and not getattr(recipe, "grows", False):
         job.load_initial_weights(Bundle(recipe.start).weights(recipe.task))
     return job
 
@@ -94,16 +96,18 @@ def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any])
 
 
 def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:
-    base, mix, train_all = None, None, False
+    mix, train_all, new_only = None, False, False
+    grown: tuple[Grown | None, Lora | None] = None, None
+    source = Bundle(getattr(recipe, "base", None) or recipe.bundle)
     if isinstance(recipe, AdapterRecipe):
-        base, mix, train_all = recipe.base, recipe.mix, recipe.train == "all"
-    source = Bundle(base or recipe.bundle)
-    target = Target(recipe.task, folder, source, train_all=train_all)
+        mix, train_all, grown = recipe.mix, recipe.train_all, grown_of(recipe, source)
+        new_only = recipe.growth is not None and recipe.growth.train == "new"
+    target = Target(recipe.task, folder, source, *grown, train_all=train_all)
     torch.manual_seed(recipe.seed)
     model = (
         new_image_model(source, recipe.architecture(source))
         if isinstance(recipe, ImageRecipe)
-        else _adapted(source, recipe)
+        else _adapted(source, recipe, *grown)
     )
     config, batches = model.transformer.config, None
     if options["encode"] is not None:
@@ -111,7 +115,7 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
         rows = recipe.data.read(kinds_of(groups), encoding(source, model.vqvae, frames=config.frames, **options))
         given: dict[str, Any] = {"seed": recipe.seed, "caption_dropout": recipe.data.caption_dropout}
         batches = Batches(groups, rows, mix=mix, steps=recipe.optim.steps, **given)
-    return TransformerJob(model, batches, target, train_all=train_all)
+    return TransformerJob(model, batches, target, train_all=train_all, new_only=new_only)
 
 
 def new_image_model(source: Bundle, config: ModelConfig) -> VideoModel:
@@ -120,10 +124,46 @@ def new_image_model(source: Bundle, config: ModelConfig) -> VideoModel:
     return VideoModel(fresh_transformer(config), None, source.text(), source.vqvae())
 
 
-def _adapted(source: Bundle, recipe: AdapterRecipe) -> VideoModel:
+def grown_of(recipe: AdapterRecipe, source: Bundle) -> tuple[Grown | None, Lora | None]:
+    """The layers of its own and the low-rank additions of the adapter that trains: the recipe's, or those of its start.
+
+    Raises:
+        ConfigError: if the layers do not divide, or what grows has grown already or stands on another image model.
+    """
+    if recipe.start is None:
+        return None, None
+    start = Bundle(recipe.start)
+    found: tuple[Grown | None, Lora | None] = getattr(start.growth, recipe.task), getattr(start.lora, recipe.task)
+    if not recipe.grows:
+        grown, lora = found
+        return None if grown is None else replace(grown, trained="all" if recipe.train_all else "new+adapter"), lora
+    require(found == (None, None), f"the {recipe.task} of start {start.folder} have grown already")
+    mine, theirs = source.sha256(WeightFile.IMAGE), start.sha256(WeightFile.IMAGE)
+    require(
+        mine == theirs,
+        f"the {recipe.task} of start {start.folder} stand on another image model (sha256 {theirs[:12]}...) than "
+        f"that of {source.folder} ({mine[:12]}...)",
+    )
+    if (growth := recipe.growth) is None:
+        return None, recipe.lora
+    after = growth.after(source.model_config.layers)
+    return Grown(growth.how, growth.blocks, after, trained=growth.train), None
+
+
+def _adapted(source: Bundle, recipe: AdapterRecipe, grown: Grown | None, lora: Lora | None) -> VideoModel:
     image = source.image_model()
     window = image.config.window if recipe.task == "interpolation" else 0
     adapter = adapter_from_image(image, window=window, copy_output=recipe.copy_output)
+    if recipe.grows:
+        assert recipe.start is not None
+        load_weights(adapter, Bundle(recipe.start).weights(recipe.task))
+        if recipe.growth is not None:
+            adapter = grow(image, adapter, recipe.growth)
+        elif lora is not None:
+            adapter = add_low_rank(adapter, lora)
+    elif grown is not None or lora is not None:  # the adapter of `start` has grown: its weights come later
+        after = () if grown is None else grown.after
+        adapter = GrownAdapter(image.config, window=window, after=after, lora=lora)
     return VideoModel(image, adapter, source.text(), source.vqvae(), pb_relax=recipe.pb_relax)
 
 

@@ -25,6 +25,7 @@ from cogstyle.config import (
 from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
+from cogstyle.growth_config import Growth, Lora
 from cogstyle.schema import Picture, Seed, tables_of
 from cogstyle.schema import Share as PartOfBatch
 from cogstyle.shipped import shipped_recipe
@@ -169,6 +170,14 @@ class ImageRecipe(StageRecipe):
         return found
 
 
+@dataclass(frozen=True)
+class GrowthRecipe(Growth):
+    """Layers that an adapter grows before it trains."""
+
+    # the new layers alone, the rest of the adapter with them, or the image model too
+    train: Literal["new", "new+adapter", "all"] = "new+adapter"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdapterRecipe(StageRecipe):
     """A temporal adapter on an image model."""
@@ -178,16 +187,31 @@ class AdapterRecipe(StageRecipe):
     pb_relax: bool = False  # the order of the temporal scores that half precision survives
     copy_output: bool = True  # start the output projection as a copy, not random
     mix: MixConfig | None = None  # tasks that take turns
+    growth: GrowthRecipe | None = None  # layers of its own, which the adapter of `start` grows
+    lora: Lora | None = None  # low-rank additions to the frozen layers, beside the adapter of `start`
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
 
     @property
     def mixed(self) -> bool:
         return self.mix is not None
 
+    @property
+    def grows(self) -> bool:
+        """Whether the adapter gets more weights than the one it starts from."""
+        return self.growth is not None or self.lora is not None
+
+    @property
+    def train_all(self) -> bool:
+        """Whether the image model trains too."""
+        return self.train == "all" or (self.growth is not None and self.growth.train == "all")
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.growth is None or self.lora is None, "growth and lora exclude each other")
+        require(not self.grows or self.start is not None, "growth and lora need a start: the bundle of the old adapter")
+        require(self.growth is None or self.train == "adapter", 'with growth, train "all" is a key of it')
         if self.mix is not None:
-            check_mix(self.mix, self.task, train_all=self.train == "all")
+            check_mix(self.mix, self.task, train_all=self.train_all)
 
 
 @dataclass(frozen=True, kw_only=True)

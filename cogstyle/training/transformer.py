@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.config import ModelConfig
+from cogstyle.model.grown import GrownAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.training.batches import Batches
 from cogstyle.training.export import Target
@@ -37,10 +38,17 @@ class TransformerJob:
         batches: of rows; None: there are none, as for an export alone.
         target: the bundle to write.
         train_all: train the image model too.
+        new_only: of an adapter that has grown, train its new layers alone: the rest is exported as it came.
     """
 
     def __init__(
-        self, model: VideoModel, batches: Batches | None, target: Target | None, *, train_all: bool = False
+        self,
+        model: VideoModel,
+        batches: Batches | None,
+        target: Target | None,
+        *,
+        train_all: bool = False,
+        new_only: bool = False,
     ) -> None:
         self.model, self.target = model, target
         self.transformer, self.adapter = model.transformer, model.adapter
@@ -52,6 +60,12 @@ class TransformerJob:
             self.module = nn.ModuleDict({"image": self.transformer.requires_grad_(), "adapter": self.adapter})
         else:
             self.module, self.base = self.adapter, self.transformer
+        self.new: nn.Module | None = None
+        if new_only:
+            assert isinstance(self.adapter, GrownAdapter)
+            self.new = self.adapter.new
+            moving = {id(parameter) for parameter in self.new.parameters()}
+            self.kept = {n: p.detach().clone() for n, p in self.adapter.named_parameters() if id(p) not in moving}
         self.device = torch.device("cpu")
         if batches is not None:
             self.batches = batches
@@ -70,7 +84,7 @@ class TransformerJob:
         load_weights(self.transformer if self.adapter is None else self.adapter, tensors)
 
     def trained(self) -> Iterator[nn.Parameter]:
-        return self.module.parameters()
+        return (self.module if self.new is None else self.new).parameters()
 
     def loss(self, step: int, share: Share = WHOLE) -> tuple[Tensor, dict[str, float]]:
         batch = self.batches.at(step, share)
@@ -95,4 +109,6 @@ class TransformerJob:
 
     def export(self) -> None:
         assert self.target is not None
+        if self.new is not None and self.adapter is not None:  # in half precision a frozen weight was rounded
+            self.adapter.load_state_dict(self.kept, strict=False)
         self.target.write(self.model, self.seen.get("text", ()))
