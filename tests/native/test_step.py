@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import cogstyle
 from cogstyle import native
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import ConfigError
@@ -126,6 +127,11 @@ def test_a_number_that_is_none_is_not_hidden(build, kind):
     x = torch.tensor([[1.0, float("nan"), 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]])
     y = native.PackedMatrix(native.library(), torch.ones(5, 4), None, kind=kind)(x)
     assert not y[0].isfinite().any() and y[1].isfinite().all()
+
+
+def test_a_video_says_what_computed_its_steps(build):
+    assert cogstyle.load("shapes").provenance()["step"] == f"native {build}"
+    assert cogstyle.load("shapes", dtype="float16").provenance()["step"] == "torch"
 
 
 def test_switched_off(monkeypatch, model, adapters):
