@@ -177,9 +177,7 @@ def export_sat(source: Bundle, folder: Path, *, role: str = "keyframes", ranks: 
         raise BundleError(f"unknown role {role!r}; known are {', '.join(ROLES)}")
     config = source.model_config
     if config.family != "sandwich":
-        raise BundleError(
-            f"the image model of {source.folder} is of the {config.family} family, which SAT has no form for"
-        )
+        raise BundleError(f"the image model of {source.folder} is of the {config.family} family, which SAT lacks")
     _check_layers(source, role)
     if ranks < 1 or config.heads % ranks or config.vocabulary % ranks:
         raise BundleError(f"{config.heads} heads and {config.vocabulary} ids cannot be split evenly for {ranks} ranks")

@@ -96,7 +96,8 @@ class Models:
             whole: all keyframes are given.
         """
         with self._reading:  # once, if several threads need them
-            _ = self.text, self.text.pieces, self.vqvae, self.image_model, self.labels
+            self.text.read()
+        _ = self.vqvae, self.image_model, self.labels
             for stage in needed_files(options, whole=whole):
                 _ = self.upscaler if stage == "superres" else self.adapter(stage)
 

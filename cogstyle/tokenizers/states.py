@@ -77,6 +77,10 @@ class StateText(TextTokenizer):
             )
         return encoder
 
+    def read(self) -> None:
+        """Read the language model now."""
+        _ = self.encoder
+
     def encode(self, text: str, *, linebreaks: bool = False) -> list[int]:
         """Ids of a text of the language model, which has no line breaks.
 

@@ -50,6 +50,10 @@ class TextTokenizer:
     def pieces(self) -> sentencepiece.SentencePieceProcessor:
         return read_pieces(self.model, "the text model")
 
+    def read(self) -> None:
+        """Read now what is read when it is first needed."""
+        _ = self.pieces
+
     def encode(self, text: str, *, linebreaks: bool = False) -> list[int]:
         """Ids of a text, image ids excluded.
 
