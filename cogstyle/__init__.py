@@ -38,3 +38,8 @@ def __getattr__(name: str) -> Any:
 
         return Video
     raise AttributeError(f"module 'cogstyle' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is imported late is there all the same, for `help` and completion."""
+    return sorted({*globals(), *__all__})

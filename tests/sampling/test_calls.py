@@ -132,6 +132,6 @@ def test_what_they_say_of_themselves(pipe):
     shown = video._repr_html_()
     data = re.search(r'src="data:video/mp4;base64,([^"]+)"', shown)[1]
     assert base64.b64decode(data) == video.encoded(".mp4") and "<red>" not in shown
-    text = pydoc.render_doc(cogstyle)
+    text = pydoc.plain(pydoc.render_doc(cogstyle))
     for name in ("cogstyle.load(", "num_videos_per_prompt", "output_type", "from_pretrained"):
         assert name in text
