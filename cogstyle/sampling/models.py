@@ -97,7 +97,7 @@ class Models:
         """
         with self._reading:  # once, if several threads need them
             self.text.read()
-        _ = self.vqvae, self.image_model, self.labels
+            _ = self.vqvae, self.image_model, self.labels
             for stage in needed_files(options, whole=whole):
                 _ = self.upscaler if stage == "superres" else self.adapter(stage)
 
