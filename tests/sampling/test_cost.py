@@ -104,7 +104,7 @@ def test_logits_that_are_no_numbers_name_their_stage(debug_bundle, stage, value)
     pipe = cogstyle.load(debug_bundle)
     options = cogstyle.Options(levels=1, upscale=True)
     module = {"image": pipe.image_model, "superres": pipe.upscaler}.get(stage) or pipe.adapter(stage)
-    module.layers[0].dense.bias = torch.nn.Parameter(torch.full_like(module.layers[0].dense.bias, value))
+    module.layers[0].dense.bias.fill_(value)
     with pytest.raises(SamplingError, match=f"{stage}: logits are not finite"):
         pipe.sample(["x"], [0], options)
 
