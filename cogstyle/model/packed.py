@@ -50,6 +50,8 @@ class PackedLinear(nn.Module):
         weight, library = weight.to(dtype), native.library() if kind in native.KINDS else None
         if library is not None:
             self.native = native.PackedMatrix(library, weight, bias, kind=kind)
+            if bias is not None and dtype is torch.float32:
+                self.bias = self.native.bias[: len(bias)]  # one and the same
             return
         if kind in ONEDNN:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
