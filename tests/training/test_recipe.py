@@ -7,6 +7,7 @@ import pytest
 from cogstyle.config import MODELS
 from cogstyle.data.mixing import make_groups
 from cogstyle.errors import CogstyleError
+from cogstyle.training.folder import read_steps
 from cogstyle.training.recipes import load_recipe
 
 STEPS, ROWS = "[optim]\nsteps = 200\nbatch = 8\n", "[data]\nrows = 50\n"
@@ -20,7 +21,15 @@ def test_there_are_recipes():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_load(path):
     recipe = load_recipe(path)
-    assert recipe.task == path.stem or path.parent.name != "shapes" or path.stem.startswith("grown_")
+    assert recipe.task == path.stem or path.parent.name != "shapes"
+
+
+@pytest.mark.parametrize("world", ["shapes", "zoo"])
+def test_a_folder_is_a_whole_bundle_from_nothing(world):
+    steps = read_steps(Path(__file__).parents[2] / "train" / world)
+    whole = ["text", "tokenizer", "image", "keyframes", "interpolation", "superres"]
+    assert [step.recipe.task for step in steps] == whole
+    assert all(getattr(step.recipe, key, None) is None for step in steps for key in ("start", "base"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
