@@ -70,6 +70,7 @@ class GrownAdapter(TemporalAdapter):
         self, config: ModelConfig, *, window: int = 0, after: Sequence[int] = (), lora: Lora | None = None
     ) -> None:
         super().__init__(config, window=window)
+        self.after, self.low_rank = tuple(after), lora
         self.order = running_order(config.layers, after)
         self.windows = [self.windows[source] for source, _ in self.order]
         self.grown = nn.ModuleList(GrownLayer(config) for _ in after)

@@ -5,9 +5,12 @@ import torch
 
 import cogstyle
 from cogstyle import native
+from cogstyle.adapter import add_low_rank, grow
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import ConfigError
+from cogstyle.growth_config import Growth, Lora
 from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
+from cogstyle.model.grown import GrownAdapter
 from cogstyle.model.native_step import NativeLayers
 from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.temporal import TemporalAdapter
@@ -15,6 +18,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import plan_for
 from cogstyle.sampling.logits import sampler
+from tests.conftest import disturb
 from tests.model.test_transformer import some_text, some_tokens
 
 LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}
@@ -35,6 +39,7 @@ def packed(module, kind="float32"):
     tensors = dict(module.state_dict())
     with torch.device("meta"):
         window = {"window": module.window} if isinstance(module, TemporalAdapter) else {}
+        window |= {"after": module.after, "lora": module.low_rank} if isinstance(module, GrownAdapter) else {}
         copy = type(module)(module.config, **window)
     pack(copy, tensors, kind=kind)
     copy.load_state_dict(tensors, assign=True)
@@ -68,6 +73,27 @@ def test_logits_of_every_step(build, model, adapters, config, stage, guidance, b
     error = logits(*ours) - expected
     worst = error.abs().max() if kind == "float32" else error.norm() / expected.norm()
     assert worst < ERRORS[kind]
+
+
+@pytest.mark.parametrize("stage", ["keyframes", "interpolation"])
+def test_grown_layers_run_too_and_additions_are_left_to_pytorch(build, model, adapters, config, stage):
+    layout, old = LAYOUTS[stage](config, 6), adapters[stage]
+    text, tokens = Texts(some_text(config, [3, 6])), some_tokens(config, 2, layout.frames)
+    ours = packed(model)
+    assert NativeLayers.of(ours, packed(add_low_rank(old, Lora(2, 2.0)))) is None
+
+    def drawn(adapter):
+        plan = plan_for(layout, tuple(adapter.windows), ahead=4)
+        pick = sampler(SamplingConfig(top_k=1), [(1,), (2,)], layout, None)
+        return finish(decode(ours, text, tokens, plan, pick, adapter=adapter))
+
+    grown = grow(model, old, Growth("prefix", 1))
+    assert NativeLayers.of(ours, packed(grown)).library.name == build
+    assert torch.equal(drawn(packed(grown)), drawn(packed(old)))
+    disturb(grown.new, 0.3)
+    new = packed(grown)
+    assert torch.equal(drawn(new), drawn(grown))  # packed by the native step, or plain by PyTorch
+    assert not torch.equal(drawn(new), drawn(packed(old)))
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
