@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         return any(part in name for part in arguments.only)
 
     def note(name: str, value: float) -> None:
-        found[name] = round(value, 2)
+        found[name] = float(f"{value:.3g}")
         print(f"{name:<64}{value:10.2f}", flush=True)
 
     note("bus GB/s", found["bus GB/s"])
