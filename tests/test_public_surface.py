@@ -20,7 +20,7 @@ FLAGS = {
         "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
         "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
         "--resume", "--join", "--decoder", "--flow-steps",
-        "--best-of", "--judge",
+        "--best-of", "--judge", "--engine", "--workers", "--shard",
     },
     "grow": {"--how", "--blocks", "--part", "--bypass", "--out", "--quiet"},
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},
@@ -32,7 +32,7 @@ FLAGS = {
     "encode": {
         "--to", "--for", "--bundle", "--adapter", "--caption", "--clip-seconds", "--extra-rates", "--factor", "--fit",
         "--flip",
-        "--frames-per-video", "--workers", "--shard", "--max-bad",
+        "--frames-per-video", "--workers", "--shard", "--engine", "--max-bad",
         "--retry",
         "--split-long", "--entries-per-part", "--quiet",
     },

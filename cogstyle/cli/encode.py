@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
+from cogstyle.cli.machines import add_machine_arguments, parse_shard
 from cogstyle.config import require
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_bundle_argument(parser)
     add_row_arguments(parser)
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
-    parser.add_argument("--shard", default="1/1", help="i/n: do the i-th of n shares, one a machine")
+    add_machine_arguments(parser, workers="processes; 0: one a core")
     parser.add_argument(
         "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
     )
@@ -97,14 +97,6 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="split videos that are too long for one row into equal stretches, each with the caption of the whole",
     )
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "2/8" -> (2, 8)."""
-    number, _, count = text.partition("/")
-    good = number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)
-    require(good, f"shard {text!r} must be i/n with i from 1 to n, such as 1/4")
-    return int(number), int(count)
 
 
 def parse_limit(text: str, entries: int) -> float:

@@ -3,16 +3,19 @@
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogstyle.cli.bundles import add_bundle_argument, bundles
+from cogstyle.cli.machines import add_machine_arguments, parse_shard
 from cogstyle.config import DECODERS, DTYPES, require
 
 if TYPE_CHECKING:
     from cogstyle.errors import CogstyleError
+    from cogstyle.sampling.batch import Row, Sampler
     from cogstyle.sampling.outputs import Output
     from cogstyle.sampling.partial_video import PartialVideo
     from cogstyle.sampling.pipeline import Pipeline
@@ -47,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--memory", type=float, help="gigabytes that the videos of a batch may take (default: half of what is free)")
     compat = "sample as the released code does, quirks included"
     add("--compat", choices=("released",), default=none, help=compat)
+    add_machine_arguments(parser, workers="of --engine ray")
 
 
 def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,10 +104,16 @@ def run(arguments: argparse.Namespace) -> int:
     require(best_of is None or best_of > 0, f"best-of {best_of} must be positive")
     require(best_of is None or "prompts" not in given, "--best-of draws one PROMPT; leave out --prompts")
     require(best_of is not None or arguments.judge is None, "--judge chooses among the draws of --best-of N")
+    many = arguments.engine == "ray" or arguments.shard is not None
+    require("prompts" in given or not many, "--engine ray and --shard share out --prompts; one PROMPT is one machine's")
+    require(arguments.workers >= 0, f"workers {arguments.workers} must be 0 or more")
+    require(not arguments.workers or arguments.engine == "ray", "--workers are actors of --engine ray")
     request = None
     if "prompts" not in given:
         check_output(arguments.out)
         request = from_values(values(arguments))
+    if arguments.engine == "ray":
+        return run_file(None, arguments)  # its actors have pipelines of their own
     pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
     if request is None:
         return run_file(pipe, arguments)
@@ -195,19 +205,52 @@ def make(
     return errors
 
 
-def run_file(pipe: "Pipeline", arguments: argparse.Namespace) -> int:
+def run_file(pipe: "Pipeline | None", arguments: argparse.Namespace) -> int:
     """Every line of a prompts file, or this process's share of them; bad lines are reported at the end."""
-    from cogstyle.sampling.batch import batches, read_prompts
+    from cogstyle.sampling.batch import Sampler, read_rows
 
-    lines = read_prompts(pipe, arguments.prompts, place(arguments), values(arguments), resume=arguments.resume)
-    warn([*lines.again, *lines.notes])
-    failures, made = lines.failures, 0
-    for batch in batches(pipe, lines.requests, None if arguments.memory is None else arguments.memory * 1e9):
-        requests, outputs = [lines.requests[k] for k in batch], [lines.outputs[k] for k in batch]
-        errors = make(pipe, requests, outputs, quiet=arguments.quiet)
-        failures |= {lines.numbers[k]: str(error) for k, error in zip(batch, errors, strict=True) if error is not None}
-        made += errors.count(None)
-    say(f"{made} made, {lines.kept} there already, {len(failures)} failed; all in {arguments.out}")
+    shard = parse_shard(arguments.shard)
+    rows, failures = read_rows(arguments.prompts, arguments.out, values(arguments), shard=shard)
+    settings = {"folder": place(arguments), "resume": arguments.resume}
+    settings["budget"] = None if arguments.memory is None else arguments.memory * 1e9
+    if pipe is None:
+        results = on_ray(rows, arguments, settings)
+    else:
+        results = Sampler(pipe, **settings, make=partial(make, quiet=arguments.quiet))(rows)
+    made, kept, said = 0, 0, set[str]()
+    for result in results:
+        warn([note for note in result["notes"] if note not in said])
+        said.update(result["notes"])
+        if not result["ok"]:
+            failures[result["id"]] = result["error"]
+        made, kept = made + result["made"], kept + (result["ok"] and not result["made"])
+    say(f"{made} made, {kept} there already, {len(failures)} failed; all in {arguments.out}")
     for number in sorted(failures):
         print(f"cogstyle: line {number}: {' '.join(failures[number].split())}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def on_ray(rows: "list[Row]", arguments: argparse.Namespace, settings: dict[str, Any]) -> "Iterator[Row]":
+    """Results of the rows from the actors of a cluster, with a progress bar; says which videos are there."""
+    from tqdm import tqdm
+
+    from cogstyle import cluster
+    from cogstyle.sampling.batch import LARGEST_BATCH
+
+    device = arguments.device
+    gpus = int(device.startswith("cuda") or (device == "auto" and arguments.dtype != "int8" and cluster.has_gpus()))
+    work = partial(_sampler, bundles(arguments), "cuda" if gpus else "cpu" if device == "auto" else device)
+    work = partial(work, arguments.dtype, settings)
+    found = cluster.on_ray(work, rows, workers=arguments.workers, gpus=gpus, batch=LARGEST_BATCH)
+    for result in tqdm(found, total=len(rows), unit="video", disable=arguments.quiet):
+        if result["made"]:
+            say(result["file"])
+        yield result
+
+
+def _sampler(names: list[str], device: str, dtype: str, settings: dict[str, Any]) -> "Sampler":
+    """An actor's own."""
+    from cogstyle.sampling.batch import Sampler
+    from cogstyle.sampling.pipeline import load
+
+    return Sampler(load(names, device=device, dtype=dtype), **settings)

@@ -172,36 +172,112 @@ class Lines:
     numbers: list[int] = field(default_factory=list)
     kept: int = 0  # there already, and the same
     failures: dict[int, str] = field(default_factory=dict)  # what is wrong, by line
-    again: list[str] = field(default_factory=list)  # videos that are made again, and why
-    notes: list[str] = field(default_factory=list)  # what the weights were not trained for
+    notes: dict[int, list[str]] = field(default_factory=dict)  # why it is made again, what was not trained; by line
+
+
+Row = dict[str, Any]  # {"id": line, "prompt", "options": others of `from_values`, and "out"}; as JSON has them
 
 
 def read_prompts(
-    pipe: "Pipeline", path: Path, folder: Output, values: Mapping[str, Any], *, resume: bool = False
+    pipe: "Pipeline",
+    path: Path,
+    folder: Output,
+    values: Mapping[str, Any],
+    *,
+    shard: tuple[int, int] = (1, 1),
+    resume: bool = False,
 ) -> Lines:
     """This process's share of the lines of a prompts file, ready to be made; videos that are there are left out.
 
     Args:
         folder: where videos go, and what goes beside each.
         values: of `from_values`, for lines that do not say otherwise.
+        shard: (i, n): this machine is the i-th of n, counted from 1.
         resume: go on from the parts that a stopped run left.
 
     Raises:
         FileError: if the file cannot be read; what is wrong with a line is in `failures`.
     """
-    this, found, taken = launched(), Lines(), dict[Path, int]()
+    rows, failures = read_rows(path, folder.path, values, shard=shard)
+    found = take_rows(pipe, rows, folder, resume=resume)
+    found.failures = dict(sorted({**failures, **found.failures}.items()))
+    return found
+
+
+def read_rows(
+    path: Path, folder: Path, values: Mapping[str, Any], *, shard: tuple[int, int] = (1, 1)
+) -> tuple[list[Row], dict[int, str]]:
+    """As `read_prompts`, but without a pipeline: rows, and what is wrong with the lines that are none."""
+    this, rows, failures, taken = launched(), list[Row](), dict[int, str](), dict[Path, int]()
+    share, shares = (shard[0] - 1) + shard[1] * this.rank, shard[1] * this.size
     for number, text in read_lines(path):
         try:
-            line = parse_line(text, number, path.parent)
-            output = replace(folder, path=outputs.inside(folder.path, line.pop("out")))
-            request = from_values({**values, **line})
-            _take(output.path, number, taken)
-            if number % this.size == this.rank:
-                _add(pipe, found, number, request, output, resume)
+            line = {**values, **parse_line(text, number, path.parent)}
+            out = line.pop("out")
+            place = outputs.inside(folder, out)
+            from_values(line)
+            _take(place, number, taken)
+            options = {name: str(value) if isinstance(value, Path) else value for name, value in line.items()}
+            row = {"id": number, "prompt": options.pop("prompt"), "options": {**options, "out": out}}
+            rows += [row] if (number - 1) % shares == share else []
         except CogstyleError as error:
-            if number % this.size == this.rank:
-                found.failures[number] = str(error)
+            if (number - 1) % shares == share:
+                failures[number] = str(error)
+    return rows, failures
+
+
+def take_rows(pipe: "Pipeline", rows: Sequence[Row], folder: Output, *, resume: bool = False) -> Lines:
+    """Rows ready to be made, as `read_prompts` gives them."""
+    found = Lines()
+    for row in rows:
+        line = dict(row["options"])
+        try:
+            output = replace(folder, path=outputs.inside(folder.path, line.pop("out")))
+            _add(pipe, found, row["id"], from_values({**line, "prompt": row["prompt"]}), output, resume)
+        except CogstyleError as error:
+            found.failures[row["id"]] = str(error)
     return found
+
+
+class Sampler:
+    """Rows -> videos, in batches; a process has one, and so has an actor of a cluster.
+
+    Args:
+        folder: where videos go, and what goes beside each.
+        budget: as `batches` takes it.
+        make: `make_videos`, or what shows more of it.
+    """
+
+    def __init__(
+        self,
+        pipe: "Pipeline",
+        folder: Output,
+        *,
+        resume: bool = False,
+        budget: float | None = None,
+        make: Callable[..., list[CogstyleError | None]] = make_videos,
+    ) -> None:
+        self.pipe, self.folder, self.resume, self.budget, self.make = pipe, folder, resume, budget, make
+
+    def __call__(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """Yield {id, file, ok, error, made, notes} of each row, when it is known; what is there is not made again."""
+        lines = take_rows(self.pipe, rows, self.folder, resume=self.resume)
+        files = {row["id"]: str(self.folder.path / row["options"]["out"]) for row in rows}
+
+        def result(number: int, error: object = None, *, made: bool = False) -> Row:
+            found = {
+                "id": number,
+                "file": files[number],
+                "ok": error is None,
+                "error": "" if error is None else str(error),
+            }
+            return {**found, "made": made, "notes": lines.notes.get(number, [])}
+
+        todo = set(lines.numbers)
+        yield from (result(k, lines.failures.get(k)) for k in files if k not in todo)
+        for batch in batches(self.pipe, lines.requests, self.budget):
+            errors = self.make(self.pipe, [lines.requests[k] for k in batch], [lines.outputs[k] for k in batch])
+            yield from (result(lines.numbers[k], e, made=e is None) for k, e in zip(batch, errors, strict=True))
 
 
 def _add(pipe: "Pipeline", found: Lines, number: int, request: Request, output: Output, resume: bool) -> None:
@@ -212,9 +288,8 @@ def _add(pipe: "Pipeline", found: Lines, number: int, request: Request, output: 
         found.kept += 1
         return
     ready = prepare(pipe, request, output, resume=resume)
-    if changed:
-        found.again.append(f"{output.path} is made again: {', '.join(changed)} changed")
-    found.notes += pipe.untrained(request.prompt, request.options, whole=request.whole)
+    again = [f"{output.path} is made again: {', '.join(changed)} changed"] if changed else []
+    found.notes[number] = again + pipe.untrained(request.prompt, request.options, whole=request.whole)
     found.requests.append(ready)
     found.outputs.append(output)
     found.numbers.append(number)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cogstyle.bundle import Bundle, update_bundle
-from cogstyle.cli.encode import parse_limit, parse_shard
+from cogstyle.cli.encode import parse_limit
+from cogstyle.cli.machines import parse_shard
 from cogstyle.cli.main import main
 from cogstyle.data import encode as encode_module
 from cogstyle.data.shards import load_videos, read_index, split_validation
