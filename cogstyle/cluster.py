@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -38,18 +39,20 @@ def on_ray(make_work: Callable[[], Work], rows: Sequence[Row], *, workers: int, 
     batch = min(batch, -(-len(rows) // workers))
     count = -(-len(rows) // batch)
     texts = [{name: json.dumps(value) for name, value in row.items()} for row in rows]  # Arrow leaves texts as they are
+    pool = data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers)
+    lives = {"max_restarts": LIVES, "max_task_retries": LIVES}
     try:
-        results = data.from_items(texts, override_num_blocks=count).map_batches(
-            Actor,
-            fn_constructor_args=(make_work, os.getcwd()),
-            compute=data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-            batch_size=batch,
-            batch_format="numpy",
-            num_cpus=1,
-            num_gpus=gpus,
-            max_restarts=LIVES,
-            max_task_retries=LIVES,
-        )
+        with warnings.catch_warnings(action="ignore"):  # Ray 2.64 will have another way to say `lives`
+            results = data.from_items(texts, override_num_blocks=count).map_batches(
+                Actor,
+                fn_constructor_args=(make_work, os.getcwd()),
+                compute=pool,
+                batch_size=batch,
+                batch_format="numpy",
+                num_cpus=1,
+                num_gpus=gpus,
+                **lives,
+            )
         for result in results.iter_rows():
             yield {name: json.loads(value) for name, value in result.items()}
     except (RayError, ray.data.exceptions.RayDataUserCodeException) as error:
@@ -72,16 +75,17 @@ class Actor:
             results = [*self.work(rows)]
         except Exception:  # one strange row must not take the others with it
             results = [result for row in rows for result in self._one(row)]
-        return {name: [json.dumps(result[name]) for result in results] for name in results[0]}
+        names = dict.fromkeys(name for result in results for name in result)
+        return {name: [json.dumps(result.get(name)) for result in results] for name in names}
 
     def _one(self, row: Row) -> list[Row]:
         try:
             return [*self.work([row])]
         except Exception as error:
-            return [{**EMPTY, "id": row["id"], "ok": False, "error": f"{type(error).__name__}: {error}"}]
-
-
-EMPTY: Row = {"id": 0, "file": "", "ok": True, "error": "", "made": False, "notes": []}  # a result
+            said = f"{type(error).__name__}: {error}"
+            return [
+                {"id": row["id"], "file": "", "ok": False, "error": said, "made": False, "notes": [], "refused": []}
+            ]
 
 
 def has_gpus() -> bool:
@@ -116,6 +120,7 @@ def _ray() -> Any:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"no Ray cluster: {str(error).splitlines()[0]}") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     return ray.data

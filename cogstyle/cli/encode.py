@@ -12,7 +12,10 @@ from cogstyle.cli.machines import add_machine_arguments, parse_shard
 from cogstyle.config import require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cogstyle.data.dataset_card import Contents
+    from cogstyle.data.encode import Encoding
     from cogstyle.data.shards import Index
 
 HELP = "turn videos and captions into token shards to train on"
@@ -167,13 +170,14 @@ def run(arguments: argparse.Namespace) -> int:
     if manifest.unused:
         print(f"columns not used: {', '.join(manifest.unused)}", file=sys.stderr)
     index = make_index(manifest, bundle, kind, entries_per_part=arguments.entries_per_part, **choices(arguments))
-    mine, refused = Encoding(manifest, arguments.to, index, bundle).run(
-        shard=shard,
-        workers=arguments.workers or cores(),
-        retry=arguments.retry,
-        quiet=arguments.quiet,
-        report=partial(tqdm.write, file=sys.stderr),
-    )
+    encoding, report = Encoding(manifest, arguments.to, index, bundle), partial(tqdm.write, file=sys.stderr)
+    if arguments.engine == "ray":
+        mine, refused = on_ray(encoding, shard, arguments, report)
+    else:
+        workers = arguments.workers or cores()
+        mine, refused = encoding.run(
+            shard=shard, workers=workers, retry=arguments.retry, quiet=arguments.quiet, report=report
+        )
     contents = write_card(arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=vqvae)
     print_contents(contents, index, arguments.to / CARD)
     if len(refused) > parse_limit(arguments.max_bad, mine):
@@ -181,6 +185,33 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"cogstyle: {len(refused)} of {mine} entries refused, {limit}; the others are kept", file=sys.stderr)
         return 1
     return 0
+
+
+def on_ray(
+    encoding: "Encoding", shard: tuple[int, int], arguments: argparse.Namespace, report: "Callable[[str], None]"
+) -> tuple[int, list[dict[str, Any]]]:
+    """As `Encoding.run`, each part by an actor of a cluster.
+
+    Raises:
+        ConfigError: if a part could not be written; the others are.
+    """
+    from tqdm import tqdm
+
+    from cogstyle import cluster
+    from cogstyle.data.encode import Parts
+
+    encoding.prepare(retry=arguments.retry)
+    rows = [{"id": part} for part in range(shard[0] - 1, encoding.index.parts, shard[1])]
+    work = partial(Parts, encoding, retry=arguments.retry)
+    refused, errors = [], []
+    found = cluster.on_ray(work, rows, workers=arguments.workers, gpus=0, batch=1)
+    for result in tqdm(found, total=len(rows), unit="part", disable=arguments.quiet):
+        for line in result["notes"]:
+            report(line)
+        refused += result["refused"]
+        errors += [] if result["ok"] else [f"part {result['id']}: {result['error']}"]
+    require(not errors, f"{len(errors)} of {len(rows)} parts could not be written; {errors[0] if errors else ''}")
+    return sum(encoding.entries_of(row["id"]) for row in rows), sorted(refused, key=lambda entry: entry["entry"])
 
 
 def print_contents(contents: "Contents", index: "Index", card: Path) -> None:

@@ -6,7 +6,7 @@ machines that share the folder.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -183,6 +183,27 @@ def _lost(numbered: Numbered) -> Encoded:
     return Encoded([], [refusal(*numbered, "decoding it ended the worker process")])
 
 
+class Parts:
+    """Rows that name a part each -> its shards: what an actor of a cluster does; a part that is there is left alone."""
+
+    def __init__(self, encoding: "Encoding", *, retry: bool = False) -> None:
+        self.encoding, self.retry = encoding, retry
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield {id, file, ok, error, refused, notes} of each row: entries that are refused, lines of the report."""
+        for row in rows:
+            part, notes, refused, error = row["id"], list[str](), list[dict[str, Any]](), ""
+            share = (part + 1, self.encoding.index.parts)
+            try:
+                refused = self.encoding.run(shard=share, workers=1, retry=self.retry, quiet=True, report=notes.append)[
+                    1
+                ]
+            except CogstyleError as fault:
+                error = str(fault)
+            found = {"id": part, "file": str(part_path(self.encoding.folder, part)), "ok": not error, "error": error}
+            yield {**found, "refused": refused, "notes": notes}
+
+
 @dataclass(frozen=True)
 class Encoding:
     """Entries of a manifest that become shards in a folder, as `index` says, with the tokenizers of a bundle."""
@@ -231,6 +252,19 @@ class Encoding:
                     refused += found
             refused += self._encode_parts(todo, workers, quiet, report)
         return sum(len(_stretch(index, part)) for part in mine), sorted(refused, key=lambda entry: entry["entry"])
+
+    def entries_of(self, part: int) -> int:
+        """How many entries a part covers."""
+        return len(_stretch(self.index, part))
+
+    def prepare(self, *, retry: bool = False) -> None:
+        """Make the folder and its index, or check them, before workers of a cluster run one part each.
+
+        Raises:
+            ConfigError, FileError: see `run`.
+        """
+        with writing(self.folder, range(0)):
+            ensure_index(self.folder, self.index, retry=retry)
 
     def _encode_parts(
         self, todo: dict[int, list[str]], workers: int, quiet: bool, report: Callable[[str], None]

@@ -14,11 +14,20 @@ from pathlib import Path
 import pytest
 
 from cogstyle.cli.machines import parse_shard
+from cogstyle.cli.main import main
 from cogstyle.cluster import Actor
 from cogstyle.errors import ConfigError
 from tests.cli.test_sample import run  # noqa: F401  (a fixture)
 
 LINES = [{"prompt": f"a red circle {k}", "seed": k, "levels": int(k == 7)} for k in range(1, 41)]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def in_a_process(*argv: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "cogstyle", *argv]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
 
 
 def prompts(*lines: dict) -> None:
@@ -113,10 +122,48 @@ def test_ray_makes_the_same_though_a_worker_is_killed(run, debug_bundle, tmp_pat
     assert run("--prompts", "p.jsonl", "--out", "all")[0] == 1
     killed: list[int] = []
     threading.Thread(target=kill_one_actor, args=(tmp_path / "ray", killed), daemon=True).start()
-    command = [sys.executable, "-m", "cogstyle", "sample", "--prompts", "p.jsonl", "--out", "ray", "--quiet"]
-    command += ["--bundle", str(debug_bundle), "--engine", "ray", "--workers", "2", "--device", "cpu"]
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, timeout=300)
+    command = ["sample", "--prompts", "p.jsonl", "--out", "ray", "--quiet", "--device", "cpu"]
+    done = in_a_process(*command, "--bundle", str(debug_bundle), "--engine", "ray", "--workers", "2")
     assert done.returncode == 1 and "cogstyle: line 41: the prompt is empty\n" in done.stderr, done.stderr
     assert killed and re.search(r"made, \d+ there already, 1 failed; all in ray", done.stdout)
     assert videos("ray") == videos("all") and len(videos("all")) == 40
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_shards(debug_bundle, tmp_path, monkeypatch):
+    pytest.importorskip("ray.data")
+    monkeypatch.chdir(tmp_path)
+    assert main(["world", "--count", "10", "--out", "clips", "--size", "32"]) == 0
+    with open("clips/captions.csv", "a") as file:
+        file.write("none.mp4,a red circle\n")
+    options = ["--bundle", str(debug_bundle), "--quiet", "--entries-per-part", "4", "--flip", "no", "--workers", "2"]
+    assert main(["encode", "clips/captions.csv", "--to", "here", *options]) == 0
+    done = in_a_process("encode", "clips/captions.csv", "--to", "ray", "--engine", "ray", *options)
+    assert done.returncode == 0 and done.stderr.count("none.mp4") == 1, done.stderr
+    here, ray = ({path.name: path.read_bytes() for path in Path(name).iterdir()} for name in ("here", "ray"))
+    assert len(here) >= 6 and here == {**ray, "README.md": here["README.md"]}
+
+
+DEADLY = """
+import os, sys
+from cogstyle.cluster import on_ray
+from cogstyle.errors import ConfigError
+def make_work():
+    def work(rows):
+        for row in rows:
+            if row["id"] == 2:
+                os._exit(1)
+            yield {"id": row["id"], "ok": True}
+    return work
+try:
+    print(sum(row["ok"] for row in on_ray(make_work, [{"id": k} for k in range(4)], workers=2, gpus=0, batch=1)))
+except ConfigError as error:
+    sys.exit(f"said: {error}")
+"""
+
+
+@pytest.mark.slow
+def test_a_row_that_ends_every_worker_ends_the_run():
+    pytest.importorskip("ray.data")
+    done = subprocess.run([sys.executable, "-c", DEADLY], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "said: the run on Ray ended: " in done.stderr, done.stderr
