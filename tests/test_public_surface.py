@@ -20,7 +20,7 @@ FLAGS = {
         "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
         "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
         "--resume", "--join", "--decoder", "--flow-steps",
-        "--best-of", "--judge", "--engine", "--workers", "--shard",
+        "--best-of", "--judge", "--engine", "--workers", "--shard", "--negative-prompt",
     },
     "grow": {"--how", "--blocks", "--part", "--bypass", "--out", "--quiet"},
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     of_keyframes = "keyframes a second: 0.25, 0.5, 1, 2, 4 or 8 (default: the bundle's)"
     add("--frame-rate", type=float, default=none, help=of_keyframes)
     add("--seed", type=int, default=0, help="same prompt, options and seed: same video")
+    add("--negative-prompt", default=none, help="what guidance leads away from; needs a guidance scale")
     add_drawing_arguments(parser)
     add("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
     of_levels = "frames a second that each level is told (default: twice as many each time)"

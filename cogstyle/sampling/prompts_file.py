@@ -8,7 +8,7 @@ from cogstyle.config import require
 from cogstyle.errors import ConfigError
 from cogstyle.files import LARGEST_TEXT, read_bytes
 
-KEYS = ("prompt", "out", "frame_rate", "seed", "guidance", "levels", "first_frame")
+KEYS = ("prompt", "out", "frame_rate", "seed", "guidance", "negative_prompt", "levels", "first_frame")
 BOM = b"\xef\xbb\xbf"
 
 

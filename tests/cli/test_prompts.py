@@ -82,6 +82,14 @@ def test_a_bad_line_fails_alone(run, line, message):  # noqa: F811
     ]
 
 
+def test_a_negative_prompt_is_of_a_line_or_of_all(run):  # noqa: F811
+    write({"prompt": "a", "guidance": 3}, {"prompt": "a", "guidance": 3, "negative_prompt": "b"}, {"prompt": "a"})
+    status, error = run("--prompts", "p.jsonl", "--out", "d", "--negative-prompt", "c", "--guidance", "1")
+    assert status == 1 and error.startswith("cogstyle: line 3: negative_prompt has no effect without guidance")
+    said = [json.loads(Path(f"d/000{k}.mp4.json").read_text())["options"]["negative_prompt"] for k in (1, 2)]
+    assert said == ["c", "b"]
+
+
 def test_an_empty_output_folder_is_refused(run):  # noqa: F811
     write({"prompt": "a"})
     status, error = run("--prompts", "p.jsonl", "--out", "")
