@@ -34,7 +34,7 @@ FLAGS = {
         "--flip",
         "--frames-per-video", "--workers", "--shard", "--engine", "--max-bad",
         "--retry",
-        "--split-long", "--entries-per-part", "--quiet",
+        "--split-cuts", "--split-long", "--entries-per-part", "--quiet",
     },
     "train": {
         "--runs", "--run", "--set", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads",

