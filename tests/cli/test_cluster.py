@@ -89,6 +89,13 @@ def test_what_cannot_be_shared_is_said(run, options, message):  # noqa: F811
     assert status == 2 and message in error and error.count("\n") == 1
 
 
+def test_without_ray_its_engine_says_what_to_install(run, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "ray", None)
+    prompts(LINES[0])
+    status, error = run("--prompts", "p.jsonl", "--out", "d", "--engine", "ray")
+    assert status == 2 and error == 'cogstyle: --engine ray needs ray (pip install "cogstyle[cluster]")\n'
+
+
 def test_a_row_that_raises_takes_no_other_with_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
