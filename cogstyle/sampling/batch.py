@@ -209,8 +209,9 @@ def read_rows(
 ) -> tuple[list[Row], dict[int, str]]:
     """As `read_prompts`, but without a pipeline: rows, and what is wrong with the lines that are none."""
     this, rows, failures, taken = launched(), list[Row](), dict[int, str](), dict[Path, int]()
-    share, shares = (shard[0] - 1) + shard[1] * this.rank, shard[1] * this.size
+    share, shares = shard
     for number, text in read_lines(path):
+        mine = number % shares == share % shares and number // shares % this.size == this.rank
         try:
             line = {**values, **parse_line(text, number, path.parent)}
             out = line.pop("out")
@@ -219,9 +220,9 @@ def read_rows(
             _take(place, number, taken)
             options = {name: str(value) if isinstance(value, Path) else value for name, value in line.items()}
             row = {"id": number, "prompt": options.pop("prompt"), "options": {**options, "out": out}}
-            rows += [row] if (number - 1) % shares == share else []
+            rows += [row] if mine else []
         except CogstyleError as error:
-            if (number - 1) % shares == share:
+            if mine:
                 failures[number] = str(error)
     return rows, failures
 
