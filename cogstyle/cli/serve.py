@@ -40,7 +40,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep", type=float, default=argparse.SUPPRESS, metavar="HOURS",
                         help="delete videos so long after they are done (default: never)")  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--device", default="auto", help="torch device; auto takes a GPU where there is one")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the transformer's weights; int8 is for the CPU"
     )
