@@ -62,11 +62,18 @@ class Server:
         self.process.wait(PATIENCE)
 
 
+def _heed_interrupts() -> None:
+    """Ctrl-C counts, though whoever started the tests may ignore it (`nohup`, `&`)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def serving(data: Path, bundle: Path, *options: str, command: str = "serve") -> Iterator[Server]:
     """`cogstyle serve` on a free port."""
     argv = [sys.executable, "-m", "cogstyle.cli.main", command, "--data", str(data), "--bundle", str(bundle)]
-    process = subprocess.Popen([*argv, "--port", "0", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*argv, "--port", "0", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

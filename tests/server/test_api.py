@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -264,14 +265,13 @@ def test_token_and_other_pages(debug_bundle, tmp_path):
 def test_who_watches_does_not_hold_up_the_end(debug_bundle, tmp_path, number):
     with serving(tmp_path, debug_bundle) as server:
         made = [server.post(prompt="a red circle", seed=seed, size="96x96")["id"] for seed in range(40)]
-        connection = http.client.HTTPConnection(server.host, timeout=PATIENCE)
-        connection.request("GET", f"/v1/videos/{made[-1]}/events")
-        answer = connection.getresponse()
-        assert answer.readline().startswith(b"event: ")
-        server.stop(number)
-        assert server.process.returncode in (-signal.SIGTERM, 130)
-        assert b'"completed"' not in answer.read()  # its last chunk comes
-        connection.close()
+        with closing(http.client.HTTPConnection(server.host, timeout=PATIENCE)) as connection:
+            connection.request("GET", f"/v1/videos/{made[-1]}/events")
+            answer = connection.getresponse()
+            assert answer.readline().startswith(b"event: ")
+            server.stop(number)
+            assert server.process.returncode in (-signal.SIGTERM, 130)
+            assert b'"completed"' not in answer.read()  # its last chunk comes
 
 
 @pytest.mark.slow
