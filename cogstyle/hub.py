@@ -93,9 +93,11 @@ def cached() -> list[Cached]:
     try:
         from huggingface_hub import scan_cache_dir
         from huggingface_hub.errors import CacheNotFound
-
+    except ImportError:
+        return []
+    try:
         repos = scan_cache_dir().repos
-    except (ImportError, CacheNotFound):
+    except CacheNotFound:
         return []
     return sorted(
         Cached(f"{repo.repo_id}@{next(iter(sorted(revision.refs)), revision.commit_hash)}", revision.snapshot_path)

@@ -37,7 +37,10 @@ def test_recipes_are_listed_and_copied(tmp_path, monkeypatch, capsys):
         assert said in capsys.readouterr().err
 
 
-def test_bundles_are_listed_with_their_sizes(capsys):
+@pytest.mark.parametrize("hub", ["there", "not installed"])
+def test_bundles_are_listed_with_their_sizes(capsys, monkeypatch, hub):
+    if hub == "not installed":
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert main(["bundles"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     files = (ROOT / "pretrained_adapters/shapes").glob("*.[sm][ao]*")
