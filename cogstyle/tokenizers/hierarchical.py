@@ -10,41 +10,11 @@ from torch import Tensor, nn
 
 from cogstyle.config import HierarchicalConfig
 from cogstyle.errors import LayoutError
+from cogstyle.tokenizers.blocks import AttnBlock, ResBlock, norm
 
 MEAN, STD = (0.79093, 0.76271, 0.75340), (0.30379, 0.32279, 0.32800)
 RATES = (4, 8, 16)
 ATTENTION_SIDE, NOMINAL_SIDE = 16, 256  # decoders attend where a picture of 256 px has shrunk to 16
-
-
-def norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
-
-
-class ResBlock(nn.Module):
-    def __init__(self, inner: int, outer: int) -> None:
-        super().__init__()
-        self.norm1, self.conv1 = norm(inner), nn.Conv2d(inner, outer, 3, padding=1)
-        self.norm2, self.conv2 = norm(outer), nn.Conv2d(outer, outer, 3, padding=1)
-        self.nin_shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        h_BCHW = self.conv1(F.silu(self.norm1(x_BCHW)))
-        return self.nin_shortcut(x_BCHW) + self.conv2(F.silu(self.norm2(h_BCHW)))
-
-
-class AttnBlock(nn.Module):
-    """One-head attention over all places."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        h_BCHW = self.norm(x_BCHW)
-        q, k, v = (project(h_BCHW).flatten(2).transpose(1, 2) for project in (self.q, self.k, self.v))
-        context = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).view_as(x_BCHW)
-        return x_BCHW + self.proj_out(context)
 
 
 class Downsample(nn.Module):

@@ -11,40 +11,8 @@ from torch import Tensor, nn
 
 from cogstyle.errors import LayoutError
 from cogstyle.tokenizer_config import LlamaGenVQConfig
+from cogstyle.tokenizers.blocks import AttnBlock, ResBlock, norm
 from cogstyle.tokenizers.vqvae import to_float, to_uint8
-
-
-def norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
-
-
-class ResBlock(nn.Module):
-    """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), the shortcut 1 x 1 where widths differ."""
-
-    def __init__(self, inside: int, outside: int) -> None:
-        super().__init__()
-        self.norm1, self.conv1 = norm(inside), nn.Conv2d(inside, outside, 3, padding=1)
-        self.norm2, self.conv2 = norm(outside), nn.Conv2d(outside, outside, 3, padding=1)
-        self.nin_shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        h_BCHW = self.conv1(F.silu(self.norm1(x_BCHW)))
-        return self.nin_shortcut(x_BCHW) + self.conv2(F.silu(self.norm2(h_BCHW)))
-
-
-class Attention(nn.Module):
-    """One head over all places, with its residual."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        h_BCHW = self.norm(x_BCHW)
-        q, k, v = (layer(h_BCHW).flatten(2).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        context_BCP = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return x_BCHW + self.proj_out(context_BCP.reshape(x_BCHW.shape))
 
 
 class Downsample(nn.Module):
@@ -75,7 +43,7 @@ class Level(nn.Module):
     def __init__(self, inside: int, outside: int, *, blocks: int, attends: bool, **resize: nn.Module) -> None:
         super().__init__()
         self.res = nn.ModuleList(ResBlock(outside if index else inside, outside) for index in range(blocks))
-        self.attn = nn.ModuleList(Attention(outside) for _ in range(blocks if attends else 0))
+        self.attn = nn.ModuleList(AttnBlock(outside) for _ in range(blocks if attends else 0))
         for name, module in resize.items():
             setattr(self, name, module)
         self.resize = next(iter(resize), None)
@@ -89,7 +57,7 @@ class Level(nn.Module):
 
 
 def middle(channels: int) -> nn.Sequential:
-    return nn.Sequential(ResBlock(channels, channels), Attention(channels), ResBlock(channels, channels))
+    return nn.Sequential(ResBlock(channels, channels), AttnBlock(channels), ResBlock(channels, channels))
 
 
 class Encoder(nn.Module):
