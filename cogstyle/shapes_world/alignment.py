@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 
 from cogstyle.shapes_world import world
-from cogstyle.shapes_world.motions import motion_errors
+from cogstyle.shapes_world.motions import Motion, motion_errors
 from cogstyle.shapes_world.reader import ActorReading, Reading, read_clip
 from cogstyle.shares import share
 
@@ -100,17 +100,22 @@ def _motion_marks(
     errors = motion_errors(read.track, times_F)
     limit = min(errors.values()) + SLACK
     motions = [motion for motion, error in errors.items() if error <= limit]
+    return marks_of(motions, actor.action, actor.direction, duration)
+
+
+def marks_of(motions: Sequence[Motion], action: str, direction: str | None, duration: float) -> tuple[bool, bool, bool]:
+    """Whether action, direction and speed hold of one and the same of these motions; speed narrows them down first."""
     marks = []
     for holds in (
-        lambda motion: still or 1 / SPEED_FACTOR < motion[2] / duration < SPEED_FACTOR,
-        lambda motion: motion[0] == actor.action,
-        lambda motion: actor.direction is None or motion[1] == actor.direction,
+        lambda motion: action == "still" or 1 / SPEED_FACTOR < motion[2] / duration < SPEED_FACTOR,
+        lambda motion: motion[0] == action,
+        lambda motion: direction is None or motion[1] == direction,
     ):
         narrowed = [motion for motion in motions if holds(motion)]
         marks.append(bool(narrowed))
         motions = narrowed or motions
-    speed, action, direction = marks
-    return action, direction, speed
+    speed_holds, action_holds, direction_holds = marks
+    return action_holds, direction_holds, speed_holds
 
 
 # ---------------------------------------------------------------- many clips

@@ -23,6 +23,7 @@ from nouns import NOUNS
 from scenes import BACKGROUNDS, DIRECTIONS, EXTENT, PAIRED, SIDES, Actor, Scene, state
 from understand import understood
 
+from cogstyle.shapes_world.alignment import marks_of
 from cogstyle.shapes_world.motions import DURATIONS, Motion, motion_errors
 
 ATTRIBUTES = ("count", "noun", "background", "size", "action", "direction", "speed")
@@ -30,7 +31,6 @@ OPAQUE, FAINT = 0.8, 0.1  # opacity from here on is full, up to here none
 SMALL_BELOW = 0.155  # nominal radius between small (0.12) and large (0.20)
 SLACK = 0.01  # motions whose errors (canvas) differ by less cannot be told apart
 UNKNOWN = 0.1  # error of a motion that is none of those we know
-SPEED_FACTOR = math.sqrt(2.0)
 NAME = 0.1  # distance that two quite different nouns weigh as much as, when actors are followed
 SHORTEST = 0.12  # share of the frames that an actor must be seen in, fully
 TOUCH = 0.9  # distance of two that lie over each other, over the sum of their sizes
@@ -276,17 +276,7 @@ def _motion(errors: Mapping[Motion, float], actor: Actor, scene: Scene) -> tuple
         return False, actor.direction is None, still
     limit = min(min(errors.values()) + SLACK, UNKNOWN)
     motions = [motion for motion, error in errors.items() if error <= limit]
-    marks = []
-    for holds in (
-        lambda motion: still or 1 / SPEED_FACTOR < motion[2] / scene.duration < SPEED_FACTOR,
-        lambda motion: motion[0] == actor.action,
-        lambda motion: actor.direction is None or motion[1] == actor.direction,
-    ):
-        narrowed = [motion for motion in motions if holds(motion)]
-        marks.append(bool(narrowed))
-        motions = narrowed or motions
-    speed, action, direction = marks
-    return action, direction, speed
+    return marks_of(motions, actor.action, actor.direction, scene.duration)
 
 
 def words(reading: Reading, times_F: Sequence[float]) -> str:
