@@ -68,14 +68,14 @@ class Target:
         Args:
             caption_ids: text ids that captions of an image model hold.
         """
+        if self._elsewhere:
+            share_files(self.source, self.folder, self._shared)
         image: dict[str, Any] = {WeightFile.IMAGE: model.transformer.state_dict()}
         if model.adapter is None:
             if not model.transformer.llama:  # those have no rows of text ids
                 lengthen_unseen(model.transformer, [*caption_ids, *model.text.image_text(None)], caption_ids)
             update_bundle(self.folder, image, model=model.transformer.config)
             return
-        if self._elsewhere:
-            share_files(self.source, self.folder, self._shared)
         adapter: dict[str, Any] = {WeightFile.of(self.task): model.adapter.state_dict()}
         files = {**image, **adapter} if self.train_all else adapter  # an adapter names its base
         update_bundle(self.folder, files, **self._tables())

@@ -120,7 +120,7 @@ def _find(folder: Path, step: int | None, *, best: bool) -> Checkpoint:
 
 
 def _export_run(recipe: WeightRecipe, tensors: dict[str, Any], meta: Mapping[str, str], into: Path | None) -> None:
-    bundle, source = into or Path(recipe.bundle), getattr(recipe, "base", None) or recipe.bundle
+    bundle, source = into or Path(recipe.bundle), recipe.source
     job = make_job(recipe, encode=None, into=into, quiet=True)
     if isinstance(job, TransformerJob):
         job.seen = json.loads(meta["seen"])

@@ -118,7 +118,7 @@ def card(bundle: Bundle, steps: Sequence[Step], runs: Path, captions: Sequence[s
     lines += [f"- licence of the weights: {bundle.manifest['licence']}"] if "licence" in bundle.manifest else []
     lines += ["", "| recipe | steps | hours | validation |", "|---|---:|---:|---|"]
     for step in steps:
-        if isinstance(step.recipe, WeightRecipe):
+        if isinstance(step.recipe, WeightRecipe) and not getattr(step.recipe, "frozen", False):
             lines.append(_row(step, run_folder(runs, step.path.stem)))
     if captions:
         lines += ["", f"![samples]({SHEET})", "", "Drawn with seed 0, from top to bottom or left to right, of:", ""]

@@ -80,7 +80,7 @@ def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
 
 
 def _stands_on(recipe: WeightRecipe) -> dict[str, Any]:
-    source, new = Bundle(getattr(recipe, "base", None) or recipe.bundle), isinstance(recipe, ImageRecipe)
+    source, new = Bundle(recipe.source), isinstance(recipe, ImageRecipe)
     names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
     return {
         "stands on": {name: source.hashes().get(name) for name in names},

@@ -98,7 +98,7 @@ def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any])
 def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:
     mix, train_all, new_only = None, False, False
     grown: tuple[Grown | None, Lora | None] = None, None
-    source = Bundle(getattr(recipe, "base", None) or recipe.bundle)
+    source = Bundle(recipe.source)
     if isinstance(recipe, AdapterRecipe):
         mix, train_all, grown = recipe.mix, recipe.train_all, grown_of(recipe, source)
         new_only = recipe.growth is not None and recipe.growth.train == "new"

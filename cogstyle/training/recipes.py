@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from annotated_types import Interval
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import Bundle, holds_bundle
 from cogstyle.config import (
     FRAME_RATES,
     MODELS,
@@ -75,6 +75,11 @@ class WeightRecipe(Recipe):
     export: Literal["best", "last"] = "best"  # weights by validation, or the last ones
     loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
     engine: DeviceConfig = DeviceConfig()  # noqa: RUF009  (frozen)
+
+    @property
+    def source(self) -> str:
+        """The bundle that the task stands on."""
+        return self.bundle
 
     @property
     def mixed(self) -> bool:
@@ -143,14 +148,21 @@ class StageRecipe(WeightRecipe):
 class ImageRecipe(StageRecipe):
     """The image model."""
 
-    preset: str | None = None  # architecture, "shapes" by default
+    preset: str | None = None  # architecture, that of `start` or "shapes" by default
     model: ModelSizes | None = None  # architecture, instead of a preset's: it fits any tokenizers
+    frozen: bool = False  # the image model of `start` is taken as it is, with its tokenizers; nothing trains
     loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.preset is None or self.model is None, "preset and [model] exclude each other")
+        require(self.start is not None or not self.frozen, "frozen needs a start: the bundle that has the image model")
+
+    @property
+    def source(self) -> str:
+        """A bundle that is not there yet gets the tokenizers of `start`."""
+        return self.bundle if self.start is None or holds_bundle(Path(self.bundle)) else self.start
 
     def architecture(self, source: Bundle) -> ModelConfig:
         """The image model on the tokenizers of a bundle.
@@ -160,6 +172,8 @@ class ImageRecipe(StageRecipe):
         """
         if self.model is not None:
             return self.model.config(source)
+        if self.start is not None and self.preset is None:
+            return Bundle(self.start).model_config
         name, tokenizer = self.preset or "shapes", source.tokenizer_config
         found, side = preset(MODELS, name), tokenizer.image_size // tokenizer.rate
         require(
@@ -190,6 +204,10 @@ class AdapterRecipe(StageRecipe):
     growth: GrowthRecipe | None = None  # layers of its own, which the adapter of `start` grows
     lora: Lora | None = None  # low-rank additions to the frozen layers, beside the adapter of `start`
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
+
+    @property
+    def source(self) -> str:
+        return self.base or self.bundle
 
     @property
     def mixed(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
-from cogstyle.bundle import Bundle, WeightFile, check_replaced, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, check_replaced, share_files, update_bundle
 from cogstyle.config import SamplingConfig, require
 from cogstyle.devices import find_device, launched
 from cogstyle.files import read_bytes, write_bytes
@@ -17,6 +17,7 @@ from cogstyle.training.board import Board
 from cogstyle.training.checkpoint import checkpoints
 from cogstyle.training.dry_run import DryRun, FirstRows, estimate
 from cogstyle.training.engine import ProcessConfig
+from cogstyle.training.export import TOKENIZERS
 from cogstyle.training.finished import RECIPE, bundle_tables, export_again, identify, note_export
 from cogstyle.training.grid import prompt_grid
 from cogstyle.training.identity import Identity
@@ -25,7 +26,15 @@ from cogstyle.training.jobs import make_job
 from cogstyle.training.loop import Grid
 from cogstyle.training.loop import run as train_job
 from cogstyle.training.processes import Processes, join
-from cogstyle.training.recipes import KeyframesRecipe, StageRecipe, TextRecipe, WeightRecipe, load_recipe, read_recipe
+from cogstyle.training.recipes import (
+    ImageRecipe,
+    KeyframesRecipe,
+    StageRecipe,
+    TextRecipe,
+    WeightRecipe,
+    load_recipe,
+    read_recipe,
+)
 from cogstyle.training.run_folder import Run, claimed, make_folder, run_folder
 from cogstyle.training.text import make_text_tokenizer
 from cogstyle.training.transformer import TransformerJob
@@ -59,6 +68,8 @@ def train(
         make_folder(folder)
         return make_text_tokenizer(recipe, folder / "done.txt")
     assert isinstance(recipe, WeightRecipe)
+    if isinstance(recipe, ImageRecipe) and recipe.frozen:
+        return take_image_model(recipe)
     check(recipe, folder)
     engine = engine_of(recipe)
     with join(engine.device, group=engine.zero > 0) as processes:
@@ -81,6 +92,19 @@ def train(
                 update_bundle(Path(recipe.bundle), {}, **bundle_tables(recipe, identity.seen))
                 note_export(recipe, folder, path)
     return f"{folder}: {recipe.optim.steps} steps; exported {said} to {recipe.bundle}"
+
+
+def take_image_model(recipe: ImageRecipe) -> str:
+    """Give the recipe's bundle the image model of its start, with the tokenizers; says so.
+
+    Raises:
+        BundleError: if the start has none, or the bundle another one.
+    """
+    assert recipe.start is not None
+    start = Bundle(recipe.start)
+    start.path(WeightFile.IMAGE)
+    share_files(start, Path(recipe.bundle), (*TOKENIZERS, WeightFile.IMAGE))
+    return f"{recipe.bundle} stands on the image model of {start.folder}, which stays as it is"
 
 
 def _job_in_turn(recipe: WeightRecipe, processes: Processes, runs: Path, *, quiet: bool) -> Job:
@@ -140,7 +164,7 @@ def grid(recipe: WeightRecipe, job: Job) -> Grid | None:
     image = video = recipe.sampling or SamplingConfig()
     rate = 1.0
     if isinstance(recipe, KeyframesRecipe):
-        image, rate = Bundle(recipe.base or recipe.bundle).sampling("image"), recipe.frame_rate or rate
+        image, rate = Bundle(recipe.source).sampling("image"), recipe.frame_rate or rate
     return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)
 
 
@@ -159,7 +183,8 @@ def dry_run(
         processes: how many would train.
     """
     recipe, folder = load_recipe(path, changes), run_folder(runs, path.stem if name is None else name)
-    require(isinstance(recipe, WeightRecipe), f"the task {recipe.task!r} has no steps to plan")
+    trains = isinstance(recipe, WeightRecipe) and not getattr(recipe, "frozen", False)
+    require(trains, f"{path}: the task {recipe.task!r} has no steps to plan")
     assert isinstance(recipe, WeightRecipe)
     engine = engine_of(recipe)
     device = find_device(engine.device)

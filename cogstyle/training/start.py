@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from cogstyle.bundle import Bundle, WeightFile
+from cogstyle.bundle import STAGES, Bundle, WeightFile
 from cogstyle.config import FRAME_RATES, require
 from cogstyle.data.manifest import read_manifest
 from cogstyle.devices import find_device
@@ -18,8 +18,8 @@ from cogstyle.training.folder import check_folder
 from cogstyle.training.jobs import make_job
 from cogstyle.training.plain import PlainEngine
 from cogstyle.training.processes import Processes
-from cogstyle.training.recipes import TextRecipe, WeightRecipe, load_recipe
-from cogstyle.training.run import engine_of
+from cogstyle.training.recipes import ImageRecipe, TextRecipe, WeightRecipe, load_recipe
+from cogstyle.training.run import engine_of, take_image_model
 from cogstyle.training.starters import Choices, recipe_texts
 from cogstyle.training.survey import Survey, survey
 from cogstyle.training.text import check_size, learn_pieces, make_text_tokenizer
@@ -80,14 +80,14 @@ def start(folder: Path, videos: Path, *, size: int | None, base: str | None, cap
     size = size or bundle.tokenizer_config.image_size
     check_size(bundle, size)
     require(found.sides[-1] >= size, f"{videos}: all pictures are smaller than a frame of {size} px; give a --size")
-    model = bundle.has(WeightFile.IMAGE)
+    trained = tuple(stage for stage in STAGES if bundle.has(WeightFile.of(stage)))
     own = bundle.tokenizer_config.image_size
-    require(not model or size == own, f"size {size}: the image model of {bundle.folder} draws frames of {own} px")
+    require(not trained or size == own, f"size {size}: the image model of {bundle.folder} draws frames of {own} px")
     choices = choose(found, size, Choices(str(videos), str(folder / "bundle"), base or "pictures", caption=caption))
-    texts = recipe_texts(replace(choices, adapters_only=model), found.videos)
+    texts = recipe_texts(replace(choices, trained=trained), found.videos)
     with TemporaryDirectory() as scratch:
         parts = rehearse(texts, Path(scratch))
-        weights = sum(part.plan.trained for part in parts) + (parts[0].plan.frozen if model else 0)
+        weights = sum(part.plan.trained for part in parts) + (parts[0].plan.frozen if trained and found.videos else 0)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_bytes(folder / name, text.encode())
@@ -141,9 +141,11 @@ def rehearse(texts: dict[str, str], scratch: Path) -> list[Part]:
         recipe = load_recipe(path, changes)
         if isinstance(recipe, TextRecipe):
             make_text_tokenizer(recipe, scratch / "text")
-            continue
-        assert isinstance(recipe, WeightRecipe)
-        parts.append(try_out(name, path, recipe, changes, scratch))
+        elif isinstance(recipe, ImageRecipe) and recipe.frozen:
+            take_image_model(recipe)
+        else:
+            assert isinstance(recipe, WeightRecipe)
+            parts.append(try_out(name, path, recipe, changes, scratch))
     return parts
 
 

@@ -20,7 +20,7 @@ class Choices:
     clip_seconds: float = 0.0  # of pieces of long videos; 0: none are long
     superres: bool = True
     interpolation: bool = True
-    adapters_only: bool = False  # on the image model of `base`
+    trained: tuple[str, ...] = ()  # tasks whose weights `base` has: "image" and those on it
 
 
 def recipe_texts(choices: Choices, videos: bool) -> dict[str, str]:
@@ -30,10 +30,13 @@ def recipe_texts(choices: Choices, videos: bool) -> dict[str, str]:
         videos: whether there are any: pictures alone train no adapters.
     """
     c = choices
-    made = [] if c.adapters_only else [("text", _text(c)), ("image", _image(c))]
+    if "image" in c.trained:
+        made = [("image", _started_image(c, frozen=videos))]
+    else:
+        made = [("text", _text(c)), ("image", _image(c))]
     made += [("keyframes", _keyframes(c))] if videos else []
     made += [("interpolation", _interpolation(c))] if videos and c.interpolation else []
-    made += [("superres", _superres(c))] if c.superres and (videos or not c.adapters_only) else []
+    made += [("superres", _superres(c))] if c.superres else []
     return {f"{number}-{task}.toml": text for number, (task, text) in enumerate(made, 1)}
 
 
@@ -78,9 +81,12 @@ captions = {_quoted(c.videos)}
 {caption}"""
 
 
+def _image_data(c: Choices) -> str:
+    return _data(c, frames_per_video="2  # the first frame, with which videos begin, and one at a random moment")
+
+
 def _image(c: Choices) -> str:
     layers, width, heads = c.sizes
-    data = _data(c, frames_per_video="2  # the first frame, with which videos begin, and one at a random moment")
     return f"""# The image model, from nothing: it draws the first frame of a video.
 task = "image"
 bundle = {_quoted(c.bundle)}
@@ -91,7 +97,7 @@ width = {width}
 heads = {heads}
 text_span = {c.text_span}  # tokens of the longest caption
 
-{data}
+{_image_data(c)}
 {_optim(c.steps[0], 16)}
 [sampling]
 guidance = 2.0
@@ -100,15 +106,26 @@ top_p = 0.9
 """
 
 
-def _base(c: Choices) -> str:
-    return f"base = {_quoted(c.base)}  # whose image model stays as it is\n" if c.adapters_only else ""
+def _started_image(c: Choices, *, frozen: bool) -> str:
+    return f"""# The image model, which draws the first frame of a video, from that of another bundle.
+task = "image"
+bundle = {_quoted(c.bundle)}
+start = {_quoted(c.base)}  # its tokenizers and image model are taken
+frozen = {str(frozen).lower()}  # true: as it is, and the rest of this recipe waits; false: it learns the footage first
+
+{_image_data(c)}
+{_optim(c.steps[0], 16, "5e-4")}"""
+
+
+def _start(c: Choices, task: str) -> str:
+    return f"start = {_quoted(c.base)}  # whose {task} adapter goes on learning\n" if task in c.trained else ""
 
 
 def _keyframes(c: Choices) -> str:
     return f"""# The keyframe adapter: it goes on from the first frame, beside the frozen image model.
 task = "keyframes"
 bundle = {_quoted(c.bundle)}
-{_base(c)}frame_rate = {c.frame_rate}  # keyframes a second, unless sampling is told another
+{_start(c, "keyframes")}frame_rate = {c.frame_rate}  # keyframes a second, unless sampling is told another
 
 {_data(c, extra_rates="1  # also at the next higher frame rate")}
 {_optim(c.steps[1], 8)}
@@ -123,7 +140,7 @@ def _interpolation(c: Choices) -> str:
     return f"""# The interpolation adapter: it draws the frames between others.
 task = "interpolation"
 bundle = {_quoted(c.bundle)}
-{_base(c)}
+{_start(c, "interpolation")}
 {_data(c)}
 {_optim(c.steps[2], 8)}
 [sampling]

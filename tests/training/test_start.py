@@ -50,11 +50,27 @@ def test_from_nothing(footage, tokenizer, tmp_path, capsys):  # noqa: F811
     assert start(folder, "--videos", footage) == 2 and "holds 1-text.toml, " in capsys.readouterr().err
 
 
-def test_on_an_image_model(footage, debug_bundle, tmp_path, capsys):  # noqa: F811
-    assert start(tmp_path / "mine", "--videos", footage, "--base", debug_bundle) == 0
-    names = ["1-keyframes.toml", "2-interpolation.toml", "3-superres.toml"]
-    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == names
-    assert load_recipe(tmp_path / "mine/1-keyframes.toml").base == str(debug_bundle)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_on_an_image_model(frozen, footage, debug_bundle, tmp_path, capsys):  # noqa: F811
+    """It stays as it is, or learns the footage first; the adapters go on from those of the base either way."""
+    folder, whole = tmp_path / "mine", Bundle(debug_bundle)
+    assert start(folder, "--videos", footage, "--base", debug_bundle) == 0
+    names = ["1-image.toml", "2-keyframes.toml", "3-interpolation.toml", "4-superres.toml"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert load_recipe(folder / "2-keyframes.toml").start == str(debug_bundle)
+    (folder / names[3]).unlink()
+    changes = [f"frozen={str(frozen).lower()}", "optim.steps=1", "optim.warmup=0", "optim.batch=2", "optim.lr=1e-5"]
+    command = ["train", str(folder), "--quiet", *[word for change in changes for word in ("--set", change)]]
+    assert main(command) == 0
+    made = Bundle(folder / "bundle")
+    assert (made.sha256("image.safetensors") == whole.sha256("image.safetensors")) == frozen
+    before, after = whole.weights("keyframes"), made.weights("keyframes")
+    assert all(abs(after[name] - before[name]).max() < 1e-3 for name in before)  # it began with those
+    capsys.readouterr()
+    assert main(command) == 0 and "was done before" in capsys.readouterr().out
+
+
+def test_an_image_model_of_another_size(footage, debug_bundle, tmp_path, capsys):  # noqa: F811
     assert start(tmp_path / "x", "--videos", footage, "--base", debug_bundle, "--size", "64") == 2
     assert "size 64: the image model of" in capsys.readouterr().err
 
