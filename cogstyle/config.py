@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Interval
 
 from cogstyle.errors import ConfigError
-from cogstyle.growth_config import GrownAdapters, LoraAdapters, running_order
+from cogstyle.growth_config import GrownWeights, LoraAdapters, running_order
 from cogstyle.schema import Id, Rows, Size, Small, Temperature
 from cogstyle.schema import from_dict as from_dict
 from cogstyle.schema import require as require
@@ -292,7 +292,7 @@ class BundleManifest:
     stands_on: dict[str, dict[str, str]] = field(default_factory=dict)  # of a file: names and sha256 of its foundations
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of the training captions, by what they name
     trained_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
-    growth: GrownAdapters = GrownAdapters()  # noqa: RUF009  (frozen)
+    growth: GrownWeights = GrownWeights()  # noqa: RUF009  (frozen)
     lora: LoraAdapters = LoraAdapters()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:

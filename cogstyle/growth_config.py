@@ -41,7 +41,7 @@ class Growth:
 
 @dataclass(frozen=True)
 class Grown(Growth):
-    """The layers that an adapter brings along, as bundle.toml lists them."""
+    """Layers that were added, as bundle.toml lists them: to the image model, or brought along by an adapter."""
 
     after: tuple[Id, ...]  # type: ignore[assignment]  # of the image model, see `Growth.after`
     trained: Literal["nothing", "new", "new+adapter", "all"] = "nothing"  # since it has grown
@@ -59,9 +59,10 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class GrownAdapters:
-    """The adapters of a bundle that have grown."""
+class GrownWeights:
+    """The weights of a bundle that have grown: the image model itself, or adapters beside it."""
 
+    image: Grown | None = None
     keyframes: Grown | None = None
     interpolation: Grown | None = None
 

@@ -18,6 +18,7 @@ from cogstyle.growth_config import Grown, Growth
 from cogstyle.model.grown import deeper, new_layers, shallower
 
 TEMPORAL = ("keyframes", "interpolation")
+NAMES = {"image": "image model"}
 PARTS = ("adapter", "image")
 KEPT = ("sampling", "superres", "trained_rates", "words", "frame_rate", "decoder", "growth", "lora", "model")
 
@@ -48,16 +49,16 @@ def grow_bundle(
     grown = [stage for stage in TEMPORAL if any(getattr(table, stage) is not None for table in tables)]
     require(not grown, f"the {' and '.join(grown)} of {source.folder} have grown already, or have low-rank additions")
     after, weights = growth.after(config.layers), _weights(source)
+    listed = asdict(Grown(growth.how, growth.blocks, after))
     if part == "adapter":
         stages = [stage for stage in TEMPORAL if stage in weights]
         require(bool(stages), f"bundle {source.folder} has neither keyframes nor interpolation to grow")
         new = {stage: weights[stage] | new_layers(weights["image"], weights[stage], config, after) for stage in stages}
-        listed = asdict(Grown(growth.how, growth.blocks, after))
         return _write(source, folder, new, {"growth": dict.fromkeys(stages, listed)}, progress)
     require(not config.grown, f"the image model of {source.folder} has grown already")
     larger = replace(config, layers=config.layers + growth.blocks, grown=after)
     new = {stage: deeper(tensors, config, after) for stage, tensors in weights.items()}
-    return _write(source, folder, new, {"model": asdict(larger)}, progress)
+    return _write(source, folder, new, {"model": asdict(larger), "growth": {"image": listed}}, progress)
 
 
 def bypass_bundle(source: Bundle, folder: Path, *, progress: Callable[[int], None] = lambda size: None) -> list[str]:
@@ -68,20 +69,22 @@ def bypass_bundle(source: Bundle, folder: Path, *, progress: Callable[[int], Non
         FileError: if `source` is damaged, or `folder` exists or cannot be written.
     """
     config, weights = source.model_config, _weights(source)
-    added = {stage: grown for stage in TEMPORAL if (grown := getattr(source.growth, stage)) is not None}
+    added = {stage: grown for stage in ("image", *TEMPORAL) if (grown := getattr(source.growth, stage)) is not None}
     low_rank = [stage for stage in TEMPORAL if getattr(source.lora, stage) is not None]
     require(bool(config.grown or added or low_rank), f"bundle {source.folder} has no grown layers to take out")
     for stage, grown in added.items():
-        only = grown.trained in ("nothing", "new")
         require(
-            only, f"the {stage} of {source.folder} trained {grown.trained!r}: without its new layers it is not the old"
+            grown.trained in ("nothing", "new"),
+            f"the {NAMES.get(stage, stage)} of {source.folder} trained {grown.trained!r}: without its new layers it is "
+            "not the old",
         )
     new = {stage: shallower(tensors, config) for stage, tensors in weights.items()}
     if not config.grown:
         new = {stage: tensors for stage, tensors in new.items() if stage in added or stage in low_rank}
     smaller = replace(config, layers=config.layers - len(config.grown), grown=())
     nothing = dict.fromkeys(TEMPORAL)
-    return _write(source, folder, new, {"model": asdict(smaller), "growth": nothing, "lora": nothing}, progress)
+    tables = {"model": asdict(smaller), "growth": {"image": None, **nothing}, "lora": nothing}
+    return _write(source, folder, new, tables, progress)
 
 
 def _weights(source: Bundle) -> dict[str, dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError
 from cogstyle.files import is_file, read_tensors, sha256
-from cogstyle.growth_config import GrownAdapters, LoraAdapters
+from cogstyle.growth_config import GrownWeights, LoraAdapters
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
@@ -96,9 +96,9 @@ class Bundle:
         return self.model_config.frames if self.has_model else ModelConfig.frames
 
     @property
-    def growth(self) -> GrownAdapters:
+    def growth(self) -> GrownWeights:
         """The layers that adapters bring along."""
-        return self._table(GrownAdapters, "growth")
+        return self._table(GrownWeights, "growth")
 
     @property
     def lora(self) -> LoraAdapters:

@@ -128,7 +128,7 @@ def needed(
     """Bytes of weights and of keys and values, by name; other activations are small beside them."""
     import torch
 
-    from cogstyle.growth_config import GrownAdapters
+    from cogstyle.growth_config import GrownWeights
     from cogstyle.model.superres import SuperResolution
     from cogstyle.sampling import cost
     from cogstyle.sampling.options import Options
@@ -141,7 +141,7 @@ def needed(
             upscaler = SuperResolution(config, factor=factor)
         upscaling = {"super-resolution: one frame": frame_bytes(upscaler, config.text_span, itemsize)}
     options = Options()
-    growth = GrownAdapters() if bundle is None else bundle.growth
+    growth = GrownWeights() if bundle is None else bundle.growth
     need = cost.stage_memory(config, itemsize, options, growth=growth)
     return {
         "weights": sum(value.numel() * itemsize for weights in parts.values() for value in weights.values()),

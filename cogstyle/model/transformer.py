@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cogstyle.axes import expect_shape
 from cogstyle.config import ModelConfig
 from cogstyle.errors import LayoutError
+from cogstyle.growth_config import running_order
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
@@ -119,6 +120,12 @@ class Transformer(nn.Module):
         self.norm = (nn.RMSNorm if self.llama else nn.LayerNorm)(config.width, config.norm_eps)
         # none where the embedding is the output too, but for a packed copy of its rows
         self.head: nn.Module | None = nn.Linear(config.width, config.codes, bias=False) if self.llama else None
+
+    @property
+    def new(self) -> nn.Module:
+        """The layers that were added to it."""
+        order = running_order(self.config.layers - len(self.config.grown), self.config.grown)
+        return nn.ModuleList(layer for layer, (_, new) in zip(self.layers, order, strict=True) if new is not None)
 
     def valid(self, text_BS: Tensor) -> Tensor:
         """bool [B, S]: the rows of a text that others see; the rest is padding."""

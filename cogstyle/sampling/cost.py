@@ -2,7 +2,7 @@
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import ModelConfig
-from cogstyle.growth_config import Grown, GrownAdapters, running_order
+from cogstyle.growth_config import Grown, GrownWeights, running_order
 from cogstyle.layout import FrameLayout, interpolation_layout, keyframe_layout, spatial_runs, temporal_runs
 from cogstyle.model.temporal import layer_windows
 from cogstyle.sampling.interpolate import rounds
@@ -56,7 +56,7 @@ def stage_memory(
     options: Options,
     start: PartialVideo | None = None,
     *,
-    growth: GrownAdapters = GrownAdapters(),  # noqa: B008  (frozen)
+    growth: GrownWeights = GrownWeights(),  # noqa: B008  (frozen)
 ) -> dict[str, int]:
     """Bytes of keys and values that one video takes at each stage; guidance takes as much again."""
     text, need, flying = config.text_span, {}, FRAMES_IN_FLIGHT

@@ -27,7 +27,7 @@ class Target:
 
     Args:
         source: the bundle that the task stands on.
-        grown, lora: what the adapter has more than a plain one.
+        grown, lora: what the weights have more than plain ones.
         train_all: the image model trains too.
 
     Raises:
@@ -66,22 +66,22 @@ class Target:
         """Write the weights.
 
         Args:
-            caption_ids: text ids that captions of an image model hold.
+            caption_ids: text ids that captions of an image model hold; none: those of `start` stand.
         """
         if self._elsewhere:
             share_files(self.source, self.folder, self._shared)
         image: dict[str, Any] = {WeightFile.IMAGE: model.transformer.state_dict()}
         if model.adapter is None:
-            if not model.transformer.llama:  # those have no rows of text ids
+            if caption_ids and not model.transformer.llama:  # those have no rows of text ids
                 lengthen_unseen(model.transformer, [*caption_ids, *model.text.image_text(None)], caption_ids)
-            update_bundle(self.folder, image, model=model.transformer.config)
+            update_bundle(self.folder, image, model=model.transformer.config, **self._tables())
             return
         adapter: dict[str, Any] = {WeightFile.of(self.task): model.adapter.state_dict()}
         files = {**image, **adapter} if self.train_all else adapter  # an adapter names its base
         update_bundle(self.folder, files, **self._tables())
 
     def _tables(self) -> dict[str, Any]:
-        """What the manifest says of a grown adapter, and no longer says of one that was there before."""
+        """What the manifest says of grown weights, and no longer says of one that was there before."""
         said, there = {"growth": self.grown, "lora": self.lora}, Bundle(self.folder).manifest
         tables = {key: {self.task: None if value is None else asdict(value)} for key, value in said.items()}
         return {key: table for key, table in tables.items() if table[self.task] or self.task in there.get(key, {})}

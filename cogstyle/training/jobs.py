@@ -73,7 +73,8 @@ def make_job(
     else:
         assert isinstance(recipe, ImageRecipe | AdapterRecipe)
         job = _transformer_job(recipe, folder, options)
-    if recipe.start is not None and encode is not None and not getattr(recipe, "grows", False):
+    started = encode is not None or getattr(recipe, "train", None) == "new"  # what stays comes from the start
+    if recipe.start is not None and started and not getattr(recipe, "grows", False):
         job.load_initial_weights(Bundle(recipe.start).weights(recipe.task))
     return job
 
@@ -102,6 +103,8 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
     if isinstance(recipe, AdapterRecipe):
         mix, train_all, grown = recipe.mix, recipe.train_all, grown_of(recipe, source)
         new_only = recipe.growth is not None and recipe.growth.train == "new"
+    else:
+        grown, new_only = (grown_image(recipe), None), recipe.train == "new"
     target = Target(recipe.task, folder, source, *grown, train_all=train_all)
     torch.manual_seed(recipe.seed)
     model = (
@@ -122,6 +125,18 @@ def new_image_model(source: Bundle, config: ModelConfig) -> VideoModel:
     """An untrained image model on the tokenizers of a bundle."""
     source.manifest["model"] = asdict(config)
     return VideoModel(fresh_transformer(config), None, source.text(), source.vqvae())
+
+
+def grown_image(recipe: ImageRecipe) -> Grown | None:
+    """The layers that the image model of its start has grown, as trained by the recipe.
+
+    Raises:
+        ConfigError: if new layers shall train, and there are none.
+    """
+    grown = None if recipe.start is None else Bundle(recipe.start).growth.image
+    trains = recipe.train != "new" or grown is not None
+    require(trains, f'train "new": the image model of start {recipe.start} has not grown; see `cogstyle grow`')
+    return None if grown is None else replace(grown, trained=recipe.train or "all")
 
 
 def grown_of(recipe: AdapterRecipe, source: Bundle) -> tuple[Grown | None, Lora | None]:

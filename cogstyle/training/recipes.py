@@ -150,6 +150,7 @@ class ImageRecipe(StageRecipe):
 
     preset: str | None = None  # architecture, that of `start` or "shapes" by default
     model: ModelSizes | None = None  # architecture, instead of a preset's: it fits any tokenizers
+    train: Literal["new"] | None = None  # of a `start` that has grown, its new layers alone
     frozen: bool = False  # the image model of `start` is taken as it is, with its tokenizers; nothing trains
     loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
@@ -158,6 +159,7 @@ class ImageRecipe(StageRecipe):
         super().__post_init__()
         require(self.preset is None or self.model is None, "preset and [model] exclude each other")
         require(self.start is not None or not self.frozen, "frozen needs a start: the bundle that has the image model")
+        require(self.start is not None or self.train is None, 'train "new" needs a start: a bundle that has grown')
 
     @property
     def source(self) -> str:

@@ -38,7 +38,7 @@ class TransformerJob:
         batches: of rows; None: there are none, as for an export alone.
         target: the bundle to write.
         train_all: train the image model too.
-        new_only: of an adapter that has grown, train its new layers alone: the rest is exported as it came.
+        new_only: of what has grown, train the new layers alone: the rest is exported as it came.
     """
 
     def __init__(
@@ -62,10 +62,8 @@ class TransformerJob:
             self.module, self.base = self.adapter, self.transformer
         self.new: nn.Module | None = None
         if new_only:
-            assert isinstance(self.adapter, GrownAdapter)
-            self.new = self.adapter.new
-            moving = {id(parameter) for parameter in self.new.parameters()}
-            self.kept = {n: p.detach().clone() for n, p in self.adapter.named_parameters() if id(p) not in moving}
+            self.new = self.adapter.new if isinstance(self.adapter, GrownAdapter) else self.transformer.new
+        self._keep()
         self.device = torch.device("cpu")
         if batches is not None:
             self.batches = batches
@@ -82,6 +80,13 @@ class TransformerJob:
     def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task."""
         load_weights(self.transformer if self.adapter is None else self.adapter, tensors)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Remember what does not train of what has grown."""
+        moving = {id(parameter) for parameter in self.trained()}
+        model = self.transformer if self.adapter is None else self.adapter
+        self.kept = {n: p.detach().clone() for n, p in model.named_parameters() if id(p) not in moving}
 
     def trained(self) -> Iterator[nn.Parameter]:
         return (self.module if self.new is None else self.new).parameters()
@@ -109,6 +114,6 @@ class TransformerJob:
 
     def export(self) -> None:
         assert self.target is not None
-        if self.new is not None and self.adapter is not None:  # in half precision a frozen weight was rounded
-            self.adapter.load_state_dict(self.kept, strict=False)
-        self.target.write(self.model, self.seen.get("text", ()))
+        model = self.transformer if self.adapter is None else self.adapter
+        model.load_state_dict(self.kept, strict=False)  # in half precision a frozen weight was rounded
+        self.target.write(self.model, self.seen.get("text", ()) if self.new is None else ())

@@ -6,8 +6,9 @@ import tomllib
 import pytest
 import torch
 
-from cogstyle.bundle import Bundle, WeightFile, bypass_bundle
+from cogstyle.bundle import Bundle, WeightFile, bypass_bundle, grow_bundle
 from cogstyle.errors import ConfigError
+from cogstyle.growth_config import Growth
 from cogstyle.training.run import train
 from tests.conftest import debug_recipe, replace_image_model
 
@@ -83,6 +84,27 @@ def test_a_grown_adapter_trains_on_and_an_old_one_takes_its_place(debug_bundle, 
     assert not table.get("growth") and Bundle(tmp_path / "second/bundle").adapter("keyframes")
 
 
+@pytest.mark.parametrize("said", ['train = "new"\n', ""])
+def test_a_deeper_image_model_learns_with_its_new_layers_or_whole(debug_bundle, tmp_path, said):
+    deeper, old = tmp_path / "deeper", Bundle(debug_bundle)
+    grow_bundle(old, deeper, Growth("suffix", 1), part="image")
+    path = debug_recipe(tmp_path, "image", steps=3)
+    path.write_text(f'{said}start = "{deeper}"\n' + path.read_text().replace('preset = "debug"\n', ""))
+    train(path, runs=tmp_path / "runs", quiet=True)
+    bundle, back = Bundle(tmp_path / "bundle"), tmp_path / "back"
+    before, after = Bundle(deeper).weights("image"), bundle.weights("image")
+    moved = {name.split(".")[1] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert bundle.growth.image.trained == ("new" if said else "all")
+    if said:
+        assert moved == {"2"}
+        bypass_bundle(bundle, back)
+        assert Bundle(back).sha256(WeightFile.IMAGE) == old.sha256(WeightFile.IMAGE)
+    else:
+        assert {"0", "1", "2", "weight"} <= moved
+        with pytest.raises(ConfigError, match=r"image model of .* trained 'all'"):
+            bypass_bundle(bundle, back)
+
+
 def test_what_cannot_grow_is_said_before_anything_is_written(debug_bundle, tmp_path):
     other = shutil.copytree(debug_bundle, tmp_path / "other")
     replace_image_model(other)
@@ -98,4 +120,8 @@ def test_what_cannot_grow_is_said_before_anything_is_written(debug_bundle, tmp_p
     path = debug_recipe(tmp_path, "keyframes")
     path.write_text(f"{MORE}\n" + path.read_text())
     with pytest.raises(ConfigError, match="need a start"):
+        train(path, runs=tmp_path / "runs", quiet=True)
+    path = debug_recipe(tmp_path, "image")
+    path.write_text(f'train = "new"\nstart = "{debug_bundle}"\n' + path.read_text())
+    with pytest.raises(ConfigError, match=r'train "new": the image model of start .* has not grown'):
         train(path, runs=tmp_path / "runs", quiet=True)
