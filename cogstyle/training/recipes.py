@@ -32,7 +32,18 @@ from cogstyle.shipped import shipped_recipe
 from cogstyle.training.architecture import ModelSizes
 from cogstyle.training.engine import DeviceConfig, EngineConfig, ProcessConfig
 from cogstyle.training.job import DrawingLoopConfig, LoopConfig, OptimConfig
-from cogstyle.training.sources import CaptionData, FootageData, SceneData, ShardData, VideoData
+from cogstyle.training.policy import PreferenceConfig, PreferenceLoopConfig
+from cogstyle.training.rewards import RewardConfig
+from cogstyle.training.sources import (
+    CaptionData,
+    FootageData,
+    PromptCaptions,
+    PromptData,
+    SceneData,
+    ScenePrompts,
+    ShardData,
+    VideoData,
+)
 
 Pieces = Annotated[int, Interval(ge=300, le=1_000_000)]  # 256 of them are bytes
 
@@ -258,6 +269,30 @@ class SuperresRecipe(StageRecipe):
     engine: ProcessConfig = ProcessConfig()  # noqa: RUF009  (frozen)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreferenceRecipe(WeightRecipe):
+    """A keyframe adapter beside the one that it starts from, by what a reward says of its draws."""
+
+    data: ScenePrompts | PromptData | PromptCaptions  # what to draw
+    reward: tuple[RewardConfig, ...]  # added up
+    preference: PreferenceConfig = PreferenceConfig()  # noqa: RUF009  (frozen)
+    base: str | None = None  # the bundle to take image model and tokenizers from; default: `start`
+    sampling: SamplingConfig | None = None  # how sampling draws by default; else as with the old adapter
+    loop: PreferenceLoopConfig = PreferenceLoopConfig()  # noqa: RUF009  (frozen)
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start is None:
+            raise ConfigError("preference needs a start: the bundle whose keyframe adapter it begins with")
+        object.__setattr__(self, "base", self.base or self.start)
+        apart = Path(self.bundle).resolve() not in (Path(self.start).resolve(), Path(self.base or "").resolve())
+        require(apart, f"bundle {self.bundle} is where it starts from: the new adapter needs a folder beside the old")
+        require(bool(self.reward), "name at least one [[reward]]")
+        self.preference.check(self.optim.batch)
+        require(self.engine.zero == 0, f"zero {self.engine.zero}: preference trains in one process; leave it 0")
+
+
 RECIPES: dict[str, type[Recipe]] = {
     "text": TextRecipe,
     "tokenizer": TokenizerRecipe,
@@ -266,6 +301,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "keyframes": KeyframesRecipe,
     "interpolation": InterpolationRecipe,
     "superres": SuperresRecipe,
+    "preference": PreferenceRecipe,
 }
 
 
