@@ -21,9 +21,9 @@ from cogstyle.training.checkpoint import (
 from cogstyle.training.export import TOKENIZERS, choose, export
 from cogstyle.training.identity import Identity, differences, fingerprint
 from cogstyle.training.jobs import make_job
+from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipes import (
     KeyframesRecipe,
-    PreferenceRecipe,
     StageRecipe,
     WeightRecipe,
 )

@@ -9,7 +9,8 @@ from typing import Any
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
-from cogstyle.training.recipes import ImageRecipe, PreferenceRecipe, TokenizerRecipe, WeightRecipe
+from cogstyle.training.preference_recipe import PreferenceRecipe
+from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora",

@@ -22,11 +22,11 @@ from cogstyle.training.job import Job, load_weights
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.pairs import PairJob
 from cogstyle.training.preference import Asking, GroupJob, PreferenceJob
+from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipes import (
     AdapterRecipe,
     FlowDecoderRecipe,
     ImageRecipe,
-    PreferenceRecipe,
     SuperresRecipe,
     TokenizerRecipe,
     WeightRecipe,
@@ -103,7 +103,7 @@ def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any])
 
 
 def _preference_job(recipe: PreferenceRecipe, folder: Path, options: dict[str, Any]) -> PreferenceJob:
-    start, base, asking = recipe.start or "", recipe.base or "", None
+    start, base, asking = recipe.start or "", recipe.source, None
     source = open_bundle([start] if base == start else [base, f"keyframes={start}"])
     if options["encode"] is not None:
         names = WeightFile.TOKENIZER, WeightFile.TEXT, WeightFile.IMAGE, WeightFile.KEYFRAMES

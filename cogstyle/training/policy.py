@@ -5,15 +5,14 @@ Suffixes: B clips, F frames, L tokens of a frame, P generated places, S text, V 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from annotated_types import Interval
 from torch import Tensor
 
 from cogstyle.bundle import Bundle
-from cogstyle.config import SamplingConfig, require
+from cogstyle.config import SamplingConfig
 from cogstyle.layout import keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
@@ -21,47 +20,9 @@ from cogstyle.sampling.batch import LARGEST_BATCH
 from cogstyle.sampling.decode import finish
 from cogstyle.sampling.keyframes import TextConditions, first_frames, keyframes
 from cogstyle.sampling.stage import Stage
-from cogstyle.schema import Count
-from cogstyle.training.job import LoopConfig
 from cogstyle.training.rewards import Clip
 
-Factor = Annotated[float, Interval(ge=0.0, le=1e3)]
 AS_GRADED = SamplingConfig(guidance=1.0, temperature=1.0, top_p=1.0)  # draws from the very shares that are graded
-
-
-@dataclass(frozen=True)
-class PreferenceConfig:
-    """How draws become a loss."""
-
-    method: Literal["grpo", "dpo", "best"] = "grpo"
-    group: Annotated[int, Interval(ge=2, le=1024)] = 8  # draws of a prompt
-    beta: Factor | None = None  # how firmly the reference holds; default: 0.02 (grpo), 0.1 (dpo)
-    clip: Annotated[float, Interval(gt=0.0, le=1.0)] = 0.2  # grpo: ratios further from 1 teach nothing more
-    updates: Annotated[int, Interval(ge=1, le=64)] = 1  # grpo: steps between two drawings
-    entropy: Factor = 0.05  # nats: tokens below are certain, and neither rewarded nor held
-    most_kl: Factor = 0.05  # grpo: nats a token from the reference that end the run; 0: none do
-    patience: Count = 10  # drawings in a row without a difference that end the run
-    pairs: Count = 2000  # dpo, best: prompts whose draws are kept
-    supervised: Factor = 0.2  # dpo: weight of the cross-entropy of the better draw
-    least: float | None = None  # best: the reward that a draw needs to be trained on
-    frame_rate: float | None = None  # keyframes a second; default: the prompt's, else the bundle's
-
-    @property
-    def strength(self) -> float:
-        return self.beta if self.beta is not None else {"dpo": 0.1}.get(self.method, 0.02)
-
-    def check(self, batch: int) -> None:
-        """Raise ConfigError unless a batch of GRPO is whole groups."""
-        whole = self.method != "grpo" or batch % self.group == 0
-        require(whole, f"batch {batch} is no whole number of groups of {self.group} draws")
-
-
-@dataclass(frozen=True)
-class PreferenceLoopConfig(LoopConfig):
-    """Of a loss that means nothing by itself: it lies around 0."""
-
-    sample_every: Count = 25
-    spike: Annotated[float, Interval(ge=0.0, le=0.0)] = 0.0
 
 
 class Asked(NamedTuple):

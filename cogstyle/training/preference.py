@@ -23,7 +23,8 @@ from cogstyle.training.export import Target
 from cogstyle.training.figures import strip
 from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import VideoModel
-from cogstyle.training.policy import Asked, Policy, PreferenceConfig, advantages, divergence, entropy, picked
+from cogstyle.training.policy import Asked, Policy, advantages, divergence, entropy, picked
+from cogstyle.training.preference_recipe import PreferenceConfig
 from cogstyle.training.prompts import Prompts
 from cogstyle.training.rewards import Reward
 
