@@ -7,7 +7,7 @@ them is a slip, refused before anything that large is begun.
 
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Interval, Len
 
@@ -75,6 +75,9 @@ def _checked(hint: Any, name: str, value: Any, where: str) -> Any:
 
     if tables := tables_of(hint, value):
         inner = f"{where} [{name}]"
+        if get_origin(hint) is tuple:
+            require(isinstance(value, list), f"{inner} must be a list of tables, [[{name}]]")
+            return tuple(from_dict(tables[0], one, inner) for one in value)
         require(isinstance(value, dict), f"{inner} must be a table, not {value!r:.60}")
         return from_dict(tables[0], value, inner)
     try:

@@ -35,7 +35,7 @@ class WeightFile(StrEnum):
     @classmethod
     def of(cls, part: str) -> "WeightFile":
         """The file of "image", "keyframes", "tokenizer" and so on, or of the task that trains it."""
-        return cls[part.removesuffix("_decoder").upper()]
+        return cls.KEYFRAMES if part == "preference" else cls[part.removesuffix("_decoder").upper()]
 
 
 IMAGE = WeightFile.IMAGE

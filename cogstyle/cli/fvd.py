@@ -33,10 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cogstyle.devices import find_device
     from cogstyle.evaluation import fvd
-    from cogstyle.evaluation.extractor import Extractor
     from cogstyle.evaluation.transnet import NAME, TransNetExtractor
     from cogstyle.files import write_bytes
     from cogstyle.shapes_report.classifier import shapes_classifier
+    from cogstyle.video.extractor import Extractor
 
     check(arguments)
     path, device = arguments.extractor or shapes_classifier(), find_device(arguments.device)

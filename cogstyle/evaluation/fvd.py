@@ -16,9 +16,9 @@ from numpy import ndarray
 
 from cogstyle.config import require
 from cogstyle.errors import ConfigError
-from cogstyle.evaluation.extractor import Extracted, Extractor
 from cogstyle.evaluation.folders import Film, check_balance, find_videos
 from cogstyle.files import read_tensors, write_tensors
+from cogstyle.video.extractor import Extracted, Extractor
 
 Progress = Callable[[Iterable[Film], int], Iterable[Film]]
 SUBSETS, SUBSET = 50, 1000  # of KVD, and the most videos in one

@@ -8,21 +8,16 @@ Each name stands for an attribute that holds (true) or not, or for the share to 
 least of them unless the judge says it; "seen" is for people.
 """
 
-import importlib
-import importlib.util
-import inspect
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cogstyle.config import require
 from cogstyle.errors import ConfigError
-from cogstyle.files import sha256
+from cogstyle.functions import find_function, first_line
 from cogstyle.video import Video
 
 NAMED = {"shapes": "cogstyle.shapes_world.judge:judge"}
@@ -61,7 +56,7 @@ class Judge:
         try:
             said = self.function(video.frames, times, asked)
         except Exception as error:  # whatever somebody's function stumbles on
-            raise ConfigError(f"judge {self.name} fails on {asked['prompt']!r:.60}: {_first_line(error)}") from None
+            raise ConfigError(f"judge {self.name} fails on {asked['prompt']!r:.60}: {first_line(error)}") from None
         return _verdict(said, self.name)
 
 
@@ -71,35 +66,8 @@ def find_judge(name: str) -> Judge:
     Raises:
         ConfigError: if there is none.
     """
-    place, colon, function_name = NAMED.get(name, name).rpartition(":")
-    known = ", ".join(NAMED)
-    require(
-        bool(colon and place and function_name),
-        f"no judge {name!r}; give {known}, module:function or file.py:function",
-    )
-    try:
-        module = _of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # whatever importing somebody's file makes it do
-        raise ConfigError(f"cannot load judge {name}: {_first_line(error)}") from None
-    function = getattr(module, function_name, None)
-    require(callable(function), f"cannot load judge {name}: {place} has no function {function_name}")
-    assert function is not None
-    source = inspect.getsourcefile(module)
-    return Judge(name, function, sha256(Path(source)) if source else "")
-
-
-def _of_file(path: Path) -> Any:
-    """A Python file as a module, which finds its neighbours as a script does."""
-    require(path.is_file(), f"no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    return module
+    function, digest = find_function(name, "judge", NAMED)
+    return Judge(name, function, digest)
 
 
 def _verdict(said: Any, name: str) -> Verdict:
@@ -118,7 +86,3 @@ def _verdict(said: Any, name: str) -> Verdict:
     require(bool(holds), f"judge {name} gives no attribute")
     least = holds.pop("all", min(holds.values(), default=1.0))
     return Verdict({**holds, "all": least}, str(seen))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from cogstyle.config import require
-from cogstyle.evaluation.extractor import Extractor, ExtractorSettings
 from cogstyle.files import sha256
+from cogstyle.video.extractor import Extractor, ExtractorSettings
 from cogstyle.video.transnet import HEIGHT, WIDTH, TransNet, weights_file
 
 NAME = "transnetv2"

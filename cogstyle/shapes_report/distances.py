@@ -7,11 +7,11 @@ import numpy as np
 
 from cogstyle.errors import ConfigError
 from cogstyle.evaluation import fvd
-from cogstyle.evaluation.extractor import Extractor
 from cogstyle.sampling.pipeline import Pipeline
 from cogstyle.shapes_report.classifier import shapes_classifier
 from cogstyle.shapes_report.protocol import Clip, true_video
 from cogstyle.shapes_world import world
+from cogstyle.video.extractor import Extractor
 
 REFERENCE_SEED, REFERENCE = 3_000_000, 256  # true scenes that all sets are compared with: nobody is asked for these
 

@@ -127,6 +127,16 @@ def unmix(offsets_FHWC: ndarray, base: ndarray, colours: Sequence[str]) -> ndarr
     return layers_CFHW
 
 
+def off_palette(frames_FHWC: ndarray) -> float:
+    """Share of the pixels that are no background which lie far from every line between it and a palette colour."""
+    pixels_FHWC = frames_FHWC.astype(np.float32)
+    _, base = find_background(pixels_FHWC)
+    offsets_FHWC = pixels_FHWC - base
+    far_FHW = _project(offsets_FHWC, base, tuple(world.COLOURS))[1].min(0)
+    seen_FHW = np.square(offsets_FHWC).sum(-1) > NEAR**2
+    return float((far_FHW[seen_FHW] > NEAR**2).mean()) if seen_FHW.any() else 0.0
+
+
 def connected_parts(mask_HW: ndarray) -> ndarray:
     """Label each connected part of a mask with a number of its own, int32 [H, W]; 0 is outside."""
     return cv2.connectedComponents(mask_HW.astype(np.uint8))[1]

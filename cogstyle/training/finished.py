@@ -21,6 +21,7 @@ from cogstyle.training.checkpoint import (
 from cogstyle.training.export import TOKENIZERS, choose, export
 from cogstyle.training.identity import Identity, differences, fingerprint
 from cogstyle.training.jobs import make_job
+from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipes import (
     KeyframesRecipe,
     StageRecipe,
@@ -138,6 +139,11 @@ def bundle_tables(recipe: WeightRecipe, seen: Mapping[str, Any]) -> dict[str, An
         tables["frame_rate"] = recipe.frame_rate
     if isinstance(recipe, StageRecipe) and recipe.sampling is not None:
         tables["sampling"] = {recipe.task: asdict(recipe.sampling)}
+    if isinstance(recipe, PreferenceRecipe):
+        old = Bundle(recipe.start or "")
+        tables["frame_rate"] = old.frame_rate
+        tables["sampling"] = {"keyframes": asdict(recipe.sampling or old.sampling("keyframes"))}
+        tables["trained_rates"] = {"keyframes": list(old.trained_rates("keyframes"))}
     if "rates" in seen:
         tables["trained_rates"] = {recipe.task: seen["rates"]}
     return tables

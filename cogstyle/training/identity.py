@@ -9,9 +9,12 @@ from typing import Any
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
+from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
+from cogstyle.training.rewards import Reward
 
-MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora")
+MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora",
+          "preference", "reward")  # fmt: skip
 LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
 ABSENT_DATA: dict[str, Any] = {"rows": 0, "shards": (), "validation_rows": 256, "caption_dropout": 0.1,
@@ -74,6 +77,8 @@ def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
         kept["tokenizer"] = asdict(recipe.config)
     else:
         kept |= _stands_on(recipe)
+    if isinstance(recipe, PreferenceRecipe):
+        kept["reward files"] = Reward(recipe.reward).digests
     if recipe.start is not None:
         kept["start"] = Bundle(recipe.start).hashes().get(WeightFile.of(recipe.task))
     return _flat(json.loads(json.dumps(kept)))

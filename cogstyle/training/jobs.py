@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from cogstyle.adapter import adapter_from_image, add_low_rank, grow
-from cogstyle.bundle import Bundle, WeightFile
+from cogstyle.bundle import Bundle, WeightFile, open_bundle
 from cogstyle.config import ModelConfig, SuperResConfig, require
 from cogstyle.data import shards
+from cogstyle.files import fingerprint
 from cogstyle.growth_config import Grown, Lora
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.tokenizers.image import ImageTokenizer
@@ -19,6 +20,9 @@ from cogstyle.training.export import Target
 from cogstyle.training.flow import FlowJob
 from cogstyle.training.job import Job, load_weights
 from cogstyle.training.loss import VideoModel
+from cogstyle.training.pairs import PairJob
+from cogstyle.training.preference import Asking, GroupJob, PreferenceJob
+from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipes import (
     AdapterRecipe,
     FlowDecoderRecipe,
@@ -27,6 +31,7 @@ from cogstyle.training.recipes import (
     TokenizerRecipe,
     WeightRecipe,
 )
+from cogstyle.training.rewards import Reward
 from cogstyle.training.sources import Encoding, Pictures, ScenePictures
 from cogstyle.training.superres import SHOWN, FineRows, SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
@@ -56,7 +61,7 @@ def make_job(
         "encode_videos": encode_videos,
         "quiet": quiet,
     }
-    job: TokenizerJob | FlowJob | SuperResolutionJob | TransformerJob
+    job: TokenizerJob | FlowJob | SuperResolutionJob | PreferenceJob | TransformerJob
     if isinstance(recipe, TokenizerRecipe):
         pictures = None if encode is None else _pictures(recipe, recipe.config.image_size, runs / "data", quiet=quiet)
         decoder_only = recipe.train == "decoder"
@@ -70,6 +75,8 @@ def make_job(
         job = FlowJob(recipe.flow, source, pictures, batch=batch, seed=recipe.seed, from_noise=share)
     elif isinstance(recipe, SuperresRecipe):
         job = _superres_job(recipe, folder, options)
+    elif isinstance(recipe, PreferenceRecipe):
+        job = _preference_job(recipe, folder, options)
     else:
         assert isinstance(recipe, ImageRecipe | AdapterRecipe)
         job = _transformer_job(recipe, folder, options)
@@ -94,6 +101,28 @@ def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any])
     given: dict[str, Any] = {"batch": recipe.optim.batch, "seed": recipe.seed}
     given |= {"caption_dropout": recipe.data.caption_dropout, "copy_output": recipe.copy_output}
     return SuperResolutionJob(source, folder, sizes, rows, **given)
+
+
+def _preference_job(recipe: PreferenceRecipe, folder: Path, options: dict[str, Any]) -> PreferenceJob:
+    start, base, asking = recipe.start or "", recipe.source, None
+    source = open_bundle([start] if base == start else [base, f"keyframes={start}"])
+    if options["encode"] is not None:
+        names = WeightFile.TOKENIZER, WeightFile.TEXT, WeightFile.IMAGE, WeightFile.KEYFRAMES
+        reward, how = Reward(recipe.reward), recipe.preference
+        parts: tuple[object, ...] = (
+            [source.hashes().get(name) for name in names],
+            source.frame_rate,
+            recipe.seed,
+            recipe.data,
+            how.group,
+        )
+        parts = *parts, how.frame_rate, recipe.data.identity(), recipe.reward, reward.digests
+        kept = options["folder"] / f"preference-{fingerprint(*parts)}"
+        planned = options["encode"] is not shards.encode  # a plan keeps nothing
+        asking = Asking(recipe.data.read(), reward, None if planned else kept)
+    target = Target("keyframes", folder, source, source.growth.keyframes, source.lora.keyframes)
+    make = GroupJob if recipe.preference.method == "grpo" else PairJob
+    return make(source, recipe.preference, asking, target, batch=recipe.optim.batch, seed=recipe.seed)
 
 
 def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:

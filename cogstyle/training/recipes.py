@@ -26,24 +26,17 @@ from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
 from cogstyle.growth_config import Growth, Lora
-from cogstyle.schema import Picture, Seed, tables_of
+from cogstyle.schema import Picture, tables_of
 from cogstyle.schema import Share as PartOfBatch
 from cogstyle.shipped import shipped_recipe
 from cogstyle.training.architecture import ModelSizes
-from cogstyle.training.engine import DeviceConfig, EngineConfig, ProcessConfig
-from cogstyle.training.job import DrawingLoopConfig, LoopConfig, OptimConfig
+from cogstyle.training.engine import EngineConfig, ProcessConfig
+from cogstyle.training.job import DrawingLoopConfig
+from cogstyle.training.preference_recipe import PreferenceRecipe
+from cogstyle.training.recipe import Recipe, WeightRecipe
 from cogstyle.training.sources import CaptionData, FootageData, SceneData, ShardData, VideoData
 
 Pieces = Annotated[int, Interval(ge=300, le=1_000_000)]  # 256 of them are bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What to train, and into which bundle it goes."""
-
-    task: str  # a name of RECIPES
-    bundle: str  # folder of the bundle: read for what the task stands on, written at the end
-    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,33 +56,6 @@ class TextRecipe(Recipe):
         several = [name for name, value in given.items() if value is not None]
         require(len(several) <= 1, f"{' and '.join(several)} exclude each other: a text tokenizer comes from one")
         require(self.size is None or self.base is not None, "size has no effect without base")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightRecipe(Recipe):
-    """What is trained step by step."""
-
-    optim: OptimConfig
-    start: str | None = None  # bundle whose weights for this task are the initial ones; default: new ones
-    licence: str = "Apache-2.0"  # of the weights
-    export: Literal["best", "last"] = "best"  # weights by validation, or the last ones
-    loop: LoopConfig = LoopConfig()  # noqa: RUF009  (frozen)
-    engine: DeviceConfig = DeviceConfig()  # noqa: RUF009  (frozen)
-
-    @property
-    def source(self) -> str:
-        """The bundle that the task stands on."""
-        return self.bundle
-
-    @property
-    def mixed(self) -> bool:
-        """Whether a token budget says how many samples a step has."""
-        return False
-
-    def __post_init__(self) -> None:
-        batch = self.optim.batch
-        sized = (batch > 0) != self.mixed
-        require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +234,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "keyframes": KeyframesRecipe,
     "interpolation": InterpolationRecipe,
     "superres": SuperresRecipe,
+    "preference": PreferenceRecipe,
 }
 
 

@@ -148,7 +148,7 @@ def check(recipe: WeightRecipe, folder: Path) -> None:
     processes = launched().size
     alone = isinstance(recipe, StageRecipe) or processes == 1
     require(alone, ALONE.format(task=recipe.task, processes=processes))
-    if isinstance(recipe, StageRecipe):
+    if isinstance(recipe.engine, ProcessConfig):
         recipe.engine.check(recipe.optim, processes, find_device(recipe.engine.device))
     if recipe.task in REPLACED and getattr(recipe, "train", None) != "decoder" and not checkpoints(folder):
         check_replaced(Path(recipe.bundle), [REPLACED[recipe.task]])

@@ -78,11 +78,12 @@ def claimed(folder: Path, processes: Processes) -> Iterator[None]:
 
 
 def score(figures: dict[str, Any]) -> float | None:
-    """How good weights are by their validation figures, lower is better: the loss, its mean over tasks, or -PSNR."""
+    """How good weights are by their validation figures, lower is better: loss (mean over tasks), -PSNR or -reward."""
     parts = [value for name, value in figures.items() if name.startswith("validation_loss") and "_frame_" not in name]
     if parts:
         return float(np.mean(parts))
-    return -figures["psnr"] if "psnr" in figures else None
+    best = figures.get("psnr", figures.get("validation_reward"))
+    return None if best is None else -best
 
 
 class Run:

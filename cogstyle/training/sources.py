@@ -3,7 +3,7 @@
 A recipe chooses a source by the keys of its [data]. A source of rows gives those to train on and those to validate on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -20,19 +20,29 @@ from cogstyle.shapes_world import rows as scene_rows
 from cogstyle.shapes_world.pictures import ScenePictures
 from cogstyle.training.encoding import Dropout, Encoding, Pictures, Rows, Validation
 from cogstyle.training.footage import CaptionData, FootageData, ShardData, VideoData
+from cogstyle.training.prompts import Held, PromptCaptions, PromptData, Prompts
 
 __all__ = [
     "CaptionData",
     "Encoding",
     "FootageData",
     "Pictures",
+    "PromptCaptions",
+    "PromptData",
+    "Prompts",
     "Rows",
     "SceneData",
     "ScenePictures",
+    "ScenePrompts",
     "ShardData",
     "TextCorpus",
     "VideoData",
 ]
+
+
+def _check_actions(actions: Mapping[str, float]) -> None:
+    for name in actions:
+        require(name in world.ACTIONS, f"unknown action {name!r}; known are {', '.join(world.ACTIONS)}")
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,7 @@ class SceneData:
     actions: dict[str, Weight] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
 
     def __post_init__(self) -> None:
-        for name in self.actions:
-            require(name in world.ACTIONS, f"unknown action {name!r}; known are {', '.join(world.ACTIONS)}")
+        _check_actions(self.actions)
 
     @property
     def emphasis(self) -> scene_rows.Emphasis:
@@ -114,3 +123,31 @@ class TextCorpus:
 
     def sentences(self) -> Iterator[str]:
         return corpus.captions(self.captions, self.seed)
+
+
+@dataclass(frozen=True)
+class ScenePrompts:
+    """Captions of the shapes world, each at the lowest keyframe rate that holds the whole action."""
+
+    scenes: Annotated[int, Interval(ge=1, le=world.VALIDATION_SEED)]  # to draw prompts from
+    validation_prompts: Held = 32  # from validation seeds
+    two_actors: Share | None = None  # share of the scenes with two actors; default: as the world draws them
+    actions: dict[str, Weight] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
+
+    def __post_init__(self) -> None:
+        _check_actions(self.actions)
+
+    def read(self) -> tuple[Prompts, Prompts]:
+        """Prompts to train on, and those that are held back."""
+        emphasis = scene_rows.Emphasis(self.two_actors, dict(sorted(self.actions.items())))
+
+        def prompt(seed: int) -> tuple[str, float | None]:
+            scene = emphasis.scene(seed)
+            return world.caption(scene), world.keyframe_rates(scene)[0]
+
+        held_back = Prompts(self.validation_prompts, lambda number: prompt(world.VALIDATION_SEED + number))
+        return Prompts(self.scenes, prompt), held_back
+
+    def identity(self) -> dict[str, Any]:
+        """What is drawn beside the keys: the rules of scenes."""
+        return {"rules": scene_rows.RULES}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cogstyle.errors import ConfigError, MediaError
-from cogstyle.evaluation.extractor import Extractor, ExtractorSettings, prepare
+from cogstyle.video.extractor import Extractor, ExtractorSettings, prepare
 from tests.evaluation.networks import CLASSES, FEATURES, write_network
 
 

@@ -8,9 +8,9 @@ import torch
 
 from cogstyle.errors import ConfigError
 from cogstyle.evaluation import fvd
-from cogstyle.evaluation.extractor import Extracted, Extractor
 from cogstyle.files import read_tensors, write_tensors
 from cogstyle.video import Video
+from cogstyle.video.extractor import Extracted, Extractor
 from tests.evaluation.networks import FEATURES, write_network
 from tests.reference import distances
 

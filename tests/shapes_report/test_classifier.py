@@ -5,9 +5,9 @@ import torch
 
 from cogstyle.bundle import SHELVES
 from cogstyle.errors import ConfigError
-from cogstyle.evaluation.extractor import Extractor
 from cogstyle.shapes_report import classifier
 from cogstyle.shapes_world import world
+from cogstyle.video.extractor import Extractor
 
 
 def test_mirrored_clips_have_mirrored_labels():

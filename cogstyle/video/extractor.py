@@ -1,4 +1,4 @@
-"""Feature extractors for FVD, KVD and IS: a TorchScript file, and a TOML file beside it that says what it takes.
+"""Networks over clips (of FVD, KVD, IS; rewards): TorchScript, and a TOML file beside it that says what it takes.
 
 TorchScript can run whatever it was written to: use files that you trust.
 """
@@ -26,10 +26,10 @@ OUTPUTS = ("features", "logits", "both")
 
 
 @dataclass(frozen=True)
-class ExtractorSettings:
-    """What an extractor takes and gives: the keys of the TOML file beside it."""
+class NetworkSettings:
+    """What a network takes and gives: the keys of the TOML file beside it."""
 
-    frames: Small  # of a clip, 16 or more
+    frames: Small  # of a clip
     size: Picture  # side of its square pictures, or their width, pixels
     low: float = 0.0  # what black becomes
     high: float = 1.0  # what white becomes
@@ -45,9 +45,6 @@ class ExtractorSettings:
     arguments: dict[str, bool | int | float] = field(default_factory=dict)  # further arguments of its forward
 
     def __post_init__(self) -> None:
-        require(
-            self.frames >= LEAST_FRAMES, f"frames {self.frames}: FVD, KVD and IS need at least {LEAST_FRAMES} frames"
-        )
         require(self.size > 0, f"size {self.size} must be positive")
         require(self.low < self.high, f"low {self.low} must be below high {self.high}")
         require(len(self.mean) in (0, 3) and len(self.std) in (0, 3), "mean and std need three numbers each, or none")
@@ -63,6 +60,17 @@ class ExtractorSettings:
 
 
 @dataclass(frozen=True)
+class ExtractorSettings(NetworkSettings):
+    """Of an extractor for FVD, KVD and IS: it takes 16 frames or more."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.frames >= LEAST_FRAMES, f"frames {self.frames}: FVD, KVD and IS need at least {LEAST_FRAMES} frames"
+        )
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
 class Extracted:
     """What an extractor says of N clips: features float64 [N, D], and class shares [N, classes] if it has logits."""
 
@@ -70,7 +78,7 @@ class Extracted:
     shares: np.ndarray | None
 
 
-def read_settings(path: Path) -> ExtractorSettings:
+def read_settings(path: Path, kind: type[NetworkSettings] = ExtractorSettings) -> NetworkSettings:
     """The settings of the extractor `path` (a .pt file), from the .toml file beside it.
 
     Raises:
@@ -79,7 +87,7 @@ def read_settings(path: Path) -> ExtractorSettings:
     settings = path.with_suffix(".toml")
     says = f"no {settings}: it must say what {path.name} takes, at least `frames` and `size` (docs/evaluation.md)"
     require(settings.exists(), says)
-    return from_dict(ExtractorSettings, read_toml(settings), str(settings))
+    return from_dict(kind, read_toml(settings), str(settings))
 
 
 class Extractor:
@@ -88,15 +96,23 @@ class Extractor:
     Args:
         path: the TorchScript file; its settings stand in the .toml file beside it.
         batch: clips of one pass.
+        kind: of the settings.
 
     Raises:
         ConfigError: if a file is missing or damaged, or the settings are wrong.
     """
 
-    def __init__(self, path: Path, *, device: torch.device | None = None, batch: int = 8) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: torch.device | None = None,
+        batch: int = 8,
+        kind: type[NetworkSettings] = ExtractorSettings,
+    ) -> None:
         require(batch > 0, f"batch {batch} must be positive")
         require(path.is_file(), f"no extractor {path}")
-        settings, self.digest = read_settings(path), sha256(path)
+        settings, self.digest = read_settings(path, kind), sha256(path)
         require(
             settings.sha256 in ("", self.digest),
             f"{path} is damaged: sha256 is {self.digest[:12]}..., its .toml says {settings.sha256[:12]}...",
@@ -163,7 +179,7 @@ class Extractor:
             shares.append(parts[-1].double().softmax(1).cpu().numpy())
 
 
-def prepare(clip: Iterable[np.ndarray], settings: ExtractorSettings) -> Tensor:
+def prepare(clip: Iterable[np.ndarray], settings: NetworkSettings) -> Tensor:
     """A clip -> what the extractor takes, float [3, frames, height, width]; one frame at a time is held at full size.
 
     Args:
@@ -192,7 +208,7 @@ def prepare(clip: Iterable[np.ndarray], settings: ExtractorSettings) -> Tensor:
     return pixels_FCHW.transpose(0, 1)
 
 
-def _resized(frame_HWC: np.ndarray, settings: ExtractorSettings) -> Tensor:
+def _resized(frame_HWC: np.ndarray, settings: NetworkSettings) -> Tensor:
     """A frame at the extractor's size, float 0..255 [1, 3, height, width]."""
     shape, size = frame_HWC.shape, (settings.height or settings.size, settings.size)
     if frame_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
