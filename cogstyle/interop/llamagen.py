@@ -23,7 +23,7 @@ from cogstyle.config import (
 )
 from cogstyle.errors import BundleError, FileError
 from cogstyle.files import is_file, read_text
-from cogstyle.interop.huggingface import digest, find_folder
+from cogstyle.interop.huggingface import digest, find_model
 from cogstyle.interop.torch_file import read_weights
 from cogstyle.model.transformer import Transformer
 from cogstyle.tokenizers.llamagen import LlamaGenVQ
@@ -183,7 +183,7 @@ def text_encoder(name: str | Path, bundle: Path, width: int | None = None) -> Te
     Raises:
         BundleError: if there is none, or its states are not `width` wide.
     """
-    folder = find_folder(name)
+    folder = find_model(name)
     try:
         found = json.loads(read_text(folder / "config.json")).get("d_model")
     except (ValueError, AttributeError):

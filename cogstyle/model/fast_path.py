@@ -98,6 +98,7 @@ def _layer(block: nn.Module, temporal_attention: TemporalAttention | None) -> Ca
     assert isinstance(block, Block)
     norm1, norm2, norm3, norm4 = map(_norm, (block.norm1, block.norm2, block.norm3, block.norm4))
     qkv, dense, up, down = block.qkv.forward, block.dense.forward, block.up, block.down.forward
+    listener = block.listener
     if temporal_attention is not None:
         own_qkv, own_dense = temporal_attention.qkv.forward, temporal_attention.dense.forward
         gate = temporal_attention.gate.sigmoid()
@@ -108,6 +109,8 @@ def _layer(block: nn.Module, temporal_attention: TemporalAttention | None) -> Ca
         if temporal is not None:
             a_BPD = own_dense(temporal(index, own_qkv(h_BPD))).lerp_(a_BPD, gate)
         x_BPD = x_BPD + norm3(a_BPD)
+        if listener is not None:
+            x_BPD = listener(x_BPD)
         return x_BPD + norm4(down(linear_gelu(up, norm2(x_BPD))))
 
     return run
@@ -122,6 +125,7 @@ def _llama_layer(block: LlamaBlock, temporal_attention: TemporalAttention | None
         if temporal_attention is not None and temporal is not None:
             own_BPD = h_BPD if temporal.signal_BPD is None else h_BPD + temporal.signal_BPD
             a_BPD = temporal_attention.dense(temporal(index, temporal_attention.qkv(own_BPD))).lerp_(a_BPD, gate)
-        return block.mlp(x_BPD + a_BPD)
+        x_BPD = x_BPD + a_BPD
+        return block.mlp(x_BPD if block.listener is None else block.listener(x_BPD))
 
     return run

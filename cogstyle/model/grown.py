@@ -5,8 +5,6 @@ zero to the bit, so a model that has just grown gives what it gave. Functions on
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from cogstyle.config import ModelConfig
 from cogstyle.growth_config import Lora, running_order
 from cogstyle.model.temporal import Layer, TemporalAdapter, TemporalAttention, temporal_attention
-from cogstyle.model.transformer import make_block
+from cogstyle.model.transformer import make_block, view_of
 
 SILENT = {  # weights that are zero in a copy: all that its two halves add goes through them
     "sandwich": ("norm3.weight", "norm3.bias", "norm4.weight", "norm4.bias"),
@@ -105,10 +103,8 @@ class GrownAdapter(TemporalAdapter):
 
 def _with_additions(block: nn.Module, additions: nn.ModuleDict) -> nn.Module:
     """A view of a frozen block: the same weights, its projections with what is added to them."""
-    view = copy(block)
+    view = view_of(block)
     view._modules = block._modules | {name: Added(getattr(block, name), part) for name, part in additions.items()}
-    if isinstance(wrapped := view.__dict__.pop("forward", None), partial):  # activations that are computed again
-        view.forward = partial(wrapped.func, view.forward, **wrapped.keywords)
     return view
 
 

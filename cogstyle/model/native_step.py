@@ -122,8 +122,11 @@ class NativeLayers:
 
     @classmethod
     def of(cls, model: Transformer, adapter: TemporalAdapter | None) -> "NativeLayers | None":
-        """None where PyTorch must do it: unless all matrices are packed for it, and the blocks are CogView2's."""
-        if model.llama:
+        """None where PyTorch must do it: unless all matrices are packed for it, and the blocks are CogView2's.
+
+        What a language model says is heard by PyTorch's alone.
+        """
+        if model.llama or model.listens:
             return None
         matrices = [model.head]
         parts = [part for block, beside, _ in model.stack(adapter) for part in (block, beside) if part is not None]

@@ -7,7 +7,8 @@ blocks, and with it what positions and text are: CogView2's, or LlamaGen's (llam
 Source: CogView2 / CogVideo (arXiv 2204.14217, 2205.15868): sandwich LayerNorm, tied output embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +23,7 @@ from cogstyle.growth_config import running_order
 from cogstyle.layout import FrameLayout, Window
 from cogstyle.model.attention import Channel, spatial_blocks, temporal_blocks
 from cogstyle.model.cache import KeyValues
+from cogstyle.model.language import Listener
 from cogstyle.model.llama import CaptionEmbedder, rotary, valid_states
 from cogstyle.model.packed import linear_gelu
 from cogstyle.model.temporal import Layer, TemporalAdapter, TemporalAttention
@@ -30,6 +32,7 @@ from cogstyle.model.temporal import Layer, TemporalAdapter, TemporalAttention
 class Block(nn.Module):
     """x + norm3(attention(norm1(x))), then x + norm4(mlp(norm2(x)))."""
 
+    listener: Listener | None = None  # of a view that hears a language model, see `Transformer.listening`
     norm1: nn.Module
     norm2: nn.Module
     norm3: nn.Module
@@ -59,7 +62,10 @@ class Block(nn.Module):
         a_BTD = self.dense(spatial(layer, q_BTNH, k_BTNH, v_BTNH).flatten(2))
         if adapter is not None and temporal is not None:
             a_BTD = adapter(layer, h_BTD, a_BTD, temporal, text, signal)
-        return self.mlp(x_BTD + self.norm3(a_BTD))
+        x_BTD = x_BTD + self.norm3(a_BTD)
+        if self.listener is not None:
+            x_BTD = torch.cat([x_BTD[:, :text], self.listener(x_BTD[:, text:])], 1)
+        return self.mlp(x_BTD)
 
     def mlp(self, x_BTD: Tensor) -> Tensor:
         """The second half of the block, its residual included."""
@@ -89,6 +95,14 @@ class LlamaBlock(Block):
 def make_block(config: ModelConfig) -> Block:
     """A layer of the config's family."""
     return (LlamaBlock if config.family == "llama" else Block)(config)
+
+
+def view_of(block: nn.Module) -> nn.Module:
+    """The same weights in an object of its own, whose attributes can be others."""
+    view = copy(block)
+    if isinstance(wrapped := view.__dict__.pop("forward", None), partial):  # activations that are computed again
+        view.forward = partial(wrapped.func, view.forward, **wrapped.keywords)
+    return view
 
 
 def shifted(tokens_BFL: Tensor, start_of_image: int) -> Tensor:
@@ -179,6 +193,21 @@ class Transformer(nn.Module):
         rows = self.config.tokens if adapter is None else adapter.rows
         if (last := (max(layout.times, default=-1) + 1) * layout.tokens - 1) >= rows:
             raise LayoutError(f"image position {last} lies beyond the {rows} rows of the tables")
+
+    def listening(self, listeners: Sequence[Listener | None]) -> "Transformer":
+        """A view of this model, the same weights, whose layers hear the prompts of one batch; one entry a layer."""
+        layers = [view_of(block) for block in self.layers]
+        for block, listener in zip(layers, listeners, strict=True):
+            assert isinstance(block, Block)
+            block.listener = listener
+        view = copy(self)
+        view._modules = self._modules | {"layers": nn.ModuleList(layers)}
+        return view
+
+    @property
+    def listens(self) -> bool:
+        """Whether this is a view that hears a language model."""
+        return any(getattr(block, "listener", None) is not None for block in self.layers)
 
     def stack(self, adapter: TemporalAdapter | None) -> list[Layer]:
         """All layers in the order of running, those that an adapter brings along too."""

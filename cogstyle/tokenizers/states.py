@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cogstyle.config import ModelConfig, Prompts, TextEncoderConfig
 from cogstyle.errors import BundleError, PromptError
+from cogstyle.language_config import LanguageConfig
 from cogstyle.layout import Mark
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.words import NO_WORDS, Words
@@ -38,10 +39,67 @@ def encoder_opener(named: TextEncoderConfig, folder: Path) -> Callable[[], Encod
 
     def opener() -> Encoder:
         plugin = import_module("cogstyle.interop.huggingface")
-        encoder: Encoder = plugin.open_t5(named.t5, wanted=named.sha256, beside=folder)
+        encoder: Encoder = plugin.open_model(named.t5, wanted=named.sha256, beside=folder)
         return encoder
 
     return opener
+
+
+class PromptEncoder(Protocol):
+    """A frozen language model whose states are kept, see `model/language.py`."""
+
+    width: int  # of a state
+
+    def prompts(self, texts: Sequence[str], template: str, longest: int) -> list[Tensor]:
+        """States of each text as the model reads it in a template, float16 [its own tokens, width]."""
+
+
+def open_prompts(llm: str | Path, wanted: str, device: torch.device) -> PromptEncoder:
+    """The language model that adapters listen to, as `encoder_opener` opens another.
+
+    Args:
+        wanted: the sha256 that the adapters name.
+
+    Raises:
+        BundleError: if it is another one.
+    """
+    plugin = import_module("cogstyle.interop.huggingface")
+    encoder: PromptEncoder = plugin.open_model(llm, wanted=wanted, fetch=True, device=device)
+    return encoder
+
+
+class PromptStates:
+    """States of prompts, computed when they are first asked for, and kept."""
+
+    def __init__(self, open_encoder: Callable[[], PromptEncoder], config: LanguageConfig) -> None:
+        self.open_encoder, self.config = open_encoder, config
+        self._kept = lru_cache(KEPT)(self._read)
+
+    @cached_property
+    def encoder(self) -> PromptEncoder:
+        encoder = self.open_encoder()
+        expect_width(encoder.width, self.config.width)
+        return encoder
+
+    def _read(self, prompt: str) -> Tensor:
+        return self.encoder.prompts([prompt], self.config.template, self.config.longest)[0]
+
+    def __call__(self, prompt: str) -> Tensor:
+        """Float16 [tokens, width].
+
+        Raises:
+            PromptError: if it is empty or too long.
+        """
+        return self._kept(prompt)
+
+
+def expect_width(found: int, wanted: int) -> None:
+    """Raise BundleError if states are not as wide as a language adapter reads them."""
+    if found != wanted:
+        raise BundleError(
+            f"the language model's states are {found} wide, the language adapter reads {wanted}: it is another one than "
+            "the adapter was trained with"
+        )
 
 
 class Caption(list[int]):
