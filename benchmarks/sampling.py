@@ -143,29 +143,30 @@ def naive_ms(models: Models, layout: FrameLayout, *, guided: bool, steps: int, w
     return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 
-def step_bytes(models: Models, layout: FrameLayout, *, rows: int, itemsize: int) -> int:
+def step_bytes(models: Models, layout: FrameLayout, *, rows: int, itemsize: int, cached: int = 4) -> int:
     """What a step behind the known frames must read: every matrix once, keys and values of every row."""
     config = models[0].config
     weights = config.layers * (4 + 4 + 2 * config.mlp_ratio) * config.width**2 + config.codes * config.width
     places = TEXT + layout.known * layout.tokens
-    return weights * itemsize + rows * config.layers * 2 * (TEXT + places) * config.width * 4
+    return weights * itemsize + rows * config.layers * 2 * (TEXT + places) * config.width * cached
 
 
 def clip_seconds(models: Models, ahead: int) -> dict[str, float]:
     """A clip of 33 frames: first frame, guided keyframes, three levels of interpolation."""
     model, key, fine = models
-    config, seconds = model.config, {}
-    text, unconditional_text = ids(config, 1, TEXT), ids(config, 1, TEXT)
+    config, seconds, device = model.config, {}, model.embed.weight.device
+    text, unconditional_text = ids(config, 1, TEXT).to(device), ids(config, 1, TEXT).to(device)
 
     def fill(tokens: Tensor, layout: FrameLayout, adapter: TemporalAdapter | None, guidance: float) -> Tensor:
         rows, windows = len(tokens), () if adapter is None else tuple(adapter.windows)
-        pick = sampler(OPTIONS, [(layout.frames, n) for n in range(rows)], layout, None)
+        pick = sampler(OPTIONS, [(layout.frames, n) for n in range(rows)], layout, None, device=device)
         texts = Texts(text.expand(rows, -1), unconditional_text.expand(rows, -1), guidance)
-        plan = plan_for(layout, windows, ahead=ahead)
+        plan = plan_for(layout, windows, ahead=ahead, device=device)
         return finish(decode(model, texts, tokens, plan, pick, adapter=adapter))
 
     began = clock()
-    first = fill(torch.zeros(1, 1, config.tokens, dtype=torch.long), image_layout(config, TEXT), None, 1.0)
+    blank_BFL = torch.zeros(1, 1, config.tokens, dtype=torch.long, device=device)
+    first = fill(blank_BFL, image_layout(config, TEXT), None, 1.0)
     seconds["first frame"], began = clock() - began, clock()
     frames = fill(torch.cat([first, first.new_zeros(1, 4, config.tokens)], 1), keyframe_layout(config, TEXT), key, 3.0)
     seconds["keyframes"], began = clock() - began, clock()

@@ -4,7 +4,7 @@ It computes what the CPU computes, slowly. What it shows is whether the code bri
 asked to compute on, where there is no GPU to try it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-GPU = torch.device("cuda", 0)
+from cogstyle.sampling import static_step
+
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 aten = torch.ops.aten
 CARRIES = {aten._to_copy.default, aten.copy_.default}  # from one device to another
 INDEXES = {aten.index.Tensor, aten.index_put_.default}  # take places from the CPU
@@ -130,6 +132,67 @@ class Names(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class Recording(TorchDispatchMode):
+    """A pretended CUDA graph: `replay` repeats the operations of its block on the same tensors, and nothing else.
+
+    Whatever the host decided meanwhile, a shape or a number, stays as it was.
+    """
+
+    def __enter__(self) -> "Recording":
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, made))
+        return made
+
+    def replay(self) -> None:
+        for func, args, kwargs, made in self.calls:
+            for old, new in zip(tree_leaves(made), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():  # neither a view nor changed in place
+                    old.copy_(new)
+
+
+def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """`static_step.captured` of a pretended graph."""
+    step()
+    with Recording() as graph:
+        step()
+    return graph.replay
+
+
+class Waits(TorchDispatchMode):
+    """Notes `where()` the host waits for a device: it looks at a number, or needs one to know a shape."""
+
+    LOOKS = ("item", "is_nonzero", "_local_scalar_dense", "nonzero", "equal", "masked_select", "unique", "allclose")
+
+    def __init__(self, where: Callable[[], object]) -> None:
+        super().__init__()
+        self.where, self.found = where, list[tuple[object, str]]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__.split(".")[0]
+        indices = args[1] if func in INDEXES else ()
+        by_mask = any(one is not None and one.dtype is torch.bool for one in indices)
+        if name in self.LOOKS or name.startswith("_unique") or by_mask:
+            self.found.append((self.where(), name))
+        return func(*args, **(kwargs or {}))
+
+
+class Lists(TorchFunctionMode):
+    """The same for what comes to no operation."""
+
+    def __init__(self, waits: Waits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.to) or func is torch.tensor:
+            self.waits.found.append((self.waits.where(), func.__name__))
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
     """A block in which "cuda" is there."""
@@ -148,6 +211,8 @@ def pretended_gpu() -> Iterator[None]:
         with ExitStack() as stack:
             for name, value in said.items():
                 stack.enter_context(patch.object(torch.cuda, name, lambda *_, value=value: value))
+            plain = static_step.captured
+            stack.enter_context(patch.object(static_step, "captured", lambda step, device: plain(step, CPU)))
             stack.enter_context(Operations())
             stack.enter_context(Names())
             yield

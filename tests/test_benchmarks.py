@@ -1,12 +1,17 @@
 """The scripts that measure run, on the smallest bundle."""
 
 import json
+import os
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from cogstyle.config import MODELS
+from cogstyle.sampling import decode as decoding
+from cogstyle.sampling.static_step import SWITCH
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +64,20 @@ def test_sampling(capsys, tmp_path):
         "int8: clip, whole clip, s",
         "float32: keyframe step, guided, start, ms",
     } <= set(found)
+
+
+def test_gpu_step(capsys, monkeypatch):
+    """One line without a GPU; all of its measuring runs, here on the CPU."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = runpy.run_path(str(BENCHMARKS / "gpu_step.py"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert script["main"]([]) == {} and capsys.readouterr().out.count("\n") == 1
+    monkeypatch.setenv(SWITCH, "on")
+    monkeypatch.setattr(decoding, "captures", lambda device: os.environ[SWITCH] == "on")
+    found = {}
+    config = replace(MODELS["debug"], vocabulary=600)  # it draws texts from 500 ids
+    script["measure"](config, torch.device("cpu"), torch.float32, found.__setitem__, numbers=1000)
+    assert len(found) == 1 + 2 * 5 + 1 and all(value > 0 for value in found.values())
 
 
 def test_precision(debug_bundle, capsys):

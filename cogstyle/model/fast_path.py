@@ -27,6 +27,7 @@ class KeyRange:
     start: int
     stop: int
     bias: Tensor | None = None  # added to their scores, broadcasts to [X, rows, stop - start]
+    slots_K: Tensor | None = None  # where those slots are, if only the device knows it
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class StepChannel:
 
 def _read(q_XQH: Tensor, keys_XHK: Tensor, values_XKH: Tensor, keys: KeyRange) -> Tensor:
     count, scale, bias = keys.stop - keys.start, q_XQH.shape[-1] ** -0.5, keys.bias
-    keys_XHK, values_XKH = keys_XHK.narrow(2, keys.start, count), values_XKH.narrow(1, keys.start, count)
+    if keys.slots_K is None:
+        keys_XHK, values_XKH = keys_XHK.narrow(2, keys.start, count), values_XKH.narrow(1, keys.start, count)
+    else:
+        keys_XHK, values_XKH = keys_XHK.index_select(2, keys.slots_K), values_XKH.index_select(1, keys.slots_K)
     if bias is None:
         scores_XQK = torch.baddbmm(q_XQH[0, 0, 0], q_XQH, keys_XHK, beta=0, alpha=scale)
     else:

@@ -170,7 +170,7 @@ class Transformer(nn.Module):
 
     def entry(
         self, text_BS: Tensor | None, positions_P: Tensor, adapter: TemporalAdapter | None
-    ) -> Callable[[Tensor, slice], Tensor]:
+    ) -> Callable[[Tensor, slice | Tensor], Tensor]:
         """What embeds the input ids [B, some of P] of those image positions; here is done what steps share."""
         if not self.llama:
             positions_PD = self.embed_positions(positions_P, adapter)

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from cogstyle.layout import FrameLayout
 from cogstyle.model.attention import text_bias
-from cogstyle.model.fast_path import FastLayers
+from cogstyle.model.cache import KeyValues
+from cogstyle.model.fast_path import FastLayers, StepChannel
 from cogstyle.model.native_step import NativeLayers, NativeStep
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Memory, Transformer
-from cogstyle.sampling.decode_plan import Plan
+from cogstyle.sampling.decode_plan import ChannelPlan, Plan
 from cogstyle.sampling.logits import Pick, Sampler, apply_guidance
 from cogstyle.sampling.lookahead import LookAhead, Tries
+from cogstyle.sampling.static_step import StaticSteps, captures
 
 Progress = Callable[[int], None]  # called with the number of tokens that a step drew for one sample
 
@@ -54,6 +56,7 @@ class Texts:
         return torch.cat([tokens_BP, tokens_BP]) if self.guided else tokens_BP
 
 
+ChannelOf = Callable[[ChannelPlan, KeyValues], StepChannel]
 Prefill = Callable[[Transformer, Texts, Tensor, FrameLayout, TemporalAdapter | None, Memory], object]
 
 
@@ -87,19 +90,24 @@ class Scorer:
 
     def score(self, tokens_BP: Tensor, tries: Tries) -> Tensor:
         """Logits [N, V] of what is tried, guidance included."""
-        model, plan, memory, ends = self.model, self.plan, self.memory, next(iter(tries.ends.values()))
+        ends = next(iter(tries.ends.values()))
         first, last = ends[0], ends[-1]
-        inputs_BP = tokens_BP[:, plan.input_place_P[first:last]]
-        inputs_BP = inputs_BP.masked_fill(plan.starts_frame_P[first:last], model.config.start_of_image)
-        x_RPD = self.entry(self.texts.rows(inputs_BP), slice(first, last))
-        spatial, channels = plan.spatial.channel(memory.spatial, first, last, self.room), {}
+        return self.logits(tokens_BP, slice(first, last), lambda one, kept: one.channel(kept, first, last, self.room))
+
+    def logits(self, tokens_BP: Tensor, part: slice | Tensor, channel_of: ChannelOf) -> Tensor:
+        """Logits [B * P, V] of some of the plan's places, through the channels that their keys lie in."""
+        model, plan, memory = self.model, self.plan, self.memory
+        inputs_BP = tokens_BP[:, plan.input_place_P[part]]
+        inputs_BP = inputs_BP.masked_fill(plan.starts_frame_P[part], model.config.start_of_image)
+        x_RPD = self.entry(self.texts.rows(inputs_BP), part)
+        spatial, channels = channel_of(plan.spatial, memory.spatial), {}
         for window, order in plan.temporal.items():
             assert memory.temporal is not None
-            channels[window] = order.channel(memory.temporal, first, last, self.room)
+            channels[window] = channel_of(order, memory.temporal)
         if self.rotary_PH is not None and self.own_rotary_PH is not None:
-            spatial = replace(spatial, rotary_PH=self.rotary_PH[first:last])
-            signal_BPD = None if self.signal_BPD is None else self.signal_BPD[:, first:last]
-            own_PH = self.own_rotary_PH[first:last]
+            spatial = replace(spatial, rotary_PH=self.rotary_PH[part])
+            signal_BPD = None if self.signal_BPD is None else self.signal_BPD[:, part]
+            own_PH = self.own_rotary_PH[part]
             for window, channel in channels.items():
                 channels[window] = replace(channel, rotary_PH=own_PH, signal_BPD=signal_BPD)
         h_RPD = self.layers(x_RPD, spatial, channels)
@@ -176,7 +184,7 @@ def decode(
     Args:
         tokens_BFL: known frames filled in; the rest is overwritten.
         plan: the layout and the order of filling; see `plan_for`. One that looks `ahead` tries several steps at
-            once, which changes no token.
+            once, which changes no token; a GPU does one after the other, in static shapes.
         pick: draws tokens from logits.
         prefill: fills the memory with texts and known frames.
         progress: called with the tokens of every step that counts.
@@ -185,6 +193,10 @@ def decode(
     model.check_positions(layout, adapter)
     tokens_BP = tokens_BFL.flatten(1).clone()
     scorer = scorer_for(model, texts, tokens_BFL[:, :known], plan, adapter, prefill)
+    if isinstance(scorer, Scorer) and isinstance(pick, Sampler) and captures(tokens_BFL.device):
+        for done in StaticSteps(scorer, pick, tokens_BP).frames(progress):
+            yield tokens_BP.view_as(tokens_BFL)[:, : known + done].clone()
+        return
     ahead = LookAhead(plan, len(tokens_BP), together=scorer.together or not isinstance(pick, Sampler))
     while (before := ahead.step) < plan.steps:
         tries = ahead.propose(tokens_BP)

@@ -5,6 +5,7 @@ A plan belongs to a layout and a schedule; texts and weights come later, so no s
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -25,13 +26,14 @@ class ChannelPlan:
     runs: Runs
     slots: list[int]
     starts: list[int]
-    slots_P: Tensor  # on the device
+    slots_P: Tensor  # the same on the device
+    starts_P: Tensor
     kept: dict[tuple[int, int], list[KeyRange]] = field(default_factory=dict)  # ranges, by first and last place
 
     @classmethod
     def of(cls, runs: Runs, order_P: Tensor, device: torch.device) -> "ChannelPlan":
-        slots_P = runs.slots_P[order_P]
-        return cls(runs, slots_P.tolist(), runs.starts_P[order_P].tolist(), slots_P.to(device))
+        slots_P, starts_P = runs.slots_P[order_P], runs.starts_P[order_P]
+        return cls(runs, slots_P.tolist(), starts_P.tolist(), slots_P.to(device), starts_P.to(device))
 
     def channel(self, memory: KeyValues, first: int, last: int, text_X1K: Tensor | None) -> StepChannel:
         """The channel of the places `first` up to `last` in the order of filling.
@@ -49,6 +51,30 @@ class ChannelPlan:
                 for keys, bias in zip(ranges, biases, strict=True)
             ]
         return StepChannel(memory, self.slots_P[first:last], ranges)
+
+    def seen(self, first: int, last: int) -> int:
+        """The most slots that one of these places sees."""
+        return (
+            max(slot - start for slot, start in zip(self.slots[first:last], self.starts[first:last], strict=True)) + 1
+        )
+
+    def static_channel(self, memory: KeyValues, order_N: Tensor, seen: int, text_X1K: Tensor | None) -> StepChannel:
+        """The channel of places that only the device knows, in shapes that follow from `seen`, the most they see.
+
+        Args:
+            text_X1K: as `channel` takes it.
+        """
+        slots_N, starts_N = self.slots_P[order_N], self.starts_P[order_N]
+        seen_K = torch.arange(seen, device=slots_N.device)
+        bias_1NK = hidden(seen_K <= (slots_N - starts_N)[:, None])[None]
+        slots_NK = (starts_N[:, None] + seen_K).clamp(max=self.runs.length - 1)
+        ranges = []
+        for row in range(len(order_N)):
+            bias = bias_1NK[:, row : row + 1]
+            bias = (bias if text_X1K is None else bias + text_X1K[..., :seen]).to(memory.keys[0].dtype)
+            slots_K = slots_NK[row] if len(self.runs.texts) > 1 else None  # the only run begins with the memory
+            ranges.append(KeyRange(slice(row, row + 1), 0, seen, bias, slots_K))
+        return StepChannel(memory, slots_N, ranges)
 
     def _ranges(self, first: int, last: int) -> list[KeyRange]:
         """Places of one run read together; each sees as far as its own slot."""
@@ -103,6 +129,12 @@ class Plan:
     @property
     def steps(self) -> int:
         return len(self.ends) - 1
+
+    @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """The steps from one finished frame to the next: first and end of each stretch."""
+        borders = [step for step in range(1, self.steps + 1) if self.finished[step] > self.finished[step - 1]]
+        return list(pairwise([0, *borders]))
 
     def memory(self, model: Transformer, rows: int) -> Memory:
         """Empty keys and values of every layer for `rows` sequences."""

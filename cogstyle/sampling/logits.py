@@ -29,17 +29,17 @@ def top_k(logits_BV: Tensor, k: int) -> Tensor:
     return logits_BV.masked_fill(~keep_BV, -torch.inf)
 
 
-def top_p(logits_BV: Tensor, p: float, *, among: int = 64) -> Tensor:
+def top_p(logits_BV: Tensor, p: float, *, among: int | None = None) -> Tensor:
     """Hide (-inf) all but the fewest best that together hold a share p; the best one always stays.
 
-    On a CPU they are looked for `among` so many best, which takes less than sorting all, and only then among all.
+    With `among` they are first looked for among so many best, which takes less than sorting all.
     """
     shares_BV = logits_BV.softmax(-1)
-    among = shares_BV.shape[-1] if logits_BV.is_cuda else among  # a GPU would have to wait for the second look
+    among = shares_BV.shape[-1] if among is None else among
     best_BK = shares_BV.topk(min(among, shares_BV.shape[-1]), -1)
     keep_BK = best_BK.values.cumsum(-1) - best_BK.values < p
     if among < shares_BV.shape[-1] and bool(keep_BK[:, -1].any()):
-        return top_p(logits_BV, p, among=shares_BV.shape[-1])
+        return top_p(logits_BV, p)
     keep_BV = torch.zeros_like(logits_BV, dtype=torch.bool).scatter_(-1, best_BK.indices, keep_BK)
     return logits_BV.masked_fill(~keep_BV, -torch.inf)
 
@@ -52,17 +52,19 @@ def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, point, right=True).squeeze(-1)  # the first that exceeds it has weight
 
 
-def cluster_weights(probabilities_BV: Tensor, labels_V: Tensor) -> Tensor:
-    """Probability of every cluster, [B, clusters]."""
-    clusters = int(labels_V.max()) + 1
+def cluster_weights(probabilities_BV: Tensor, labels_V: Tensor, clusters: int | None = None) -> Tensor:
+    """Probability of every cluster, [B, clusters]; None: look how many there are."""
+    clusters = int(labels_V.max()) + 1 if clusters is None else clusters
     return torch.zeros(
         len(probabilities_BV), clusters, dtype=probabilities_BV.dtype, device=labels_V.device
     ).index_add_(1, labels_V, probabilities_BV)
 
 
-def best_clusters(logits_BV: Tensor, labels_V: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
-    """Probabilities and numbers of the best `clusters` clusters, best first, [B, K] each."""
-    weights_BC = cluster_weights(logits_BV.softmax(-1), labels_V)
+def best_clusters(
+    logits_BV: Tensor, labels_V: Tensor, clusters: int, *, of: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Probabilities and numbers of the best `clusters` clusters (of so many), best first, [B, K] each."""
+    weights_BC = cluster_weights(logits_BV.softmax(-1), labels_V, of)
     best = weights_BC.topk(min(clusters, weights_BC.shape[-1]), -1)
     return best.values, best.indices
 
@@ -74,13 +76,13 @@ def inside_cluster(logits_BV: Tensor, labels_V: Tensor, chosen_B: Tensor, inner:
 
 
 def draw_in_clusters(
-    logits_BV: Tensor, uniforms_B2: Tensor, labels_V: Tensor, *, clusters: int, inner: float
+    logits_BV: Tensor, uniforms_B2: Tensor, labels_V: Tensor, *, clusters: int, inner: float, of: int | None = None
 ) -> Tensor:
-    """Draw one of the best `clusters` clusters, then a token inside it from softmax(logits / inner).
+    """Draw one of the best `clusters` clusters (of so many), then a token inside it from softmax(logits / inner).
 
     Source: CogView2 / CogVideo sampling; `logits_BV` are tempered already.
     """
-    weights_BK, numbers_BK = best_clusters(logits_BV, labels_V, clusters)
+    weights_BK, numbers_BK = best_clusters(logits_BV, labels_V, clusters, of=of)
     rank_B = draw(weights_BK, uniforms_B2[:, 0])
     chosen_B = numbers_BK.gather(1, rank_B[:, None]).squeeze(1)
     return draw(inside_cluster(logits_BV, labels_V, chosen_B, inner), uniforms_B2[:, 1])
@@ -100,18 +102,37 @@ def sample(logits_BV: Tensor, uniforms_B2: Tensor, config: SamplingConfig, label
     logits_BV = logits_BV.float() / config.temperature
     if not bool(logits_BV.sum().isfinite()):  # one number that is none makes the sum none
         raise SamplingError(f"logits are not finite ({int((~logits_BV.isfinite()).sum())} of {logits_BV.numel()})")
+    among = None if logits_BV.is_cuda else 64  # a GPU would have to wait for the second look
+    return choose(logits_BV, uniforms_B2, config, labels_V, among=among)
+
+
+def choose(
+    logits_BV: Tensor,
+    uniforms_B2: Tensor,
+    config: SamplingConfig,
+    labels_V: Tensor | None = None,
+    *,
+    of: int | None = None,
+    among: int | None = None,
+) -> Tensor:
+    """`sample` for logits that are tempered already and finite; with `of` and without `among` no number is looked at.
+
+    Args:
+        of: how many clusters there are; None: look.
+        among: see `top_p`.
+    """
     if config.clusters:
         require(labels_V is not None, f"clusters {config.clusters} need cluster labels; use top_k or top_p")
         assert labels_V is not None
         return draw_in_clusters(
-            logits_BV, uniforms_B2, labels_V, clusters=config.clusters, inner=config.inner_temperature
+            logits_BV, uniforms_B2, labels_V, clusters=config.clusters, inner=config.inner_temperature, of=of
         )
     if config.top_k == 1:
         return logits_BV.argmax(-1)
     if config.top_k:
         logits_BV = top_k(logits_BV, config.top_k)
     if config.top_p < 1.0:
-        logits_BV = top_p(logits_BV, config.top_p)
+        logits_BV = top_p(logits_BV, config.top_p, among=among)
     return draw(logits_BV.softmax(-1), uniforms_B2[:, 1])
 
 
@@ -123,11 +144,19 @@ class Sampler:
 
     def __init__(self, config: SamplingConfig, uniforms_BP2: Tensor, labels_V: Tensor | None) -> None:
         self.config, self.uniforms_BP2, self.labels_V = config, uniforms_BP2, labels_V
+        self.clusters = int(labels_V.max()) + 1 if config.clusters and labels_V is not None else None
 
     def __call__(self, logits_BPV: Tensor, places_P: Tensor) -> Tensor:
         """Tokens [B, P] of all samples at the same places."""
         uniforms_R2 = self.uniforms_BP2[:, places_P].flatten(0, 1)
         return sample(logits_BPV.flatten(0, 1), uniforms_R2, self.config, self.labels_V).view(logits_BPV.shape[:2])
+
+    def unchecked(self, logits_BPV: Tensor, places_P: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without a look at any number, so that no GPU is waited for; and bool []: are logits finite?"""
+        logits_NV = logits_BPV.flatten(0, 1).float() / self.config.temperature
+        uniforms_N2 = self.uniforms_BP2[:, places_P].flatten(0, 1)
+        drawn_N = choose(logits_NV, uniforms_N2, self.config, self.labels_V, of=self.clusters)
+        return drawn_N.view(logits_BPV.shape[:2]), logits_NV.sum().isfinite()
 
     def rows(self, logits_NV: Tensor, samples_N: Tensor, places_N: Tensor) -> Tensor:
         """Tokens [N], each of a sample and a place of its own."""

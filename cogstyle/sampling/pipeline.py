@@ -31,6 +31,7 @@ from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.released import ReleasedStage
 from cogstyle.sampling.stage import Stage
+from cogstyle.sampling.static_step import captures
 from cogstyle.sampling.upscale import frames_of_a_pass, upscale
 from cogstyle.sampling.validate import level_rates, untrained, validate, validate_upscale
 from cogstyle.version import commit, version
@@ -261,7 +262,7 @@ class Pipeline(Calls):
     def provenance(self) -> dict[str, Any]:
         """What made a video: bundle, files, dtype, version of the package, and its commit in a checkout."""
         made_by = {"bundle": self.bundle.name, "files": self.bundle.hashes(), "dtype": self.dtype}
-        made_by["step"] = step_name(self.image_model)
+        made_by["step"] = "static" if captures(self.device) else step_name(self.image_model)
         return {**made_by, "version": version(), "commit": commit()}
 
     def identity(self, prompt: str, options: Options) -> dict[str, Any]:

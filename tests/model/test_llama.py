@@ -11,11 +11,14 @@ from cogstyle.errors import ConfigError, LayoutError
 from cogstyle.layout import Mark, image_layout, interpolation_layout, keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.sampling import decode as decoding
+from cogstyle.sampling import static_step
 from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import plan_for
 from cogstyle.sampling.logits import sampler
 from cogstyle.training.transformer import fresh_transformer
 from tests.conftest import disturb
+from tests.pretend import recorded
 from tests.reference import llama as reference
 
 CONFIG = replace(MODELS["llama-debug"], frames=3, text_span=6)
@@ -98,6 +101,21 @@ def test_steps_compute_what_the_whole_does(llama, kind, ahead):
     known = layout.known * CONFIG.tokens
     steps = torch.stack([kept[place] for place in range(known, layout.frames * CONFIG.tokens)], 1)
     torch.testing.assert_close(steps, (away + 2.0 * (logits - away))[:, known:], atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_in_static_shapes_draw_the_same(llama, kind, monkeypatch):
+    """As a GPU does them: replayed as a pretended CUDA graph, positions and signal included."""
+    model, adapter = llama[0], llama[1][kind]
+    layout, text = KINDS[kind](CONFIG, CONFIG.text_span), texts([2, 6])
+    plan = plan_for(layout, () if adapter is None else tuple(adapter.windows))
+    pick = sampler(SamplingConfig(), [(1,), (2,)], layout, None)
+    given, drawn = torch.randint(CONFIG.codes, (2, layout.frames, CONFIG.tokens)), []
+    monkeypatch.setattr(static_step, "captured", recorded)
+    for there in (True, False):
+        monkeypatch.setattr(decoding, "captures", lambda device, there=there: there)
+        drawn.append(finish(decode(model, Texts(text), given, plan, pick, adapter=adapter)))
+    assert torch.equal(*drawn)
 
 
 def test_an_adapter_starts_as_the_frozen_channel_without_a_signal(llama):
