@@ -196,7 +196,6 @@ def find_model(name: str | Path, beside: Path | None = None, *, fetch: bool = Fa
     )
 
 
-
 def digest(place: Path) -> str:
     """sha256 of all that the states depend on."""
     found = {place} if place.is_file() else {path for pattern in READ for path in place.glob(pattern)}

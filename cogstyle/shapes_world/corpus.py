@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from cogstyle.shapes_world import world
+from cogstyle.shapes_world import phrasings, world
+from cogstyle.shapes_world.rows import Emphasis
 
 CHINESE_WORDS = (
     *world.CHINESE.values(),
@@ -10,7 +11,13 @@ CHINESE_WORDS = (
 )  # as normalised: NFKC makes a full-width comma an ASCII one
 
 
-def captions(count: int, seed: int) -> Iterator[str]:
-    """Captions of the training seeds, half of them without the actions."""
-    for number in range(count):
-        yield world.caption(world.draw_scene(seed + number), with_action=number % 2 == 0)
+def chinese_words() -> tuple[str, ...]:
+    """Of the phrasings too, but not of those that are held out."""
+    return tuple(dict.fromkeys((*CHINESE_WORDS, *sorted(phrasings.words("zh", held_out=False)))))
+
+
+def captions(count: int, seed: int, *, phrased: bool = False) -> Iterator[str]:
+    """Captions of the training seeds, half of them without the actions; `phrased`: as people write them."""
+    says = Emphasis(phrasings=phrased)
+    for number in range(seed, seed + count):
+        yield says.caption(world.draw_scene(number), number, with_action=(number - seed) % 2 == 0)

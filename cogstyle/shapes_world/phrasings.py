@@ -88,18 +88,13 @@ def phrase(
     return _written(text, rng, "." if language == "en" else "。")
 
 
-def words(language: str) -> frozenset[str]:
-    """All words that phrasings of a language use, held-out ones too; in Chinese its phrases."""
+def words(language: str, *, held_out: bool = True) -> frozenset[str]:
+    """All words that phrasings of a language use, held-out ones too or not; in Chinese its phrases."""
     of = LANGUAGES[language]
     tables = (of.colours, of.shapes, of.sizes, of.actions, of.directions, of.speeds, of.sides)
-    texts = [form for table in tables for forms in table.values() for form in forms]
-    texts += [
-        *of.places,
-        *of.grounds,
-        *of.joins,
-        *of.beside,
-        *(part for each in (*of.moving, *of.resting) for part in each),
-    ]
+    slots = [*(forms for table in tables for forms in table.values()), of.places, of.grounds, of.joins, of.beside]
+    texts = [form for forms in slots for form in (forms if held_out else synonyms(forms))]
+    texts += [part for each in (*of.moving, *of.resting) for part in each]
     if language == "en":
         texts = [_verb(text, form) for text in texts for form in (BASE, THIRD, ING)]
         texts += ["a", "an", *(word for forms in ADJECTIVES.values() for word in forms)]

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cogstyle.rows import Row
-from cogstyle.shapes_world import world
+from cogstyle.shapes_world import phrasings, world
 
+CANONICAL, BESIDE = 0.25, 0.2  # of phrased captions: the canonical ones, those that say who is beside whom
 RULES = 2  # to be raised with every change of the rules below: rows drawn by other rules are not read
 
 
 @dataclass(frozen=True)
 class Emphasis:
-    """Which scenes are trained on more often than the world draws them."""
+    """Which scenes are trained on more often than the world draws them, and in which words."""
 
     two_actors: float | None = None  # share of the scenes; None: the world's own 30 %
     actions: Mapping[str, float] = field(default_factory=dict)  # how likely each is, 1 for those that are not named
+    phrasings: bool = False  # captions as people write them, else the canonical ones
 
     def scene(self, seed: int) -> world.Scene:
         """The scene of a seed."""
@@ -25,6 +27,14 @@ class Emphasis:
             actors = 2 if np.random.default_rng([seed, 6]).random() < self.two_actors else 1
         return world.draw_scene(seed, actors=actors, weights=self.actions)
 
+    def caption(self, scene: world.Scene, seed: int, *, with_action: bool = True) -> str:
+        """What the row of a seed says of its scene."""
+        if not self.phrasings:
+            return world.caption(scene, with_action=with_action)
+        rng = np.random.default_rng([seed, 7])
+        how = {"canonical": rng.random() < CANONICAL, "with_action": with_action}
+        return phrasings.phrase(scene, rng, language=scene.language, beside=BESIDE * with_action, **how)
+
 
 EVEN = Emphasis()
 
@@ -32,8 +42,8 @@ EVEN = Emphasis()
 def image_row(seed: int, size: int, *, emphasis: Emphasis = EVEN) -> Row:
     """One frame: half t = 0 with the full caption, half any moment without the actions."""
     scene = emphasis.scene(seed)
-    t, caption = world.image_moment(scene, np.random.default_rng([seed, 1]))
-    return Row(world.render_clip(scene, [t], size), caption, 0.0)
+    t, with_action = world.image_moment(scene, np.random.default_rng([seed, 1]))
+    return Row(world.render_clip(scene, [t], size), emphasis.caption(scene, seed, with_action=with_action), 0.0)
 
 
 def keyframe_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = EVEN) -> Row:
@@ -46,7 +56,7 @@ def keyframe_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = EVEN
     rng = np.random.default_rng([seed, 2])
     rate = rates[int(rng.integers(len(rates)))]
     times = [k / rate for k in range(frames)]
-    return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)
+    return Row(world.render_clip(scene, times, size), emphasis.caption(scene, seed), (frames - 1) / rate)
 
 
 def interpolation_row(seed: int, size: int, frames: int, levels: int = 3, *, emphasis: Emphasis = EVEN) -> Row:
@@ -65,7 +75,7 @@ def interpolation_row(seed: int, size: int, frames: int, levels: int = 3, *, emp
     group = int(rng.integers(2 ** (level - 1) * (frames - 1) // (frames // 2)))
     start = group * (frames - 1) / fine_rate
     times = [start + k / fine_rate for k in range(frames)]
-    return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / fine_rate)
+    return Row(world.render_clip(scene, times, size), emphasis.caption(scene, seed), (frames - 1) / fine_rate)
 
 
 def superres_row(seed: int, size: int, factor: int, *, emphasis: Emphasis = EVEN) -> Row:
@@ -76,7 +86,7 @@ def superres_row(seed: int, size: int, factor: int, *, emphasis: Emphasis = EVEN
     scene = emphasis.scene(seed)
     times = [float(np.random.default_rng([seed, 4]).uniform(0.0, scene.duration))]
     small, large = (world.render_clip(scene, times, pixels) for pixels in (size, factor * size))
-    return Row(small, world.caption(scene), 0.0, large)
+    return Row(small, emphasis.caption(scene, seed), 0.0, large)
 
 
 def continuation_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = EVEN) -> Row:
@@ -87,4 +97,4 @@ def continuation_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = 
     rate = rates[int(rng.integers(len(rates)))]
     first = int(rng.integers(1, round(scene.duration * rate)))
     times = [(first + k) / rate for k in range(frames)]
-    return Row(world.render_clip(scene, times, size), world.caption(scene), (frames - 1) / rate)
+    return Row(world.render_clip(scene, times, size), emphasis.caption(scene, seed), (frames - 1) / rate)

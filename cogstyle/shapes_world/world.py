@@ -338,10 +338,10 @@ def keyframe_rates(scene: Scene, frames: int = 5) -> list[float]:
     return [r for r, s in zip(FRAME_RATES, spans, strict=True) if scene.duration / 4 <= s <= scene.duration]
 
 
-def image_moment(scene: Scene, rng: np.random.Generator) -> tuple[float, str]:
-    """A (time, caption) to train the image model on: half t = 0 with the full caption, half any moment
-    with the caption that leaves the actions out (a blinking actor is opaque only at t = 0)."""
+def image_moment(scene: Scene, rng: np.random.Generator) -> tuple[float, bool]:
+    """A time to train the image model on, and whether its caption names the actions: half t = 0 with them,
+    half any moment without (a blinking actor is opaque only at t = 0)."""
     if rng.integers(2):
-        return 0.0, caption(scene)
+        return 0.0, True
     blinks = any(actor.action == "blink" for actor in scene.actors)
-    return (0.0 if blinks else _uniform(rng, 0.0, scene.duration)), caption(scene, with_action=False)
+    return (0.0 if blinks else _uniform(rng, 0.0, scene.duration)), False

@@ -190,6 +190,7 @@ class CaptionData:
 
     captions: str | tuple[str, ...]  # manifests, folders of videos, or folders of shards
     caption: str = ""  # of whatever has none
+    symbols = ()  # pieces of their own
 
     def captions_of(self) -> list[str]:
         """Every caption, once.

@@ -17,6 +17,7 @@ MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim",
           "preference", "reward")  # fmt: skip
 LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
+LATER_DATA = ("phrasings", "continuation")  # keys that runs of before do not know, left out unless they are set
 ABSENT_DATA: dict[str, Any] = {"rows": 0, "shards": (), "validation_rows": 256, "caption_dropout": 0.1,
                                "two_actors": None, "actions": {}, "footage": (), "shares": ()}  # fmt: skip
 
@@ -72,7 +73,8 @@ def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
     kept["loop"] = {"ema": recipe.loop.ema, "spike": recipe.loop.spike}
     kept["engine"] = {"precision": table["engine"].get("precision", "auto")}
     if "data" in table:
-        kept["data"] = ABSENT_DATA | table["data"] | recipe.data.identity()  # type: ignore[attr-defined]
+        data = {key: value for key, value in table["data"].items() if value or key not in LATER_DATA}
+        kept["data"] = ABSENT_DATA | data | recipe.data.identity()  # type: ignore[attr-defined]
     if isinstance(recipe, TokenizerRecipe):
         kept["tokenizer"] = asdict(recipe.config)
     else:

@@ -34,7 +34,7 @@ from cogstyle.training.engine import EngineConfig, ProcessConfig
 from cogstyle.training.job import DrawingLoopConfig
 from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipe import Recipe, WeightRecipe
-from cogstyle.training.sources import CaptionData, FootageData, SceneData, ShardData, VideoData
+from cogstyle.training.sources import CaptionData, FootageData, PhrasedCaptions, SceneData, ShardData, VideoData
 
 Pieces = Annotated[int, Interval(ge=300, le=1_000_000)]  # 256 of them are bytes
 
@@ -44,7 +44,7 @@ class TextRecipe(Recipe):
     """A text tokenizer: on captions of footage, on those of the shapes world, or a model that there is."""
 
     preset: str | None = None  # of the image model that reads its ids, "shapes" by default; without [data] only
-    data: CaptionData | None = None  # captions to learn from
+    data: CaptionData | PhrasedCaptions | None = None  # captions to learn from
     pieces: Pieces = 2048  # of the vocabulary that is learned from [data]
     kind: Literal["unigram", "bpe"] = "unigram"  # of the sentencepiece model that is learned from [data]
     model: str | None = None  # a sentencepiece model (.model) to take instead

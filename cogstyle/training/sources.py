@@ -26,6 +26,7 @@ __all__ = [
     "CaptionData",
     "Encoding",
     "FootageData",
+    "PhrasedCaptions",
     "Pictures",
     "PromptCaptions",
     "PromptData",
@@ -38,6 +39,9 @@ __all__ = [
     "TextCorpus",
     "VideoData",
 ]
+
+
+CAPTIONS = 20_000  # every word of the phrasings is often among them
 
 
 def _check_actions(actions: Mapping[str, float]) -> None:
@@ -54,6 +58,7 @@ class SceneData:
     caption_dropout: Dropout = 0.1  # share of the samples whose caption is left out
     two_actors: Share | None = None  # share of the scenes with two actors; default: as the world draws them
     actions: dict[str, Weight] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
+    phrasings: bool = False  # captions as people write them; default: the canonical ones
 
     def __post_init__(self) -> None:
         _check_actions(self.actions)
@@ -61,14 +66,19 @@ class SceneData:
     @property
     def emphasis(self) -> scene_rows.Emphasis:
         """The scenes to train on more often."""
-        return scene_rows.Emphasis(self.two_actors, dict(sorted(self.actions.items())))
+        return scene_rows.Emphasis(self.two_actors, dict(sorted(self.actions.items())), self.phrasings)
+
+    @property
+    def even(self) -> scene_rows.Emphasis:
+        """The scenes to validate on."""
+        return scene_rows.Emphasis(phrasings=self.phrasings)
 
     def read(self, kinds: Sequence[str], how: Encoding) -> dict[str, Rows]:
         """Rows of each kind, encoded unless they are already."""
         return {
             kind: (
                 self._encoded(kind, how, self.rows, 0, self.emphasis),
-                self._encoded(kind, how, self.validation_rows, world.VALIDATION_SEED, scene_rows.EVEN),
+                self._encoded(kind, how, self.validation_rows, world.VALIDATION_SEED, self.even),
             )
             for kind in kinds
         }
@@ -83,7 +93,7 @@ class SceneData:
 
     def captions_of(self) -> list[str]:
         """Some captions, each once."""
-        return list(dict.fromkeys(corpus.captions(64, world.VALIDATION_SEED)))
+        return list(dict.fromkeys(corpus.captions(64, world.VALIDATION_SEED, phrased=self.phrasings)))
 
     @property
     def factor(self) -> int:
@@ -92,7 +102,7 @@ class SceneData:
 
     def validation_pictures(self, kind: str, how: Encoding, held_back: Shards, most: int) -> list[Row]:
         """The first validation rows as pixels, at most `most`."""
-        make = _row_of(kind, how, scene_rows.EVEN)
+        make = _row_of(kind, how, self.even)
         return [make(world.VALIDATION_SEED + number) for number in range(min(most, self.validation_rows))]
 
     def identity(self) -> dict[str, Any]:
@@ -119,10 +129,15 @@ class TextCorpus:
 
     captions: int = 4_000
     seed: int = 0
-    pieces: tuple[str, ...] = corpus.CHINESE_WORDS  # words that no spaces part
+    phrasings: bool = False
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """Words that no spaces part."""
+        return corpus.chinese_words() if self.phrasings else corpus.CHINESE_WORDS
 
     def sentences(self) -> Iterator[str]:
-        return corpus.captions(self.captions, self.seed)
+        return corpus.captions(self.captions, self.seed, phrased=self.phrasings)
 
 
 @dataclass(frozen=True)
@@ -151,3 +166,18 @@ class ScenePrompts:
     def identity(self) -> dict[str, Any]:
         """What is drawn beside the keys: the rules of scenes."""
         return {"rules": scene_rows.RULES}
+
+
+@dataclass(frozen=True)
+class PhrasedCaptions:
+    """What a text tokenizer of the shapes world learns from, chosen by its one key."""
+
+    phrasings: bool  # captions as people write them, or the canonical ones
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Pieces of their own."""
+        return TextCorpus(phrasings=self.phrasings).pieces
+
+    def captions_of(self) -> list[str]:
+        return list(TextCorpus(CAPTIONS, phrasings=self.phrasings).sentences())

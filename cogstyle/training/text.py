@@ -15,12 +15,13 @@ from cogstyle.errors import ConfigError
 from cogstyle.files import fingerprint, read_bytes, read_text, write_bytes
 from cogstyle.sampling.options import LEVEL_RATES
 from cogstyle.tokenizers.text import LINEBREAK, read_pieces
-from cogstyle.tokenizers.words import LETTERS, WORD, plain
+from cogstyle.tokenizers.words import WORD, plain
 from cogstyle.training.recipes import TextRecipe
 from cogstyle.training.sources import TextCorpus
 
 FRAMES = 5  # of a clip, whose seconds captions begin with
 SYMBOLS = (LINEBREAK, *(f"{(FRAMES - 1) / rate}秒" for rate in LEVEL_RATES))  # always pieces of their own
+PROMPTS = Prompts(video="{seconds}秒<n> {prompt}")  # of text models that are learned here
 TEXT, PAD = WeightFile.TEXT, "<pad>"
 CONTROL, USER_DEFINED = 3, 4  # types of a piece in a sentencepiece model
 MOST_WORDS = 20_000  # more say nothing about a caption
@@ -41,10 +42,12 @@ def make_text_tokenizer(recipe: TextRecipe, note: Path) -> str:
     if recipe.model is not None:
         model = with_symbols(given, recipe.model)
     elif recipe.data is not None:
-        model = learn_pieces(captions, pieces=recipe.pieces, kind=recipe.kind)
+        symbols = (*SYMBOLS, *recipe.data.symbols)
+        model = learn_pieces(captions, pieces=recipe.pieces, kind=recipe.kind, symbols=symbols)
     else:
         model = train_text_model(preset(MODELS, recipe.preset or "shapes"), seed=recipe.seed)
-    tables: dict[str, Any] = {"prompts": Prompts(), "words": words_of(captions) if captions else {}}
+    tables: dict[str, Any] = {"prompts": PROMPTS if captions else Prompts()}
+    tables["words"] = words_of(captions) if captions else {}
     if recipe.base is not None:
         base = Bundle(recipe.base)
         size = recipe.size or base.tokenizer_config.image_size
@@ -72,6 +75,8 @@ def train_text_model(config: ModelConfig, *, captions: int = 4_000, seed: int = 
 def learn_pieces(captions: Iterable[str], *, pieces: int, kind: str = "bpe", symbols: Sequence[str] = SYMBOLS) -> bytes:
     """A sentencepiece model with byte fallback, as bytes. Piece 0 is <pad>; letters lose their case.
 
+    The first word of a text is the piece that it is after a space; `PROMPTS` see to it behind a line break too.
+
     Args:
         pieces: the most that it has.
         kind: "bpe" or "unigram".
@@ -91,7 +96,7 @@ def learn_pieces(captions: Iterable[str], *, pieces: int, kind: str = "bpe", sym
             byte_fallback=True,
             character_coverage=1.0,
             normalization_rule_name="nmt_nfkc_cf",
-            add_dummy_prefix=False,
+            add_dummy_prefix=True,
             user_defined_symbols=list(symbols),
             pad_id=0,
             unk_id=1,
@@ -124,19 +129,15 @@ def _piece(symbol: str, type_: int) -> bytes:
 
 
 def words_of(captions: Iterable[str]) -> dict[str, list[str]]:
-    """The [words] of a bundle: those of its captions, and those that captions begin with.
+    """The [words] of a bundle: those of its captions.
 
     Letters without case, such as Chinese ones, which no spaces part into words, count one by one.
     """
     words: dict[str, None] = {}
-    openings: dict[str, None] = {}
     for caption in map(plain, captions):
         for word in WORD.findall(caption):
             words |= dict.fromkeys(word) if _uncased(word) else {word: None}
-        if (first := LETTERS.match(caption)) is not None and not _uncased(first.group()):
-            openings[first.group()] = None
-    known = sorted(words) if len(words) <= MOST_WORDS else []
-    return {"openings": sorted(openings)[:MOST_WORDS], "words": known}
+    return {"words": sorted(words) if len(words) <= MOST_WORDS else []}
 
 
 def _uncased(word: str) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cogstyle.shapes_world import phrasings, vocabulary, world
+from cogstyle.shapes_world import phrasings, rows, vocabulary, world
 from cogstyle.shapes_world.judge import parse
+from cogstyle.training.sources import PhrasedCaptions, SceneData
 
 SHAPES = {
     "circle": r"circle|ball|dis[ck]|dot|圆形|圆盘|圆球|球|圆(?!环)", "square": "square|box|block|正方形|方块|方形",
@@ -38,6 +39,10 @@ ACTIONS = {  # the first that fits
     "still": "still|not mov|stay|motionless|不动|静止",
     "move": r"move|moving|\bgo|travel|slid|proceed|移动|走|运动|行进",
 }
+BESIDE = (  # what may follow: where one is beside the other
+    r", (?:with )?the [^,]* (?:starting|left|right|to|above|below|higher|lower)\b"
+    r"|，(?:开始时)?[^，]*在[^，]*的[左右上下][边侧方面]"
+)
 
 
 def first(patterns, text):
@@ -161,3 +166,24 @@ def test_words_are_those_that_captions_use():
             scene, rng = world.draw_scene(seed), np.random.default_rng(seed)
             said = phrasings.phrase(scene, rng, language="en", held_out=held, held_out_words=held, beside=1.0)
             assert not set(re.findall(r"\w+(?:-\w+)*", said.lower())) - known, said
+
+
+@pytest.mark.parametrize("kind", ["image", "keyframe", "interpolation", "continuation"])
+def test_rows_say_the_same_scenes_as_people_write(kind):
+    make, sizes = getattr(rows, f"{kind}_row"), (32,) if kind == "image" else (32, 5)
+    canonical = 0
+    for seed in range(40):
+        plain, phrased = (make(seed, *sizes, emphasis=rows.Emphasis(phrasings=on)) for on in (False, True))
+        assert np.array_equal(plain.frames, phrased.frames) and plain.seconds == phrased.seconds
+        told = re.split(BESIDE, phrased.caption, flags=re.I)[0]
+        assert facts(told) == facts(plain.caption), phrased.caption
+        canonical += plain.caption == phrased.caption
+    assert 2 <= canonical <= 25
+
+
+def test_a_recipe_asks_for_phrasings():
+    data = SceneData(rows=8, phrasings=True)
+    assert data.emphasis.phrasings and data.even.phrasings and not SceneData(rows=8).even.phrasings
+    said = PhrasedCaptions(phrasings=True).symbols
+    assert {"一个", "球", "正在"} <= {*said} and not {"兜圈子", "飞快地"} & {*said}
+    assert any("moving" in caption for caption in data.captions_of())

@@ -1,12 +1,21 @@
 """Text <-> ids: both languages, any input, the seconds prefix, padding, limits."""
 
+import re
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
 import pytest
 
 from cogstyle.bundle import Bundle
+from cogstyle.config import MODELS
 from cogstyle.errors import PromptError
 from cogstyle.shapes_world import world
-from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.shapes_world.phrasings import phrase
+from cogstyle.tokenizers.text import TextTokenizer, read_pieces
 from cogstyle.tokenizers.words import Words
+from cogstyle.training.sources import PhrasedCaptions, TextCorpus
+from cogstyle.training.text import PROMPTS, SYMBOLS, learn_pieces
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +115,37 @@ def test_words_that_no_caption_had_are_named(text, prompt, unknown):
 def test_a_prompt_that_is_no_text_is_named(text):
     with pytest.raises(PromptError, match="prompt is not UTF-8: character 3"):
         text.encode("a \udcff")
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A small tokenizer, learned now, of the phrasings."""
+    data = PhrasedCaptions(phrasings=True)
+    captions = list(TextCorpus(3000, phrasings=True).sentences())
+    model = learn_pieces(captions, pieces=1200, symbols=(*SYMBOLS, *data.symbols))
+    size = read_pieces(model, "it").get_piece_size()
+    config = replace(MODELS["shapes"], codes=0, pad=0, start_of_image=size, vocabulary=size + 1)
+    return TextTokenizer(model, config, PROMPTS)
+
+
+@pytest.mark.parametrize("word", ["red", "Circle", "moving", "a", "the", "ball"])
+def test_a_learned_tokenizer_has_one_piece_for_a_word_wherever_it_stands(learned, word):
+    piece = f"▁{word.lower()}"
+    for prompt in (f"{word} circle moves", f"a {word} circle", f"a circle {word}", f"moving {word}.", f"  {word}, a"):
+        for ids in (learned.image_text(prompt), learned.video_text(prompt, 2)):
+            assert piece in [learned.token(index) for index in ids], prompt
+    assert learned.image_text("red ball")[0] == learned.image_text("a red ball")[1]
+    video = [learned.token(index) for index in learned.video_text("red ball.", 2)]
+    assert video == ["▁", "2.0秒", "<n>", "▁red", "▁ball", "."]
+    assert learned.video_text(None, 2) == learned.video_text("red", 2)[:3]
+
+
+def test_phrasings_are_short_in_pieces(learned):
+    for seed, language, held in product(range(100), ("en", "zh"), (False, True)):
+        scene = world.draw_scene(world.VALIDATION_SEED + seed)
+        said = phrase(scene, np.random.default_rng(seed), language=language, held_out=held, beside=0.5)
+        pieces = [learned.token(index) for index in learned.video_text(said, 2)]  # no error: it fits
+        words = re.findall(r"\w+", said) if language == "en" else []
+        most = 1.3 * len(words) if words else 0.8 * len(said)
+        assert len(words) <= len(pieces) <= most + 6, (said, pieces)
+        assert not [piece for piece in pieces if piece.startswith("<0x")], said

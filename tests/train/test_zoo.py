@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import ImageFont
 
 ZOO = Path(__file__).parents[2] / "train" / "zoo"
 sys.path.insert(0, str(ZOO))
@@ -105,8 +106,13 @@ def test_glyphs_face_the_way_they_are_told():
     assert np.array_equal(*(font.glyph("house", way) for way in scenes.SIDES))
 
 
-def test_a_font_without_colours_is_refused(tmp_path):
-    (tmp_path / "plain.ttf").write_bytes(b"no font")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"no font", "cannot use font"), (ImageFont.load_default(20).font_bytes, "has no colour glyphs for 65 of 65")],
+)
+def test_a_font_without_colours_is_refused(content, said, tmp_path):
+    (tmp_path / "plain.ttf").write_bytes(content)
     found = run("--count", 1, "--out", tmp_path / "zoo", "--font", tmp_path / "plain.ttf")
-    assert found.returncode == 2 and "cannot use font" in found.stderr and found.stderr.count("\n") == 1
+    assert found.returncode == 2 and said in found.stderr and found.stderr.count("\n") == 1
+    assert "plain.ttf" in found.stderr and "fonts-noto-color-emoji" in found.stderr and not (tmp_path / "zoo").exists()
     assert not (tmp_path / "zoo").exists()
