@@ -16,12 +16,12 @@ from cogstyle.config import SamplingConfig
 from cogstyle.layout import keyframe_layout
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
-from cogstyle.sampling.batch import LARGEST_BATCH
 from cogstyle.sampling.decode import finish
 from cogstyle.sampling.keyframes import TextConditions, first_frames, keyframes
 from cogstyle.sampling.stage import Stage
 from cogstyle.training.rewards import Clip
 
+TOGETHER = 32  # clips drawn or graded side by side
 AS_GRADED = SamplingConfig(guidance=1.0, temperature=1.0, top_p=1.0)  # draws from the very shares that are graded
 
 
@@ -56,8 +56,8 @@ class Policy:
         found: dict[int, Tensor] = {}
         for rate in sorted({one.rate for one in asked}):
             places = [place for place, one in enumerate(asked) if one.rate == rate]
-            for start in range(0, len(places), LARGEST_BATCH):
-                part = places[start : start + LARGEST_BATCH]
+            for start in range(0, len(places), TOGETHER):
+                part = places[start : start + TOGETHER]
                 some = [asked[place] for place in part]
                 known_BFL = torch.stack([drawn[one.caption, one.first_seed] for one in some])
                 stage = Stage(self.transformer, adapter, AS_GRADED)
@@ -69,8 +69,8 @@ class Policy:
     def _first_frames(self, asked: Sequence[Asked], device: torch.device) -> Tensor:
         labels_V = None if self.labels_V is None else self.labels_V.to(device)
         parts = []
-        for start in range(0, len(asked), LARGEST_BATCH):
-            part = asked[start : start + LARGEST_BATCH]
+        for start in range(0, len(asked), TOGETHER):
+            part = asked[start : start + TOGETHER]
             conditions = TextConditions([o.caption for o in part], [o.first_seed for o in part], self.text, device)
             parts.append(first_frames(Stage(self.transformer, None, self.image, labels_V), conditions))
         return torch.cat(parts).clone()

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from cogstyle.bundle import Bundle
 from cogstyle.errors import TrainingError
 from cogstyle.model.temporal import TemporalAdapter
-from cogstyle.sampling.batch import LARGEST_BATCH
 from cogstyle.training.export import Target
 from cogstyle.training.figures import strip
 from cogstyle.training.job import WHOLE, Share, load_weights
 from cogstyle.training.loss import VideoModel
-from cogstyle.training.policy import Asked, Policy, advantages, divergence, entropy, picked
+from cogstyle.training.policy import TOGETHER, Asked, Policy, advantages, divergence, entropy, picked
 from cogstyle.training.preference_recipe import PreferenceConfig
 from cogstyle.training.prompts import Prompts
 from cogstyle.training.rewards import Reward
@@ -180,8 +179,8 @@ class GroupJob(PreferenceJob):
         rewards = self.judge(asked, tokens_BFL)
         gain_B = torch.from_numpy(advantages(rewards.reshape(-1, self.settings.group)).flatten())
         self.taught(bool(gain_B.any()), step, rewards)
-        for first in range(0, self.batch, LARGEST_BATCH):
-            part = slice(first, first + LARGEST_BATCH)
+        for first in range(0, self.batch, TOGETHER):
+            part = slice(first, first + TOGETHER)
             log_BPV = self.policy.log_shares(self.adapter, asked[part], tokens_BFL[part])
             kept.chances[part] = picked(log_BPV, tokens_BFL[part])
             mixed_B1 = gain_B[part, None].to(log_BPV) != 0.0
