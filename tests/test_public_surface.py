@@ -34,7 +34,7 @@ FLAGS = {
         "--flip",
         "--frames-per-video", "--workers", "--shard", "--engine", "--max-bad",
         "--retry",
-        "--split-cuts", "--split-long", "--entries-per-part", "--quiet",
+        "--split-cuts", "--split-long", "--entries-per-part", "--quiet", "--quality", "--judge", "--scorer",
     },
     "train": {
         "--runs", "--run", "--set", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads",

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from cogstyle.data.dataset_card import Contents
     from cogstyle.data.encode import Encoding
+    from cogstyle.data.quality import Opinion
     from cogstyle.data.shards import Index
 
 HELP = "turn videos and captions into token shards to train on"
-EXAMPLE = "cogstyle encode clips/captions.csv --to shards"
+EXAMPLE = "cogstyle encode clips/captions.csv --to shards --quality"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a .csv or .jsonl file with video (or file_name, file, path), caption (or text, prompt)[, caption_zh, "
         "start, end, language], paths relative to it; or a folder with metadata.csv or .jsonl, with videos.txt and "
-        "prompts.txt, or with the caption of each video or picture in a .txt file beside it",
+        "prompts.txt, or with the caption of each video or picture in a .txt file beside it; with --quality also a "
+        "folder of shards, whose rows are scored from their tokens alone",
     )
     parser.add_argument("--caption", default="", metavar="TEXT", help="caption of whatever has none")
-    parser.add_argument("--to", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--to", type=Path, help="folder of the shards")
     parser.add_argument(
         "--for",
         dest="kind",
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_bundle_argument(parser)
     add_row_arguments(parser)
+    add_quality_arguments(parser)
     add_machine_arguments(parser, workers="processes; 0: one a core")
     parser.add_argument(
         "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
@@ -107,6 +110,22 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_quality_arguments(parser: argparse.ArgumentParser) -> None:
+    """What rows are worth, for [data.quality] of a recipe."""
+    parser.add_argument(
+        "--quality",
+        action="store_true",
+        help="score every row (decode PSNR, sharpness, flow, cuts, text boxes, black bars, duplicates), also of shards "
+        "that are there already",
+    )
+    parser.add_argument(
+        "--judge", metavar="NAME", help="with --quality: shapes, module:function or file.py:function fills column read"
+    )
+    parser.add_argument(
+        "--scorer", type=Path, metavar="FILE.pt", help="with --quality: a TorchScript network fills column scorer"
+    )
+
+
 def parse_limit(text: str, entries: int) -> float:
     """ "5%" of `entries`, or a plain number of them."""
     good = re.fullmatch(r"\d+|\d+(\.\d+)?%", text) is not None
@@ -134,6 +153,8 @@ def check_numbers(arguments: argparse.Namespace) -> None:
     require(seconds is None or 0.5 <= seconds <= 1e5, f"clip-seconds {seconds} must be 0.5 to 100000")
     require(seconds is None or not arguments.split_long, "clip-seconds and split-long exclude each other")
     parse_limit(arguments.max_bad, 0)
+    for name in ("judge", "scorer"):
+        require(arguments.quality or getattr(arguments, name) is None, f"--{name} has no effect without --quality")
 
 
 def choices(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -160,10 +181,16 @@ def run(arguments: argparse.Namespace) -> int:
     from cogstyle.data.encode import Encoding, make_index
     from cogstyle.data.folder import check_folder
     from cogstyle.data.manifest import read_manifest
+    from cogstyle.data.shards import INDEX
     from cogstyle.data.workers import cores
     from cogstyle.video.transnet import weights_file
 
     check_numbers(arguments)
+    opinions = opinions_of(arguments)
+    if arguments.quality and (arguments.manifest / INDEX).is_file():
+        require(arguments.to is None, f"--to has no effect: {arguments.manifest} is scored where it is")
+        return score(arguments, arguments.manifest, None, opinions)
+    require(arguments.to is not None, "missing --to: the folder of the shards")
     if arguments.split_cuts:
         weights_file()  # raises if they are not here
     kind, shard = arguments.kind, parse_shard(arguments.shard)
@@ -187,12 +214,36 @@ def run(arguments: argparse.Namespace) -> int:
         mine, refused = encoding.run(
             shard=shard, workers=workers, retry=arguments.retry, quiet=arguments.quiet, report=report
         )
+    if arguments.quality:
+        score(arguments, arguments.to, manifest.folder, opinions)
     contents = write_card(arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=vqvae)
     print_contents(contents, index, arguments.to / CARD)
     if len(refused) > parse_limit(arguments.max_bad, mine):
         limit = f"more than --max-bad {arguments.max_bad}"
         print(f"cogstyle: {len(refused)} of {mine} entries refused, {limit}; the others are kept", file=sys.stderr)
         return 1
+    return 0
+
+
+def opinions_of(arguments: argparse.Namespace) -> "dict[str, Opinion]":
+    """What the judge and the scorer say, by column."""
+    from cogstyle.evaluation.opinions import Reads, ScriptScorer
+
+    found: dict[str, Opinion] = {} if arguments.judge is None else {"read": Reads(arguments.judge)}
+    return found | ({} if arguments.scorer is None else {"scorer": ScriptScorer(arguments.scorer)})
+
+
+def score(arguments: argparse.Namespace, folder: Path, videos: Path | None, opinions: "dict[str, Opinion]") -> int:
+    """Score the rows of a folder that have no scores yet, and print what all of them are like."""
+    from cogstyle.bundle import open_bundle
+    from cogstyle.data.quality import Quality, scores_of, table_of
+    from cogstyle.data.workers import cores
+
+    shard, workers = parse_shard(arguments.shard), arguments.workers or cores()
+    quality = Quality(folder, open_bundle(bundles(arguments)), videos, opinions)
+    rows = quality.run(shard=shard, workers=workers, quiet=arguments.quiet)
+    print(f"{folder}: {rows} rows scored")
+    print("\n".join(table_of(scores_of(folder))))
     return 0
 
 

@@ -1,7 +1,7 @@
 """Long videos in pieces: where a cut shows another scene, and where a piece has lasted long enough."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import cv2
@@ -22,11 +22,15 @@ def find_cuts(video: VideoReader | PictureReader, start: float, end: float) -> l
 
     A cut changes much more of the picture than the moments before and after it do: motion and fades are none.
     """
-    moments = (m.astype(np.float32) for m in _moments(video, start, end, rate=RATE, side=SIDE, letterbox=True))
-    steps = np.array([np.abs(b - a).mean() for a, b in pairwise(moments)])
+    shown = jumps(_moments(video, start, end, rate=RATE, side=SIDE, letterbox=True))
+    return [start + k / RATE for k in shown]
+
+
+def jumps(moments: Iterable[np.ndarray]) -> list[int]:
+    """Numbers of the moments (RATE a second, [SIDE, SIDE, 3]) from which another scene is shown."""
+    steps = np.array([np.abs(b - a).mean() for a, b in pairwise(m.astype(np.float32) for m in moments)])
     around = np.array([max((*steps[max(k - 2, 0) : k], *steps[k + 1 : k + 3]), default=0.0) for k in range(len(steps))])
-    found = np.flatnonzero((steps > JUMP) & (steps > TIMES * around))
-    return [start + (int(k) + 1) / RATE for k in found]
+    return [int(k) + 1 for k in np.flatnonzero((steps > JUMP) & (steps > TIMES * around))]
 
 
 def network_cuts(network: TransNet, video: VideoReader | PictureReader, start: float, end: float) -> list[float]:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from cogstyle.data.clips import STILL, Clip
+from cogstyle.data.quality import scores_of, table_of
 from cogstyle.data.shards import INDEX_KEY, Index, part_path, read_part
 from cogstyle.data.workers import spread
 from cogstyle.errors import BundleError, ConfigError, FileError, MediaError
@@ -110,13 +111,14 @@ def write_card(folder: Path, index: Index, *, name: str, videos: Path, vqvae: Im
     image = picture(folder, contents, index, videos=videos, vqvae=vqvae)
     if image is not None:
         write_png(folder / PICTURE, image, software=BY)
-    text = card(folder.absolute().name, contents, index, name=name, pictured=image is not None)
+    scores = table_of(scores_of(folder))
+    text = card(folder.absolute().name, contents, index, name=name, pictured=image is not None, scores=scores)
     data = text.rstrip().encode("utf-8", "backslashreplace")  # names of files may be anything
     write_bytes(folder / CARD, data + b"\n\n<!-- " + _seal(data))
     return contents
 
 
-def card(title: str, contents: Contents, index: Index, *, name: str, pictured: bool) -> str:
+def card(title: str, contents: Contents, index: Index, *, name: str, pictured: bool, scores: Sequence[str] = ()) -> str:
     """The dataset card as Markdown."""
     rows, refused = contents.rows, contents.refused
     entries = len({facts["entry"] for facts in rows})
@@ -152,6 +154,7 @@ def card(title: str, contents: Contents, index: Index, *, name: str, pictured: b
         lines += [f"| {rate:g} | {(index.frames - 1) / rate:g} | {rates[rate]} |" for rate in sorted(rates)] + [""]
     if pictured:
         lines += [f"Above each line of frames as they are tokenised, below decoded again: ![clips]({PICTURE})", ""]
+    lines += ["## Scores", "", *scores, ""] if scores else []
     if refused:
         lines += ["## Refused", "", "| where | video | reason |", "|---|---|---|"]
         lines += [f"| {_cell(e['where'])} | {_cell(e['video'])} | {_cell(e['reason'])} |" for e in refused[:LISTED]]

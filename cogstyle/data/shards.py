@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ PART = 1000  # rows a file
 TOKENIZER_KEY = "tokenizer_sha256"
 INDEX = "index.json"
 INDEX_KEY = "index"  # of a part's metadata: `Index.key`
+SCORES_KEY = "scores_of"  # of the metadata of a part's scores: `rows_key` of the part
 FORMAT = 4  # of parts of somebody's videos, and of the rules by which their moments are chosen
 Encode = Callable[..., "Shards"]  # takes what `encode` takes
 
@@ -38,7 +39,8 @@ class Shards:
     """All rows in memory: tokens [rows, F, L], captions, seconds [rows], and fine tokens [rows, F, M] or none.
 
     `sources` says of each row from which video it is, if the rows come from videos: by content, as one video may lie
-    under several names.
+    under several names. `facts` are what the part says of each row, and its scores, if they were asked for; `kept`
+    says how many rows of each stratum were chosen to train on.
     """
 
     tokens: Tensor
@@ -46,6 +48,8 @@ class Shards:
     seconds: list[float]
     fine: Tensor | None = None
     sources: list[str] | None = None
+    facts: list[dict[str, Any]] | None = None
+    kept: dict[str, tuple[int, int]] | None = None  # rows, and those of them that are kept, by stratum
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -59,6 +63,8 @@ class Shards:
             [self.seconds[row] for row in rows],
             None if self.fine is None else self.fine[picks],
             None if self.sources is None else [self.sources[row] for row in rows],
+            None if self.facts is None else [self.facts[row] for row in rows],
+            self.kept,
         )
 
 
@@ -96,6 +102,37 @@ class Index:
 def part_path(folder: Path, number: int) -> Path:
     """Where part `number` of a folder lies."""
     return folder / f"part-{number:05d}.safetensors"
+
+
+def scores_path(folder: Path, number: int) -> Path:
+    """Where the scores of the rows of part `number` lie, if they have any."""
+    return folder / f"scores-{number:05d}.safetensors"
+
+
+def rows_key(meta: dict[str, str]) -> str:
+    """What the rows of a part are known by: changes when it is encoded again."""
+    return fingerprint(meta.get("stamps"), meta.get("rows"))
+
+
+def facts_of(meta: dict[str, str]) -> list[dict[str, Any]]:
+    """What the metadata of a part say of each of its rows."""
+    facts: list[dict[str, Any]] = json.loads(meta.get("rows", "[]"))
+    return facts
+
+
+def read_scores(folder: Path, number: int, meta: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Score of every row of a part by column, and what else is said of them; nothing if it was not scored, or encoded
+    again since.
+
+    Args:
+        meta: of the part.
+
+    Raises:
+        FileError: if they are damaged.
+    """
+    path = scores_path(folder, number)
+    columns, said = read_tensors(path) if path.exists() else ({}, {})
+    return (columns, said) if said.get(SCORES_KEY) == rows_key(meta) else ({}, {})
 
 
 def read_index(folder: Path) -> Index:
@@ -186,9 +223,19 @@ def load(folder: Path, count: int | None = None, *, tokenizer_sha256: str) -> Sh
 
 
 def load_videos(
-    folders: Sequence[Path], kind: str, *, frames: int, size: int, tokenizer_sha256: str, factor: int = 1
+    folders: Sequence[Path],
+    kind: str,
+    *,
+    frames: int,
+    size: int,
+    tokenizer_sha256: str,
+    factor: int = 1,
+    scored: bool = False,
 ) -> Shards:
     """Read everything that `cogstyle encode` wrote for `kind` to any of some folders.
+
+    Args:
+        scored: also the facts of the rows, with their scores.
 
     Raises:
         BundleError: if nothing there is for `kind`, or of another shape or tokenizer, or not encoded to the end.
@@ -197,7 +244,7 @@ def load_videos(
     if not (chosen := {folder: index for folder, index in indices.items() if index.kind == kind}):
         found = ", ".join(f"{folder} is for {index.kind}" for folder, index in indices.items())
         raise BundleError(f"no shards for {kind}: {found}; write some with cogstyle encode --for {kind}")
-    parts = []
+    parts, facts = [], list[dict[str, Any]]()
     for folder, index in chosen.items():
         sizes = {"frames": (index.frames, frames), "pixels a side": (index.size, size)}
         for name, (has, wants) in (sizes | {"times finer tokens": (index.factor, factor)}).items():
@@ -206,11 +253,21 @@ def load_videos(
         paths = [part_path(folder, number) for number in range(index.parts)]
         if missing := sum(not path.exists() for path in paths):
             raise BundleError(f"{folder} lacks {missing} of {len(paths)} parts; run cogstyle encode again to finish it")
-        parts += [
-            read_part(path, {TOKENIZER_KEY: tokenizer_sha256, INDEX_KEY: index.key(number)})
-            for number, path in enumerate(paths)
-        ]
-    return _join(parts, ", ".join(map(str, chosen)), None)
+        for number, path in enumerate(paths):
+            parts.append(read_part(path, {TOKENIZER_KEY: tokenizer_sha256, INDEX_KEY: index.key(number)}))
+            facts += _facts(folder, number, parts[-1][1]) if scored else []
+    rows = _join(parts, ", ".join(map(str, chosen)), None)
+    return replace(rows, facts=facts) if scored else rows
+
+
+def _facts(folder: Path, number: int, meta: dict[str, str]) -> list[dict[str, Any]]:
+    """What is known of each row of a part: what it says itself, and its scores."""
+    columns = {name: values.tolist() for name, values in read_scores(folder, number, meta)[0].items()}
+    told = {"folder": str(folder)}
+    return [
+        facts | told | {name: values[row] for name, values in columns.items()}
+        for row, facts in enumerate(facts_of(meta))
+    ]
 
 
 def read_captions(folder: Path) -> list[str]:
@@ -243,7 +300,7 @@ def _join(parts: list[tuple[dict[str, Tensor], dict[str, str]]], where: str, cou
                 fine += [part["fine"]] if "fine" in part else []
                 captions += bytes(part["captions"].numpy()).decode().split("\n")
                 seconds += part["seconds"].tolist()
-                sources += [facts["content"] for facts in json.loads(meta.get("rows", "[]"))]
+                sources += [facts["content"] for facts in facts_of(meta)]
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"a part of {where} is damaged ({error}); remove it and encode again") from None
     if len(captions) < (wanted := 1 if count is None else count):
