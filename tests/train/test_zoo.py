@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
 ZOO = Path(__file__).parents[2] / "train" / "zoo"
 sys.path.insert(0, str(ZOO))
@@ -96,6 +96,19 @@ def test_videos_their_table_and_going_on(tmp_path):
     (tmp_path / "zoo" / "000009.mp4").unlink()
     assert run(*options).returncode == 0
     assert (tmp_path / "zoo" / "000009.mp4").exists() and (tmp_path / "zoo" / "000008.mp4").stat().st_mtime_ns == kept
+
+
+@needs_font
+def test_pictures_of_as_many_scenes(tmp_path):
+    options = ("--pictures", "--count", 2, "--out", tmp_path / "zoo", "--size", 64, "--first-seed", 8)
+    assert run(*options).returncode == 0
+    rows = list(csv.DictReader((tmp_path / "zoo" / "metadata.csv").open(encoding="utf-8", newline="")))
+    assert [row["file_name"] for row in rows] == ["000008.jpg", "000009.jpg"]
+    scene = scenes.draw_scene(8)
+    true = drawing.frames(scene, [0.0], 64, drawing.Font(drawing.FONT))[0]
+    drawn = np.asarray(Image.open(tmp_path / "zoo" / "000008.jpg"))
+    assert np.abs(drawn.astype(int) - true).mean() < 4
+    assert (rows[0]["caption"], rows[0]["caption_zh"]) == scenes.captions(scene)
 
 
 @needs_font
