@@ -102,11 +102,12 @@ def test_videos_their_table_and_going_on(tmp_path):
 def test_pictures_of_as_many_scenes(tmp_path):
     options = ("--pictures", "--count", 2, "--out", tmp_path / "zoo", "--size", 64, "--first-seed", 8)
     assert run(*options).returncode == 0
-    rows = list(csv.DictReader((tmp_path / "zoo" / "metadata.csv").open(encoding="utf-8", newline="")))
+    rows = list(csv.DictReader((tmp_path / "zoo" / "metadata.csv").read_text("utf-8").splitlines()))
     assert [row["file_name"] for row in rows] == ["000008.jpg", "000009.jpg"]
     scene = scenes.draw_scene(8)
     true = drawing.frames(scene, [0.0], 64, drawing.Font(drawing.FONT))[0]
-    drawn = np.asarray(Image.open(tmp_path / "zoo" / "000008.jpg"))
+    with Image.open(tmp_path / "zoo" / "000008.jpg") as picture:
+        drawn = np.asarray(picture)
     assert np.abs(drawn.astype(int) - true).mean() < 4
     assert (rows[0]["caption"], rows[0]["caption_zh"]) == scenes.captions(scene)
 
