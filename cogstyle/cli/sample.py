@@ -236,7 +236,7 @@ def on_ray(rows: "list[Row]", arguments: argparse.Namespace, settings: dict[str,
     from tqdm import tqdm
 
     from cogstyle import cluster
-    from cogstyle.sampling.continuous import LARGEST_BATCH
+    from cogstyle.sampling.batch import LARGEST_BATCH
 
     device = arguments.device
     gpus = int(device.startswith("cuda") or (device == "auto" and arguments.dtype != "int8" and cluster.has_gpus()))

@@ -14,6 +14,7 @@ A caller that keeps parts in its own way draws with `Continuous` (or `pipe.sampl
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from cogstyle.config import require
 from cogstyle.devices import launched
 from cogstyle.errors import CogstyleError
 from cogstyle.sampling import outputs, partial_video
-from cogstyle.sampling.continuous import Continuous, Item, batches
+from cogstyle.sampling.continuous import LARGEST_BATCH, Continuous, Item, batches  # noqa: F401  (for callers)
 from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.outputs import PREVIEW, Output
 from cogstyle.sampling.partial_video import PartialVideo
@@ -87,16 +88,8 @@ def make_videos(
     items = [Item(*pair) for pair in zip(requests, places, strict=True)]
     videos = Continuous(pipe, items, join, budget=math.inf)
     while group := videos.group():
-
-        def keep(part: PartialVideo, group: Sequence[Item] = group) -> None:
-            for one, tokens_FL in zip(group, part.tokens_BFL, strict=True):
-                partial_video.write_part(one.output.part, tokens_FL, part, one.request.mark)
-                if PREVIEW in one.output.sides:
-                    outputs.write_preview(one.output.path, pipe.decode(tokens_FL))
-                on_part(one.output, replace(part, tokens_BFL=tokens_FL[None]))
-
         try:
-            made = videos.draw(group, on_part=keep, progress=progress)
+            made = videos.draw(group, on_part=partial(_keep, pipe, group, on_part), progress=progress)
         except CogstyleError as error:
             if len(group) > 1:
                 videos.separate(group)
@@ -107,6 +100,15 @@ def make_videos(
         for one, video in made:
             errors[one.output.path] = _error_of(write, video, one.request, one.output)
     return list(errors.values())
+
+
+def _keep(pipe: "Pipeline", group: Sequence[Item], on_part: OnPart, part: PartialVideo) -> None:
+    """Save a part of each video, and show it."""
+    for one, tokens_FL in zip(group, part.tokens_BFL, strict=True):
+        partial_video.write_part(one.output.part, tokens_FL, part, one.request.mark)
+        if PREVIEW in one.output.sides:
+            outputs.write_preview(one.output.path, pipe.decode(tokens_FL))
+        on_part(one.output, replace(part, tokens_BFL=tokens_FL[None]))
 
 
 def _error_of(act: Callable[..., object], *values: Any) -> CogstyleError | None:
