@@ -8,20 +8,23 @@ The command line, a server and Python share this:
     for batch in batches(pipe, requests):
         errors = make_videos(pipe, [requests[k] for k in batch], [outputs[k] for k in batch], progress=bar.update)
 
-A caller that keeps parts in its own way calls `pipe.sample` between `begin` and `write`.
+A caller that keeps parts in its own way draws with `Continuous` (or `pipe.sample`) between `begin` and `write`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cogstyle.config import require
-from cogstyle.devices import free_memory, launched
+from cogstyle.devices import launched
 from cogstyle.errors import CogstyleError
-from cogstyle.sampling import cost, outputs, partial_video
+from cogstyle.sampling import outputs, partial_video
+from cogstyle.sampling.continuous import LARGEST_BATCH, Continuous, Item, batches  # noqa: F401  (for callers)
 from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.outputs import PREVIEW, Output
 from cogstyle.sampling.partial_video import PartialVideo
@@ -32,7 +35,6 @@ from cogstyle.video import Video, check_output, read_last_frames
 if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline
 
-LARGEST_BATCH = 16  # videos sampled side by side; more gain nothing
 LONGEST_JOIN = 20_000  # frames of the old video
 OnPart = Callable[[Output, PartialVideo], None]
 
@@ -53,27 +55,6 @@ def prepare(pipe: "Pipeline", request: Request, output: Output, *, resume: bool)
     return begin(pipe, request, output.part if resume else None)
 
 
-def batches(pipe: "Pipeline", requests: Sequence[Request], budget: float | None = None) -> Iterator[list[int]]:
-    """Numbers of requests of equal options (but for the seed) and equally far, to be sampled side by side.
-
-    Args:
-        budget: bytes that the keys and values of a batch may take; None: half of what is free beside the weights.
-    """
-    if budget is None and requests:
-        pipe.read_weights(requests[0].options, whole=requests[0].whole)  # which take their share of the memory first
-    most_bytes = free_memory(pipe.device) / 2 if budget is None else budget
-    groups: dict[object, list[int]] = {}
-    for number, request in enumerate(requests):
-        start = request.start
-        far = None if start is None else (start.level, start.whole, start.tokens_BFL.shape[1], start.numbers)
-        groups.setdefault((replace(request.options, seed=0), far), []).append(number)
-    for group in groups.values():
-        one = requests[group[0]]
-        most = int(min(LARGEST_BATCH, max(1, most_bytes // cost.memory_of_one(pipe.bundle, one.options, one.start))))
-        for first in range(0, len(group), most):
-            yield group[first : first + most]
-
-
 def make_videos(
     pipe: "Pipeline",
     requests: Sequence[Request],
@@ -81,44 +62,53 @@ def make_videos(
     *,
     on_part: OnPart = lambda output, part: None,
     progress: Progress = lambda tokens: None,
+    arrivals: Callable[[], Sequence[Item]] = tuple,
 ) -> list[CogstyleError | None]:
     """Sample requests of one batch (see `batches`); write videos and what goes beside them.
 
-    If the batch fails as a whole, its videos are made one by one, so that each says what is wrong with it.
+    If a batch fails as a whole, its videos are made one by one, so that each says what is wrong with it.
 
     Args:
         requests: as `prepare` or `begin` gives them.
         places: where each video goes.
         on_part: shown each part of each video, after it is saved.
         progress: told the number of tokens of every step; `cost.steps` says how many there will be.
+        arrivals: asked at every border of a frame for others of equal options, which join the batch there.
 
     Returns:
-        Why each video could not be made, None if it is there.
+        Why each video could not be made, None if it is there; of those that joined too, in their order.
     """
-    starts = [request.start for request in requests if request.start is not None]
+    errors: dict[Path, CogstyleError | None] = {place.path: None for place in places}
 
-    def keep(part: PartialVideo) -> None:
-        for request, output, tokens_FL in zip(requests, places, part.tokens_BFL, strict=True):
-            partial_video.write_part(output.part, tokens_FL, part, request.mark)
-            if PREVIEW in output.sides:
-                outputs.write_preview(output.path, pipe.decode(tokens_FL))
-            on_part(output, replace(part, tokens_BFL=tokens_FL[None]))
+    def join() -> Sequence[Item]:
+        new = arrivals()
+        errors.update(dict.fromkeys(one.output.path for one in new))
+        return new
 
-    try:
-        videos = pipe.sample(
-            [request.prompt for request in requests],
-            [request.options.seed for request in requests],
-            requests[0].options,
-            start=partial_video.together(starts) if starts else None,
-            on_part=keep,
-            progress=progress,
-        )
-    except CogstyleError as error:
-        if len(requests) == 1:
-            return [error]
-        pairs = zip(requests, places, strict=True)
-        return [e for r, o in pairs for e in make_videos(pipe, [r], [o], on_part=on_part, progress=progress)]
-    return [_error_of(write, *work) for work in zip(videos, requests, places, strict=True)]
+    items = [Item(*pair) for pair in zip(requests, places, strict=True)]
+    videos = Continuous(pipe, items, join, budget=math.inf)
+    while group := videos.group():
+        try:
+            made = videos.draw(group, on_part=partial(_keep, pipe, group, on_part), progress=progress)
+        except CogstyleError as error:
+            if len(group) > 1:
+                videos.separate(group)
+            else:
+                videos.drop(group)
+                errors[group[0].output.path] = error
+            continue
+        for one, video in made:
+            errors[one.output.path] = _error_of(write, video, one.request, one.output)
+    return list(errors.values())
+
+
+def _keep(pipe: "Pipeline", group: Sequence[Item], on_part: OnPart, part: PartialVideo) -> None:
+    """Save a part of each video, and show it."""
+    for one, tokens_FL in zip(group, part.tokens_BFL, strict=True):
+        partial_video.write_part(one.output.part, tokens_FL, part, one.request.mark)
+        if PREVIEW in one.output.sides:
+            outputs.write_preview(one.output.path, pipe.decode(tokens_FL))
+        on_part(one.output, replace(part, tokens_BFL=tokens_FL[None]))
 
 
 def _error_of(act: Callable[..., object], *values: Any) -> CogstyleError | None:
@@ -136,6 +126,8 @@ def write(video: Video, request: Request, output: Output) -> None:
         MediaError, FileError: if one cannot be written.
     """
     info = {**video.info, **request.identity, "given": dict(request.given)}
+    if not request.known or not {"first_frame", "continue_from"}.isdisjoint(request.given):
+        info.pop("given_frames", None)  # it went on from a part: those keyframes were drawn
     video = replace(video, info=info)
     if output.join:
         video = _joined(video, request)

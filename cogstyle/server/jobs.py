@@ -205,9 +205,12 @@ class Jobs:
             self._change([job.id for job in found], "status = ?, tries = tries + 1", RUNNING)
         return found
 
-    def waits(self, kind: str) -> bool:
-        """Whether a job of this kind was not begun."""
-        return bool(self._read("kind = ? AND NOT alone AND status = ? LIMIT 1", kind, WAITING))
+    def join(self, kind: str, most: int) -> list[Job]:
+        """The oldest jobs of a kind that were not begun; now they are."""
+        with self._lock:
+            found = self._read("kind = ? AND NOT alone AND status = ? ORDER BY number LIMIT ?", kind, WAITING, most)
+            self._change([job.id for job in found], "status = ?, tries = tries + 1", RUNNING)
+        return found
 
     def survived(self, ids: Sequence[str]) -> None:
         """Starting these did not stop the server."""

@@ -1,8 +1,6 @@
 """The one thread that draws: it takes jobs of a kind side by side, keeps parts, and goes on from them.
 
-A job that comes while others of its kind are drawn joins them: at the next border of a frame they are left off, it is
-drawn until it is as far as they are, and all go on together. Every part goes on as if it had not stopped, so nobody's
-video depends on who joined it.
+A job that comes while others of its kind are drawn joins them: see `sampling/continuous.py`.
 """
 
 import logging
@@ -19,7 +17,8 @@ from cogstyle.devices import choose_threads
 from cogstyle.errors import BundleError, CogstyleError
 from cogstyle.pictures import write_png
 from cogstyle.sampling import cost, partial_video
-from cogstyle.sampling.batch import LARGEST_BATCH, batches, write
+from cogstyle.sampling.batch import write
+from cogstyle.sampling.continuous import LARGEST_BATCH, Continuous, Item
 from cogstyle.sampling.outputs import Output, beside, changes
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.pipeline import Pipeline
@@ -38,16 +37,14 @@ log = logging.getLogger("cogstyle.server")
 
 
 class LeftOffError(Exception):
-    """The server stops, nobody wants any video of the batch any more, or others join it; parts are kept."""
+    """The server stops, or nobody wants any video of the batch any more; parts are kept."""
 
 
-@dataclass(frozen=True)
-class Drawn:
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Item):
     """A job with the request that makes its video, and where that goes."""
 
     job: Job
-    request: Request
-    output: Output
 
 
 class Worker(threading.Thread):
@@ -86,28 +83,46 @@ class Worker(threading.Thread):
                 self.stopping.wait(1.0)
 
     def draw(self, jobs: Sequence[Job]) -> None:
-        """Make the videos of jobs of one kind; each that cannot be made says why."""
+        """Make the videos of jobs of one kind, and of those that join; each that cannot be made says why."""
+        begun, found = list(jobs), self.begin(jobs)
+
+        def join() -> list[Drawn]:
+            new = self.jobs.join(jobs[0].kind, LARGEST_BATCH - len(begun))
+            begun.extend(new)
+            return self.begin(new)
+
+        if found:
+            pipe = self.pipeline(jobs[0].model)
+            videos = Continuous(pipe, found, join)
+            while group := self.wanted(videos):
+                try:
+                    Batch(self, pipe, group).make(videos)
+                except LeftOffError:
+                    break
+                except Exception as error:
+                    videos.drop(group)
+                    self.fail([one.job for one in group], error)
+        self.jobs.survived([job.id for job in begun])
+
+    def begin(self, jobs: Sequence[Job]) -> list[Drawn]:
+        """Jobs ready to be drawn, without those that cannot be or are done."""
         found = []
         for job in jobs:
             try:
-                pipe = self.pipeline(job.model)
-                request, output = self.request(pipe, job), Output(self.jobs.video(job.id))
+                request, output = self.request(self.pipeline(job.model), job), Output(self.jobs.video(job.id))
                 if changes(output.path, request.identity, ()) == []:  # the server was stopped just before it said so
                     self.jobs.complete(job.id)
                 else:
-                    found.append(Drawn(job, request, output))
+                    found.append(Drawn(request, output, job.alone, job=job))
             except Exception as error:
                 self.fail([job], error)
-        found.sort(key=lambda one: _far(one.request.start))  # who is behind catches up with the others
-        for numbers in batches(pipe, [one.request for one in found]) if found else ():
-            drawn = [found[number] for number in numbers]
-            try:
-                Batch(self, pipe, drawn, [one for one in found if one not in drawn]).make()
-            except LeftOffError:
-                break
-            except Exception as error:
-                self.fail([one.job for one in drawn], error)
-        self.jobs.survived([job.id for job in jobs])
+        return found
+
+    def wanted(self, videos: Continuous[Drawn]) -> list[Drawn]:
+        """Who is drawn next, as the queue has them now; those that were deleted or have failed are dropped."""
+        now = [(one, self.jobs.get(one.job.id)) for one in videos.items]
+        videos.items = [replace(one, job=job) for one, job in now if job is not None and not job.finished]
+        return videos.group()
 
     def fail(self, jobs: Sequence[Job], error: Exception) -> None:
         """A batch that failed is drawn one by one, so that the guilty says so and the others are made."""
@@ -147,18 +162,12 @@ class Worker(threading.Thread):
 
 
 class Batch:
-    """Videos that are drawn side by side.
+    """Videos that are drawn side by side."""
 
-    Args:
-        others: jobs of the same kind that are further on, and wait at the border of a frame to be caught up with.
-    """
-
-    def __init__(self, worker: Worker, pipe: Pipeline, drawn: Sequence[Drawn], others: Sequence[Drawn] = ()) -> None:
+    def __init__(self, worker: Worker, pipe: Pipeline, drawn: Sequence[Drawn]) -> None:
         self.worker, self.jobs, self.pipe, self.drawn = worker, worker.jobs, pipe, drawn
         self.ids = [one.job.id for one in drawn]
-        self.options, self.kind = drawn[0].job.options, drawn[0].job.kind
-        self.ahead = {_far(one.request.start) for one in others}
-        self.room = len(drawn) + len(others) < LARGEST_BATCH and not drawn[0].job.alone
+        self.options = drawn[0].job.options
         self.rate = pipe.rate(self.options)
         starts = [one.request.start for one in drawn if one.request.start is not None]
         self.start = partial_video.together(starts) if starts else None
@@ -170,20 +179,19 @@ class Batch:
         self.began = self.noted = self.looked = self.saved = time.monotonic()
         self.cost = 0.0  # seconds that the last parts took to write
 
-    def make(self) -> None:
-        """Draw and write all videos.
+    def make(self, videos: Continuous[Drawn]) -> None:
+        """Draw and write all videos, or draw up to the border where others join.
 
         Raises:
-            LeftOffError: if the server stops, none is wanted any more, or others join.
+            LeftOffError: if the server stops, or none is wanted any more.
         """
         self.jobs.advance(self.ids, self.percent)
-        requests = [one.request for one in self.drawn]
-        prompts, seeds = [one.prompt for one in requests], [one.options.seed for one in requests]
-        videos = self.pipe.sample(
-            prompts, seeds, self.options, start=self.start, on_part=self.keep, progress=self.progress
-        )
+        made = videos.draw(self.drawn, on_part=self.keep, progress=self.progress)
+        if not made:
+            self.save()
+            self.note()
         wanted = self.jobs.alive(self.ids)
-        for one, video in zip(self.drawn, videos, strict=True):
+        for one, video in made:
             if one.job.id in wanted:
                 self.write(one, video)
 
@@ -194,17 +202,9 @@ class Batch:
     def keep(self, part: PartialVideo) -> None:
         """Take note of what there is of each video, and write it unless that would cost more than it saves."""
         self.part = part
-        if self.regroups(part):
-            self.save()
-            raise LeftOffError
         if time.monotonic() - self.saved >= SPARING * self.cost:
             self.save()
         self.show()
-
-    def regroups(self, part: PartialVideo) -> bool:
-        """Whether this is the border where others join: those who were caught up with, or new ones, who catch up."""
-        whole = part.whole and part.level == self.options.levels
-        return not whole and (_far(part) in self.ahead or (self.room and self.jobs.waits(self.kind)))
 
     def save(self) -> None:
         """Write what there is of each video, so that a start after any stop goes on from here."""
@@ -259,11 +259,6 @@ class Batch:
         info = {**video.info, "id": identity, "model": one.job.model}
         write(replace(video, info=info), replace(one.request, given=names), one.output)
         self.jobs.complete(identity)
-
-
-def _far(part: PartialVideo | None) -> tuple[int, int]:
-    """How far a video is: its level and its frames."""
-    return (0, 0) if part is None else (part.level, part.tokens_BFL.shape[1])
 
 
 def _names(files: str | list[str]) -> str | list[str]:
