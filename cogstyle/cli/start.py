@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = start(
         arguments.folder, arguments.videos, size=arguments.size, base=arguments.base, caption=arguments.caption
     )
-    print("\n".join(plan.survey.lines()))
+    print("\n".join(plan.survey.lines(plan.size)))
     print(f"\n{'recipe':<24}{'rows':>9}{'trains':>14}{'steps':>8}{'encoding':>10}{'training':>10}")
     for part in plan.parts:
         figures = f"{part.plan.rows:>9,}{part.plan.trained:>14,}{part.plan.steps:>8,}"

@@ -126,6 +126,8 @@ def card(title: str, contents: Contents, index: Index, *, name: str, pictured: b
     if contents.parts < index.parts:
         lines += [f"**Not finished:** {contents.parts} of {index.parts} parts are there.", ""]
     lines += [f"- {entries} of {index.entries} entries encoded, {len(refused)} refused; {len(rows)} rows"]
+    if contents.parts == index.parts and (still := index.entries - entries - len(refused)):
+        lines += [f"- {still} entries are pictures, which {index.kind} do not train on"]
     if rows:
         mirrored = sum("flipped" in facts for facts in rows)
         lines += [f"- {mirrored} of the rows are mirrored"] if mirrored else []

@@ -125,6 +125,8 @@ class Encoder:
             raise MediaError(entry.problem)
         path = self.folder / entry.video
         with open_video(path) as video:
+            if video.last <= 0 and self.index.kind not in STILL:
+                return []  # a picture: it has no part in what moves
             self._check_sides(video)
             end = video.duration if entry.end is None else min(entry.end, video.duration)
             if entry.start >= end:

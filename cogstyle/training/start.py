@@ -44,6 +44,7 @@ class Plan:
     """What `cogstyle train FOLDER` will do."""
 
     survey: Survey
+    size: int  # pixels of a frame
     parts: list[Part]
     weights: int  # parameters of the bundle
 
@@ -91,7 +92,7 @@ def start(folder: Path, videos: Path, *, size: int | None, base: str | None, cap
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_bytes(folder / name, text.encode())
-    return Plan(found, parts, weights)
+    return Plan(found, size, parts, weights)
 
 
 def choose(found: Survey, size: int, choices: Choices) -> Choices:
@@ -104,7 +105,7 @@ def choose(found: Survey, size: int, choices: Choices) -> Choices:
         (4, 192, 6) if found.entries < SMALL else (6, 256, 8) if found.entries < LARGE else (12, 512, 8)
     )
     pieces_of = LONG / 2 if found.seconds[-1] > LONG else 0.0
-    length = min(median(found.seconds), pieces_of or LONG)
+    length = min(median(found.lengths or [LONG]), pieces_of or LONG)
     lowest = next((rate for rate in FRAME_RATES if 4 / rate <= length), FRAME_RATES[-1])
     rows = 2 * found.entries
     return replace(

@@ -24,23 +24,32 @@ class Survey:
     sides: tuple[int, ...]  # pixels along the shorter side of each, ascending
     rate: float  # frames a second, the median of the videos; 0 without videos
     languages: tuple[str, ...]
+    uncaptioned: int = 0  # lines without any text
 
     @property
     def videos(self) -> bool:
         """Whether there are any, not pictures alone."""
         return self.seconds[-1] > 0
 
-    def lines(self) -> list[str]:
-        """For people."""
-        said = ", ".join(self.languages)
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Seconds of each video, ascending; none of pictures."""
+        return tuple(length for length in self.seconds if length > 0)
+
+    def lines(self, size: int) -> list[str]:
+        """For people who want frames of `size` px."""
+        said, small = ", ".join(self.languages), sum(side < size for side in self.sides)
         found = [
             f"footage          {self.entries:,} videos and pictures; {len(self.left_out):,} of them cannot be used",
             f"captions         {len(self.captions):,}" + f" ({said})" * bool(said),
             f"shorter side     {self.sides[0]} to {self.sides[-1]} px, median {median(self.sides):g}",
         ]
+        found += [f"too small        {small} of {len(self.sides)}: a frame has {size} px"] if small else []
         if self.videos:
-            span = f"{self.seconds[0]:.1f} to {self.seconds[-1]:.1f} s, median {median(self.seconds):.1f}"
+            span = f"{self.lengths[0]:.1f} to {self.lengths[-1]:.1f} s, median {median(self.lengths):.1f}"
             found.append(f"length           {span}; {self.rate:g} frames a second")
+        if self.uncaptioned:
+            found.append(f"no caption       {self.uncaptioned}; --caption TEXT gives all of them one")
         return found + [f"left out         {reason}" for reason in self.left_out[:3]]
 
 
@@ -67,6 +76,7 @@ def survey(manifest: Manifest) -> Survey:
     texts = [text for entry in good for text in entry.texts]
     return Survey(
         entries=len(manifest.entries),
+        uncaptioned=sum(bool(entry.problem and entry.video) and not entry.caption for entry in manifest.entries),
         captions=tuple(dict.fromkeys(caption for _, caption in texts)),
         left_out=tuple(bad),
         seconds=tuple(sorted(seconds)),

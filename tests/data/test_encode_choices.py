@@ -6,9 +6,10 @@ import torch
 
 from cogstyle.bundle import Bundle
 from cogstyle.data.cuts import find_cuts
-from cogstyle.data.dataset_card import read_contents, write_card
+from cogstyle.data.dataset_card import card, read_contents, write_card
 from cogstyle.data.encode import Encoding, make_index
 from cogstyle.data.manifest import read_manifest
+from cogstyle.pictures import write_png
 from cogstyle.video import Video, VideoReader, square
 from tests.data.test_encode import load, run
 from tests.videos import write_clock
@@ -78,6 +79,20 @@ def test_scenes_by_transnet(debug_bundle, tmp_path):
     _, index = run(read_manifest(tmp_path / "m.csv"), tmp_path / "s", debug_bundle, cuts="transnet")
     rows = read_contents(tmp_path / "s", index).rows
     assert [row["start"] for row in rows] == pytest.approx([0, 3, 6], abs=0.11)
+
+
+def test_pictures_among_videos(debug_bundle, tmp_path):
+    """They give pictures, and nothing to what moves: that is no fault of theirs."""
+    write_clock(tmp_path / "0.mp4", [k / 8 for k in range(17)], size=(64, 64))
+    write_png(tmp_path / "1.png", np.zeros((64, 64, 3), np.uint8))
+    (tmp_path / "m.csv").write_text("video,caption\n0.mp4,a box\n1.png,a box\n")
+    manifest = read_manifest(tmp_path / "m.csv")
+    for kind, rows in (("image", 2), ("keyframes", 1), ("interpolation", 1)):
+        (_, refused), index = run(manifest, tmp_path / kind, debug_bundle, kind=kind)
+        contents = read_contents(tmp_path / kind, index)
+        assert not refused and len({row["entry"] for row in contents.rows}) == rows
+        said = card("x", contents, index, name="x", pictured=False)
+        assert (f"- 1 entries are pictures, which {kind} do not train on" in said) == (rows == 1)
 
 
 def test_pictures_smaller_than_a_frame(debug_bundle, tmp_path):

@@ -70,6 +70,23 @@ def test_on_an_image_model(frozen, footage, debug_bundle, tmp_path, capsys):  # 
     assert main(command) == 0 and "was done before" in capsys.readouterr().out
 
 
+def test_mixed_footage(footage, tokenizer, tmp_path, capsys):  # noqa: F811
+    """Pictures, also most of the files, do not count as short videos; what cannot be used is said, with what helps."""
+    (tmp_path / "v").mkdir()
+    for k, video in enumerate(sorted(footage.glob("*.mp4"))[:4]):
+        (tmp_path / f"v/{k}.MP4").symlink_to(video)
+        (tmp_path / f"v/{k}.txt").write_text("a dog walks")
+    for k, side in enumerate([16, 64, 64, 64, 64, 64, 64]):
+        write_png(tmp_path / f"v/🐕\n{k}.png", np.zeros((side, side, 3), np.uint8))
+        (tmp_path / f"v/🐕\n{k}.txt").write_text("一只狗")
+    (tmp_path / "v/none.mp4").symlink_to(next(footage.glob("*.mp4")))
+    assert start(tmp_path / "mine", "--videos", tmp_path / "v", "--base", tokenizer) == 0
+    said = capsys.readouterr().out
+    for words in ("12 videos and pictures; 1 of", "no caption       1; --caption", "too small        1 of 11", "length           2."):
+        assert words in said
+    assert load_recipe(tmp_path / "mine/3-keyframes.toml").frame_rate == 2.0
+
+
 def test_an_image_model_of_another_size(footage, debug_bundle, tmp_path, capsys):  # noqa: F811
     assert start(tmp_path / "x", "--videos", footage, "--base", debug_bundle, "--size", "64") == 2
     assert "size 64: the image model of" in capsys.readouterr().err

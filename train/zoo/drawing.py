@@ -10,6 +10,7 @@ from scenes import Scene, State, state
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 POINTS, CANVAS = 109, 160  # the one size that the font's bitmaps have, and room for them
+NEEDED = "Noto Color Emoji is needed, in Debian's fonts-noto-color-emoji"
 SUPERSAMPLE = 2
 
 
@@ -25,10 +26,11 @@ class Font:
         try:
             self.font = ImageFont.truetype(str(path), POINTS)
         except OSError as error:
-            raise ValueError(f"cannot use font {path}: {error}; Debian has it in fonts-noto-color-emoji") from None
+            raise ValueError(f"cannot use font {path}: {error}; {NEEDED}") from None
         missing = [name for name, noun in NOUNS.items() if self._bare(noun.emoji) is None]
         if missing:
-            raise ValueError(f"font {path} has no colour glyph for {', '.join(missing[:5])}")
+            several = f"{len(missing)} of {len(NOUNS)} nouns ({', '.join(missing[:3])}, ...)"
+            raise ValueError(f"font {path} has no colour glyphs for {several}; {NEEDED}")
 
     def _bare(self, emoji: str) -> np.ndarray | None:
         """Premultiplied float RGBA, cut to what is not clear; None for a glyph without colours."""

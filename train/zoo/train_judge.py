@@ -174,7 +174,11 @@ def main() -> int:
     parser.add_argument("--font", type=Path, default=FONT, help="a font with colour emoji (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    train(options.steps, options.out, font=options.font)
+    try:
+        train(options.steps, options.out, font=options.font)
+    except (ValueError, OSError) as error:
+        print(f"train_judge: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
