@@ -9,6 +9,7 @@ from annotated_types import Interval
 
 from cogstyle.errors import ConfigError
 from cogstyle.growth_config import GrownWeights, LoraAdapters, running_order
+from cogstyle.language_config import LanguageAdapters
 from cogstyle.schema import Id, Rows, Size, Small, Temperature
 from cogstyle.schema import from_dict as from_dict
 from cogstyle.schema import require as require
@@ -294,6 +295,7 @@ class BundleManifest:
     trained_rates: dict[str, tuple[float, ...]] = field(default_factory=dict)  # frames a second; none: not said
     growth: GrownWeights = GrownWeights()  # noqa: RUF009  (frozen)
     lora: LoraAdapters = LoraAdapters()  # noqa: RUF009  (frozen)
+    language: LanguageAdapters = LanguageAdapters()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)

@@ -17,6 +17,7 @@ class LanguageConfig:
     template: str = "{prompt}"  # in which the model reads a prompt; states of the prompt's own places alone are kept
     every: Literal[1, 2] = 1  # layers: each, or every second one
     longest: Size = 256  # tokens of a prompt
+    rewritten: bool = False  # whether the adapter also hears what the prompt was rewritten to
 
     def __post_init__(self) -> None:
         fine = self.template.count("{prompt}") == 1

@@ -19,7 +19,7 @@ FLAGS = {
         "--prompts", "--out", "--frame-rate", "--seed", "--guidance", "--temperature", "--clusters", "--top-k",
         "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
         "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
-        "--resume", "--join", "--decoder", "--flow-steps",
+        "--resume", "--join", "--decoder", "--flow-steps", "--llm",
         "--best-of", "--judge", "--engine", "--workers", "--shard", "--negative-prompt",
     },
     "grow": {"--how", "--blocks", "--part", "--bypass", "--out", "--quiet"},
@@ -33,7 +33,7 @@ FLAGS = {
         "--to", "--for", "--bundle", "--adapter", "--caption", "--clip-seconds", "--extra-rates", "--factor", "--fit",
         "--flip",
         "--frames-per-video", "--workers", "--shard", "--engine", "--max-bad",
-        "--retry",
+        "--retry", "--llm",
         "--split-cuts", "--split-long", "--entries-per-part", "--quiet", "--quality", "--judge", "--scorer",
     },
     "train": {

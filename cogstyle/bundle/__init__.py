@@ -4,8 +4,8 @@
 Weights are safetensors. A bundle is replaced file by file beside the old ones, its manifest last.
 """
 
-from cogstyle.bundle.grow import bypass_bundle, grow_bundle
-from cogstyle.bundle.manifest import MANIFEST, WeightFile
+from cogstyle.bundle.grow import bypass_bundle, grow_bundle, said_of
+from cogstyle.bundle.manifest import LANGUAGE, MANIFEST, WeightFile
 from cogstyle.bundle.read import ADAPTERS, SHELVES, STAGES, Bundle, holds_bundle
 from cogstyle.bundle.remote import push_bundle
 from cogstyle.bundle.several import open_bundle
@@ -13,6 +13,7 @@ from cogstyle.bundle.write import check_replaced, check_shared_files, share_file
 
 __all__ = [
     "ADAPTERS",
+    "LANGUAGE",
     "MANIFEST",
     "SHELVES",
     "STAGES",
@@ -25,6 +26,7 @@ __all__ = [
     "holds_bundle",
     "open_bundle",
     "push_bundle",
+    "said_of",
     "share_files",
     "update_bundle",
     "writing",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cogstyle.bundle.manifest import IMAGE, WeightFile
+from cogstyle.bundle.manifest import IMAGE, LANGUAGE, WeightFile
 from cogstyle.bundle.read import ADAPTERS, Bundle
 from cogstyle.bundle.write import new_bundle, share_files, update_bundle
 from cogstyle.config import require
@@ -20,7 +20,18 @@ from cogstyle.model.grown import deeper, new_layers, shallower
 TEMPORAL = ("keyframes", "interpolation")
 NAMES = {"image": "image model"}
 PARTS = ("adapter", "image")
-KEPT = ("sampling", "superres", "trained_rates", "words", "frame_rate", "decoder", "growth", "lora", "model")
+KEPT = (
+    "sampling",
+    "superres",
+    "trained_rates",
+    "words",
+    "frame_rate",
+    "decoder",
+    "growth",
+    "lora",
+    "language",
+    "model",
+)
 
 
 def grow_bundle(
@@ -56,6 +67,7 @@ def grow_bundle(
         new = {stage: weights[stage] | new_layers(weights["image"], weights[stage], config, after) for stage in stages}
         return _write(source, folder, new, {"growth": dict.fromkeys(stages, listed)}, progress)
     require(not config.grown, f"the image model of {source.folder} has grown already")
+    _expect_no_language(source)
     larger = replace(config, layers=config.layers + growth.blocks, grown=after)
     new = {stage: deeper(tensors, config, after) for stage, tensors in weights.items()}
     return _write(source, folder, new, {"model": asdict(larger), "growth": {"image": listed}}, progress)
@@ -81,10 +93,18 @@ def bypass_bundle(source: Bundle, folder: Path, *, progress: Callable[[int], Non
     new = {stage: shallower(tensors, config) for stage, tensors in weights.items()}
     if not config.grown:
         new = {stage: tensors for stage, tensors in new.items() if stage in added or stage in low_rank}
+    if config.grown:
+        _expect_no_language(source)
     smaller = replace(config, layers=config.layers - len(config.grown), grown=())
     nothing = dict.fromkeys(TEMPORAL)
     tables = {"model": asdict(smaller), "growth": {"image": None, **nothing}, "lora": nothing}
     return _write(source, folder, new, tables, progress)
+
+
+def _expect_no_language(source: Bundle) -> None:
+    """What listens to a language model stands on an image model of its own depth."""
+    there = [name for name in LANGUAGE if source.has(name)]
+    require(not there, f"{', '.join(there)} of {source.folder} stand on its image model, whose depth would change")
 
 
 def _weights(source: Bundle) -> dict[str, dict[str, Tensor]]:
@@ -98,6 +118,16 @@ def _weights(source: Bundle) -> dict[str, dict[str, Tensor]]:
     return found
 
 
+def said_of(source: Bundle, folder: Path) -> dict[str, Any]:
+    """What the manifest of `source` says beside its files, for a copy in `folder`."""
+    said = {key: source.manifest[key] for key in KEPT if key in source.manifest}
+    text = source.manifest.get("text", {}).get("t5")
+    if text is not None and not Path(text).is_absolute() and (source.folder / text).is_dir():  # it lies beside
+        beside = os.path.relpath((source.folder / text).resolve(), folder.resolve())
+        said["text"] = {**source.manifest["text"], "t5": beside}
+    return said
+
+
 def _write(
     source: Bundle,
     folder: Path,
@@ -107,13 +137,9 @@ def _write(
 ) -> list[str]:
     """A bundle as `source` but for these weights and tables."""
     files = {str(WeightFile.of(stage)): tensors for stage, tensors in weights.items()}
-    said = {key: source.manifest[key] for key in KEPT if key in source.manifest}
+    said = said_of(source, folder)
     for key, table in tables.items():
         said[key] = {**said.get(key, {}), **table}
-    text = source.manifest.get("text", {}).get("t5")
-    if text is not None and not Path(text).is_absolute() and (source.folder / text).is_dir():  # it lies beside
-        beside = os.path.relpath((source.folder / text).resolve(), folder.resolve())
-        said["text"] = {**source.manifest["text"], "t5": beside}
     with new_bundle(folder) as scratch:
         share_files(source, scratch, [name for name in source.hashes() if name not in files])
         update_bundle(scratch, files, half=False, progress=progress, **said, name=folder.resolve().name)

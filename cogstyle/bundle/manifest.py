@@ -30,6 +30,8 @@ class WeightFile(StrEnum):
     KEYFRAMES = "keyframes.safetensors"
     INTERPOLATION = "interpolation.safetensors"
     SUPERRES = "superres.safetensors"
+    LANGUAGE_IMAGE = "language-image.safetensors"  # adapters that listen to a language model
+    LANGUAGE_KEYFRAMES = "language-keyframes.safetensors"
     FLOW = "flow.safetensors"  # a decoder beside the tokenizer's own
 
     @classmethod
@@ -39,6 +41,7 @@ class WeightFile(StrEnum):
 
 
 IMAGE = WeightFile.IMAGE
+LANGUAGE = (WeightFile.LANGUAGE_IMAGE, WeightFile.LANGUAGE_KEYFRAMES)
 FOUNDATIONS = (WeightFile.TOKENIZER, WeightFile.TEXT)  # what the image model stands on
 
 

@@ -24,7 +24,9 @@ from cogstyle.config import (
 from cogstyle.errors import BundleError
 from cogstyle.files import is_file, read_tensors, sha256
 from cogstyle.growth_config import GrownWeights, LoraAdapters
+from cogstyle.language_config import LanguageAdapters
 from cogstyle.model.grown import GrownAdapter
+from cogstyle.model.language import LanguageAdapter
 from cogstyle.model.packed import PackedLinear, pack
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
@@ -104,6 +106,11 @@ class Bundle:
     def lora(self) -> LoraAdapters:
         """The low-rank additions of adapters."""
         return self._table(LoraAdapters, "lora")
+
+    @property
+    def languages(self) -> LanguageAdapters:
+        """The language model of each adapter that listens to one."""
+        return self._table(LanguageAdapters, "language")
 
     @property
     def superres_config(self) -> SuperResConfig:
@@ -267,12 +274,32 @@ class Bundle:
         self._load_adapter(upscaler, "superres")
         return upscaler
 
-    def _load_adapter(self, module: torch.nn.Module, stage: str) -> None:
-        base = self._load(module, WeightFile.of(stage), self.dtype).get("base_sha256")
+    def language(self, stage: str) -> LanguageAdapter:
+        """The adapter of "image" or "keyframes" that listens to a language model.
+
+        Raises:
+            BundleError: if there is none, or it was trained on another image model or language model.
+        """
+        file, config = WeightFile.of(f"language_{stage}"), getattr(self.languages, stage)
+        if config is None:
+            raise BundleError(f"bundle {self.folder} has no {file}: none of its {stage} listens to a language model")
+        with torch.device("meta"), Unset():
+            adapter = LanguageAdapter(self.model_config, config)
+        if (llm := self._load_adapter(adapter, f"language_{stage}").get("llm_sha256")) != config.sha256:
+            raise BundleError(
+                f"{self.path(file)} was trained with another language model (sha256 {str(llm)[:12]}...) than "
+                f"{MANIFEST} says ({config.sha256[:12]}...)"
+            )
+        return adapter
+
+    def _load_adapter(self, module: torch.nn.Module, stage: str) -> dict[str, str]:
+        meta = self._load(module, WeightFile.of(stage), self.dtype)
+        base = meta.get("base_sha256")
         if base != self.sha256(IMAGE):
             raise BundleError(
                 f"{self.path(WeightFile.of(stage))} was trained on another image model (sha256 {str(base)[:12]}...)"
             )
+        return meta
 
     def weights(self, stage: str) -> dict[str, Tensor]:
         """The tensors of "image" or of an adapter as float32, whatever they stand on."""

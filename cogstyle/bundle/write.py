@@ -18,6 +18,7 @@ from torch import Tensor
 from cogstyle.bundle.manifest import (
     FOUNDATIONS,
     IMAGE,
+    LANGUAGE,
     WeightFile,
     find_file,
     foundations,
@@ -108,7 +109,7 @@ def _check_replaced(folder: Path, manifest: dict[str, Any], changed: Sequence[st
     for name in changed:
         standing = [IMAGE] if name in marks and IMAGE in files else []
         if name == IMAGE and name in files:
-            standing = [WeightFile.of(stage) for stage in ADAPTERS if WeightFile.of(stage) in files]
+            standing = [name for name in (*map(WeightFile.of, ADAPTERS), *LANGUAGE) if name in files]
         if name == WeightFile.TOKENIZER and WeightFile.FLOW in files:
             standing.append(WeightFile.FLOW)
         if standing := [other for other in standing if other not in written]:
@@ -134,7 +135,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
             said = source.manifest
             sampling = {stage: table for stage, table in said.get("sampling", {}).items() if stage == "image"}
             manifest = {**said, "name": folder.resolve().name, "sampling": sampling, "files": {}}
-            for key in ("superres", "trained_rates", "words", "growth", "lora"):
+            for key in ("superres", "trained_rates", "words", "growth", "lora", "language"):
                 manifest.pop(key, None)
             if openings := said.get("words", {}).get("openings"):  # other captions have other words, but begin alike
                 manifest["words"] = {"openings": openings}
@@ -212,7 +213,8 @@ def update_bundle(
         fresh: dict[str, Any] = {"name": folder.resolve().name, "files": {}}
         old = read_manifest(folder) if holds_bundle(folder) else fresh
         with _undone_on_failure(folder) as made:
-            new = _write_files(folder, old, files, half, progress, made)
+            language = {**old.get("language", {}), **tables.get("language", {})}
+            new = _write_files(folder, {**old, "language": language}, files, half, progress, made)
             changed = [name for name in files if old["files"].get(name, new["files"][name]) != new["files"][name]]
             if not same_codes:
                 _check_replaced(folder, old, changed, list(files))
@@ -247,15 +249,18 @@ def _write_files(
                 file.write(content)
             continue
         base = {}
-        if name.removesuffix(".safetensors") in ADAPTERS:
+        if name in LANGUAGE or name.removesuffix(".safetensors") in ADAPTERS:
             if IMAGE not in hashes:
                 raise BundleError(f"bundle {folder} has no {IMAGE} that {name} could stand on")
             base = {"base_sha256": hashes[IMAGE]}
+        if name in LANGUAGE:
+            stage = Path(name).stem.removeprefix("language-")
+            base["llm_sha256"] = manifest["language"][stage]["sha256"]
         if name == WeightFile.FLOW:
             base = {"tokenizer_sha256": hashes[WeightFile.TOKENIZER]}
         tensors = {key: value.half() if half and value.is_floating_point() else value for key, value in content.items()}
         write_tensors(folder / name, tensors, base, progress=progress, final=final)
-    new = {**manifest, "files": hashes}
+    new = {key: value for key, value in manifest.items() if value or key != "language"} | {"files": hashes}
     marks = manifest.get("stands_on", {}).get(IMAGE, {})
     if IMAGE in hashes:
         fresh = IMAGE in files  # else it keeps its marks, but for files that come now

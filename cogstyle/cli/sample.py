@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--best-of", type=int, metavar="N", help="draw N videos, seeds from --seed on, and keep the judge's best")
     add("--judge", metavar="NAME", help="of --best-of: shapes (the default), module:function or file.py:function")
     add_bundle_argument(parser)
+    heard = "language model that the bundle's language adapters listen to: a Hugging Face folder, .gguf, or name"
+    add("--llm", metavar="FOLDER", help=heard)
     add("--preview", action="store_true", help="write FILE.preview.png as keyframes and levels come")
     add_common_arguments(parser)
     add("--memory", type=float, help="gigabytes that the videos of a batch may take (default: half of what is free)")
@@ -115,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         request = from_values(values(arguments))
     if arguments.engine == "ray":
         return run_file(None, arguments)  # its actors have pipelines of their own
-    pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype)
+    pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype, llm=arguments.llm)
     if request is None:
         return run_file(pipe, arguments)
     if launched().rank == 0:  # one video is the work of one process
@@ -241,7 +243,7 @@ def on_ray(rows: "list[Row]", arguments: argparse.Namespace, settings: dict[str,
     device = arguments.device
     gpus = int(device.startswith("cuda") or (device == "auto" and arguments.dtype != "int8" and cluster.has_gpus()))
     work = partial(_sampler, bundles(arguments), "cuda" if gpus else "cpu" if device == "auto" else device)
-    work = partial(work, arguments.dtype, settings)
+    work = partial(work, arguments.dtype, arguments.llm, settings)
     found = cluster.on_ray(work, rows, workers=arguments.workers, gpus=gpus, batch=LARGEST_BATCH)
     for result in tqdm(found, total=len(rows), unit="video", disable=arguments.quiet):
         if result["made"]:
@@ -249,9 +251,9 @@ def on_ray(rows: "list[Row]", arguments: argparse.Namespace, settings: dict[str,
         yield result
 
 
-def _sampler(names: list[str], device: str, dtype: str, settings: dict[str, Any]) -> "Sampler":
+def _sampler(names: list[str], device: str, dtype: str, llm: str | None, settings: dict[str, Any]) -> "Sampler":
     """An actor's own."""
     from cogstyle.sampling.batch import Sampler
     from cogstyle.sampling.pipeline import load
 
-    return Sampler(load(names, device=device, dtype=dtype), **settings)
+    return Sampler(load(names, device=device, dtype=dtype, llm=llm), **settings)

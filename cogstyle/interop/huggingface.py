@@ -51,7 +51,7 @@ class LanguageModel:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         if self.file is not None:
             options["gguf_file"] = self.file.name
-        with _reading(place):
+        with _Reading(place):
             self.config: Any = AutoConfig.from_pretrained(self.folder, **options)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, **options)
         self.options = options
@@ -71,7 +71,7 @@ class LanguageModel:
             load = AutoModelForCausalLM  # names in a GGUF are those of the whole: AutoModel would find none of them
         options = self.options | {"dtype": torch.float32, "output_loading_info": True}
         options |= {} if self.file is not None else {"use_safetensors": True}
-        with _reading(self.place):
+        with _Reading(self.place):
             model, info = load.from_pretrained(self.folder, **options)
         if missing := sorted(info["missing_keys"]):  # else they would be random
             raise BundleError(f"{self.place} holds no whole language model: it has no {missing[0]}")
@@ -83,6 +83,11 @@ class LanguageModel:
         """Of a state."""
         known = self.config.get_text_config()
         return int(getattr(known, "hidden_size", 0) or getattr(known, "d_model", 0))
+
+    @cached_property
+    def sha256(self) -> str:
+        """See `digest`."""
+        return digest(self.place)
 
     def ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text).input_ids)
@@ -133,7 +138,7 @@ class LanguageModel:
         return [states[: len(row)].float().cpu() for states, row in zip(found, rows, strict=True)]
 
 
-class _reading:
+class _Reading:
     """Whatever a damaged folder makes of reading it, as one BundleError; without its warnings."""
 
     def __init__(self, place: Path) -> None:

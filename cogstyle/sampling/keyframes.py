@@ -1,7 +1,7 @@
 """The first frame by the image model, then the other keyframes by the keyframe adapter."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class TextConditions:
     text: TextTokenizer
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
     negative: str | None = None  # in place of the unconditional text
+    originals: list[str] | None = None  # of prompts that were rewritten: what they were
 
     def __post_init__(self) -> None:
         count, wanted = len(self.seeds), len(self.prompts)
@@ -44,10 +45,20 @@ class TextConditions:
         both = self.text.pad([ids(prompt, False) for prompt in prompts] + others).to(self.device)
         return both[: len(prompts)], both[len(prompts) :]
 
+    def told(self, stage: Stage) -> Stage:
+        """The stage with a model that hears these prompts, where an adapter of it listens to a language model."""
+        if (hearing := stage.hearing) is None:
+            return stage
+        pairs = zip(self.originals or self.prompts, self.prompts, strict=True)
+        rows = [hearing.row(*pair) for pair in pairs]
+        if stage.config.guidance != 1.0:
+            rows += [[] if self.negative is None else hearing.row(self.negative)] * len(rows)
+        return replace(stage, model=hearing.listening(stage.model, rows, self.device))
+
 
 def first_frames(stage: Stage, conditions: TextConditions) -> Tensor:
     """Tokens [B, 1, L] of a first frame for each prompt, by the image model alone."""
-    texts = conditions.texts(None)
+    texts, stage = conditions.texts(None), conditions.told(stage)
     layout = image_layout(stage.model.config, texts[0].shape[1])
     blank_BFL = torch.zeros(len(conditions.prompts), 1, layout.tokens, dtype=torch.long, device=conditions.device)
     return stage.fill(blank_BFL, layout, texts, [(IMAGE_STAGE, seed) for seed in conditions.seeds])
@@ -64,6 +75,7 @@ def keyframes(
     Raises:
         LayoutError: if no keyframe is known, or all are.
     """
+    stage = conditions.told(stage)
     frames, stride = stage.model.config.frames, stage.model.config.frames - OVERLAP
     texts, total = conditions.texts((frames - 1) / frame_rate), frames + (windows - 1) * stride
     if not 1 <= known_BFL.shape[1] < total:

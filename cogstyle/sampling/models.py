@@ -3,29 +3,33 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cogstyle.bundle import Bundle
+from cogstyle.bundle import LANGUAGE, Bundle, WeightFile
 from cogstyle.config import require
 from cogstyle.devices import choose_threads, computing_threads
+from cogstyle.model.native_step import step_name
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.sampling.hearing import Hearing
 from cogstyle.sampling.interpolate import frame_numbers
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
+from cogstyle.sampling.static_step import captures
 from cogstyle.sampling.upscale import BUDGET
 from cogstyle.sampling.validate import needed_files
 from cogstyle.tokenizers.flow import FlowDecoder, decode_clip
 from cogstyle.tokenizers.image import ImageTokenizer
+from cogstyle.tokenizers.states import PromptEncoder, PromptStates, open_prompts
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.tokenizers.vqvae import VQVAE
 from cogstyle.video import open_video, read_image, read_last_frames
@@ -44,12 +48,16 @@ class Models:
         device: torch device of the models.
         budget: bytes that one pass of super-resolution may take beside the weights.
         ahead: the most steps of decoding that are tried at once; the tokens do not depend on it.
+        llm: a language model that the bundle's language adapters listen to (a folder, a GGUF file, a name on the hub);
+            None: they are left out.
     """
 
     bundle: Bundle
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     budget: int = BUDGET
     ahead: int = AHEAD
+    llm: str | Path | None = None
+    _hearings: dict[str, Hearing] = field(default_factory=dict, init=False, repr=False)
     _adapters: dict[str, TemporalAdapter] = field(default_factory=dict, init=False, repr=False)
     _reading: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
@@ -72,6 +80,46 @@ class Models:
         return self._adapters[stage]
 
     @cached_property
+    def language_model(self) -> PromptEncoder:
+        assert self.llm is not None
+        return open_prompts(self.llm, self.device)
+
+    def hearing(self, stage: str) -> Hearing | None:
+        """What listens to the language model in a stage; None: nothing does.
+
+        Raises:
+            BundleError: if no adapter of the bundle listens, or the language model is another one.
+        """
+        if self.llm is None or stage == "interpolation":
+            return None
+        if not any(map(self.bundle.has, LANGUAGE)):
+            self.bundle.language(stage)  # raises
+        if not self.bundle.has(WeightFile.of(f"language_{stage}")):
+            return None
+        if stage not in self._hearings:
+            adapter = self.bundle.language(stage).to(self.device)
+            states = PromptStates(lambda: self.language_model, adapter.language)
+            _ = states.encoder  # raises
+            self._hearings[stage] = Hearing(adapter, states)
+        return self._hearings[stage]
+
+    def hearings(self) -> dict[str, Hearing]:
+        """What listens in each stage, as far as something does."""
+        found = {stage: self.hearing(stage) for stage in ("image", "keyframes")}
+        return {stage: one for stage, one in found.items() if one is not None}
+
+    def hear(self, *prompts: str | None) -> None:
+        """Read prompts by the language model; raises what it cannot read."""
+        for hearing in self.hearings().values():
+            for prompt in filter(None, prompts):
+                hearing.states(prompt)
+
+    def heard(self) -> dict[str, Any]:
+        """The language model that is heard, by stage, as an entry of what a video depends on; empty if none is."""
+        found = {stage: asdict(hearing.adapter.language) for stage, hearing in self.hearings().items()}
+        return {"language": found} if found else {}
+
+    @cached_property
     def upscaler(self) -> SuperResolution:
         return self.bundle.superres().to(self.device)
 
@@ -83,6 +131,12 @@ class Models:
     def labels(self) -> Tensor | None:
         labels = self.bundle.cluster_labels()
         return None if labels is None else labels.to(self.device)
+
+    @property
+    def step(self) -> str:
+        """What computes the steps of decoding."""
+        name = "static" if captures(self.device) else step_name(self.image_model)
+        return f"{name}, torch where a language model is heard" if self.hearings() and "native" in name else name
 
     @property
     def dtype(self) -> str:
@@ -98,6 +152,7 @@ class Models:
         with self._reading:  # once, if several threads need them
             self.text.read()
             _ = self.vqvae, self.image_model, self.labels
+            self.hearings()
             for stage in needed_files(options, whole=whole):
                 _ = self.upscaler if stage == "superres" else self.adapter(stage)
 

@@ -20,7 +20,6 @@ from cogstyle.config import DTYPES, ModelConfig, require
 from cogstyle.devices import find_device
 from cogstyle.errors import LayoutError
 from cogstyle.files import fingerprint
-from cogstyle.model.native_step import step_name
 from cogstyle.model.packed import ONEDNN, packs
 from cogstyle.sampling import cost
 from cogstyle.sampling.calls import Calls
@@ -31,7 +30,6 @@ from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.released import ReleasedStage
 from cogstyle.sampling.stage import Stage
-from cogstyle.sampling.static_step import captures
 from cogstyle.sampling.upscale import frames_of_a_pass, upscale
 from cogstyle.sampling.validate import level_rates, untrained, validate, validate_upscale
 from cogstyle.version import commit, version
@@ -52,6 +50,7 @@ class Pipeline(Calls):
             whole: all keyframes are given.
         """
         validate(self.bundle, self.text, prompt, options, whole=whole)
+        self.hear(prompt.strip(), options.negative_prompt)
         if options.upscale:
             self.check_upscale(prompt, options)
 
@@ -75,13 +74,14 @@ class Pipeline(Calls):
         """What "image", "keyframes" or "interpolation" samples with."""
         adapter = None if name == "image" else self.adapter(name)
         config = options.stage(self.bundle.sampling(name), name)
-        common = (self.image_model, adapter, config, self.labels, progress)
+        common, hearing = (self.image_model, adapter, config, self.labels, progress), self.hearing(name)
         require(
             options.compat is None or self.bundle.model_config.family == "sandwich",
             "compat 'released' is CogVideo's sampler; this image model is of another family",
         )
         if options.compat != "released":
-            return Stage(*common, self.ahead, name)
+            return Stage(*common, self.ahead, name, hearing=hearing)
+        require(hearing is None, "compat 'released' is CogVideo's sampler, which listens to no language model")
         keyframes = options.stage(self.bundle.sampling("keyframes"), "keyframes")
         return ReleasedStage(*common, name=name, last=keyframes if name == "image" else None)
 
@@ -262,7 +262,7 @@ class Pipeline(Calls):
     def provenance(self) -> dict[str, Any]:
         """What made a video: bundle, files, dtype, version of the package, and its commit in a checkout."""
         made_by = {"bundle": self.bundle.name, "files": self.bundle.hashes(), "dtype": self.dtype}
-        made_by["step"] = "static" if captures(self.device) else step_name(self.image_model)
+        made_by["step"] = self.step
         return {**made_by, "version": version(), "commit": commit()}
 
     def identity(self, prompt: str, options: Options) -> dict[str, Any]:
@@ -278,6 +278,7 @@ class Pipeline(Calls):
             "text_ids": fingerprint(self.text.image_text(prompt), texts),
             "files": self.bundle.hashes(),
             "dtype": self.dtype,
+            **self.heard(),
         }
 
     @classmethod
@@ -321,6 +322,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
+    llm: str | Path | None = None,
 ) -> Pipeline:
     """A pipeline over a bundle.
 
@@ -330,6 +332,7 @@ def load(
         device: a torch device; None and "auto" take a GPU where there is one.
         dtype: of the transformer, "float32", "bfloat16", "float16" or, on the CPU, "int8" (its matrices; all else is
             float32). On the CPU "float16" too is of the matrices alone: it computes in float32.
+        llm: a language model that the bundle's language adapters listen to, see `Models`.
 
     Raises:
         BundleError: if the bundle is missing or damaged.
@@ -341,6 +344,6 @@ def load(
     require(dtype != "int8" or place.type == "cpu", f"dtype int8 runs on the CPU, not on {device!r}")
     names = [name] if isinstance(name, str | Path) else list(name)
     if place.type != "cpu" or (dtype in ONEDNN and not packs(dtype)):
-        return Pipeline(open_bundle(names, dtype=getattr(torch, dtype)), place)
+        return Pipeline(open_bundle(names, dtype=getattr(torch, dtype)), place, llm=llm)
     rest = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    return Pipeline(open_bundle(names, dtype=rest, packed=dtype), place)
+    return Pipeline(open_bundle(names, dtype=rest, packed=dtype), place, llm=llm)

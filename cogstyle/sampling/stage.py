@@ -13,6 +13,7 @@ from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.sampling.decode import Prefill, Progress, Texts, decode, finish, prefill
 from cogstyle.sampling.decode_plan import plan_for
+from cogstyle.sampling.hearing import Hearing
 from cogstyle.sampling.logits import Pick, sampler
 
 
@@ -28,6 +29,7 @@ class Stage:
     ahead: int = 1  # steps that are tried at once
     name: str = ""  # for errors
     prefill: Prefill = field(default=prefill, kw_only=True)
+    hearing: Hearing | None = field(default=None, kw_only=True)  # what listens to a language model
 
     def picker(self, seeds: Sequence[tuple[int, ...]], layout: FrameLayout, device: torch.device) -> Pick:
         """How this stage draws tokens; a seed a sample."""

@@ -49,22 +49,20 @@ class PromptEncoder(Protocol):
     """A frozen language model whose states are kept, see `model/language.py`."""
 
     width: int  # of a state
+    sha256: str  # of all that the states depend on
 
     def prompts(self, texts: Sequence[str], template: str, longest: int) -> list[Tensor]:
         """States of each text as the model reads it in a template, float16 [its own tokens, width]."""
 
 
-def open_prompts(llm: str | Path, wanted: str, device: torch.device) -> PromptEncoder:
-    """The language model that adapters listen to, as `encoder_opener` opens another.
-
-    Args:
-        wanted: the sha256 that the adapters name.
+def open_prompts(llm: str | Path, device: torch.device) -> PromptEncoder:
+    """The language model that adapters listen to, found as `encoder_opener` finds its own.
 
     Raises:
-        BundleError: if it is another one.
+        BundleError, FileError: if there is none, or it cannot be read.
     """
     plugin = import_module("cogstyle.interop.huggingface")
-    encoder: PromptEncoder = plugin.open_model(llm, wanted=wanted, fetch=True, device=device)
+    encoder: PromptEncoder = plugin.open_model(llm, fetch=True, device=device)
     return encoder
 
 
@@ -78,7 +76,7 @@ class PromptStates:
     @cached_property
     def encoder(self) -> PromptEncoder:
         encoder = self.open_encoder()
-        expect_width(encoder.width, self.config.width)
+        expect_model(encoder, self.config)
         return encoder
 
     def _read(self, prompt: str) -> Tensor:
@@ -93,13 +91,16 @@ class PromptStates:
         return self._kept(prompt)
 
 
-def expect_width(found: int, wanted: int) -> None:
-    """Raise BundleError if states are not as wide as a language adapter reads them."""
-    if found != wanted:
+def expect_model(encoder: PromptEncoder, config: LanguageConfig) -> None:
+    """Raise BundleError unless a language model is the one that an adapter was trained with."""
+    if encoder.width != config.width:
         raise BundleError(
-            f"the language model's states are {found} wide, the language adapter reads {wanted}: it is another one than "
-            "the adapter was trained with"
+            f"the language model's states are {encoder.width} wide, the language adapter reads {config.width}: it was "
+            f"trained with another one ({config.llm})"
         )
+    if config.sha256 and encoder.sha256 != config.sha256:
+        hashes = f"sha256 {encoder.sha256[:12]}..., not {config.sha256[:12]}..."
+        raise BundleError(f"another language model than the adapter was trained with ({config.llm}): {hashes}")
 
 
 class Caption(list[int]):

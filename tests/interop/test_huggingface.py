@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_one_error(tmp_path, monkeypatch):
     whole, half = transformers.LlamaForCausalLM.from_pretrained(write_llm(tmp_path / "whole")), tmp_path / "whole"
     part = {name: value for name, value in whole.state_dict().items() if "layers.1.mlp.up" not in name}
     whole.save_pretrained(half, state_dict=part)
-    with pytest.raises(BundleError, match="holds no whole language model: it has no .*layers.1.mlp.up_proj"):
+    with pytest.raises(BundleError, match=r"holds no whole language model: it has no .*layers.1.mlp.up_proj"):
         _ = open_model(half).model
 
 

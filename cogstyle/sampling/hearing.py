@@ -1,0 +1,33 @@
+"""Prompts as a language model says them: what a stage hears beside its text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cogstyle.model.language import Heard, LanguageAdapter, Segment
+from cogstyle.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """A language adapter, and what gives the states of a prompt, [tokens, width]."""
+
+    adapter: LanguageAdapter
+    states: Callable[[str], Tensor]
+
+    def row(self, original: str, rewritten: str | None = None) -> list[tuple[Segment, Tensor]]:
+        """What a row of a batch hears of a prompt: what it was rewritten to, if the adapter knows such, and itself."""
+        found = [(Segment.ORIGINAL, self.states(original))]
+        if rewritten is not None and rewritten != original and self.adapter.language.rewritten:
+            found.insert(0, (Segment.REWRITTEN, self.states(rewritten)))
+        return found
+
+    @torch.no_grad()
+    def listening(
+        self, model: Transformer, rows: Sequence[Sequence[tuple[Segment, Tensor]]], device: torch.device
+    ) -> Transformer:
+        """The model hearing these rows; one without prompt is a guide's."""
+        heard = Heard.of(rows, self.adapter.language.width).to(device)
+        return model.listening(self.adapter.listen(heard))
