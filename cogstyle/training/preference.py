@@ -96,6 +96,9 @@ class PreferenceJob:
         self.device = torch.device("cpu")
         if asking is not None:
             (self.prompts, self.held_back), self.reward, self.folder = asking.prompts, asking.reward, asking.kept
+            span = (config.frames - 1) / (settings.frame_rate or self.usual_rate)
+            for caption in (*self.prompts.own, *self.held_back.own):
+                _ = self.policy.text.video_text(caption, span)  # raises where one is too long
 
     def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task: those of the reference."""

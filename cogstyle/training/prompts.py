@@ -21,6 +21,7 @@ class Prompts:
 
     count: int
     at: Callable[[int], tuple[str, float | None]]
+    own: Sequence[str] = ()  # those that people wrote: they may be too long
 
 
 def split(captions: Sequence[str], most: int) -> tuple[Prompts, Prompts]:
@@ -30,7 +31,7 @@ def split(captions: Sequence[str], most: int) -> tuple[Prompts, Prompts]:
 
 
 def _listed(captions: Sequence[str]) -> Prompts:
-    return Prompts(len(captions), lambda number: (captions[number], None))
+    return Prompts(len(captions), lambda number: (captions[number], None), captions)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 
 from cogstyle.bundle import Bundle, update_bundle
 from cogstyle.cli.main import main
-from cogstyle.errors import CogstyleError, ConfigError, TrainingError
+from cogstyle.errors import CogstyleError, ConfigError, PromptError, TrainingError
 from cogstyle.sampling.pipeline import load
 from cogstyle.training import pairs
 from cogstyle.training.checkpoint import checkpoint_path, newest_checkpoint
@@ -281,6 +281,9 @@ def test_prompts_of_a_file(sharp, tmp_path):
     job = job_of(path)
     assert {one.caption for one in job.asked(0)} == {"a red circle"} and job.prompts.count == job.held_back.count == 1
     assert job.held_back.at(0) == ("a blue star", None) and job.asked(0)[0].rate == Bundle(sharp).frame_rate
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "red " * 99}))
+    with pytest.raises(PromptError):
+        job_of(path)
     (tmp_path / "p.jsonl").write_text("[1]\n")
     with pytest.raises(ConfigError, match="line 1: must be an object with a text under prompt"):
         job_of(path)
