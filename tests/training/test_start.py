@@ -82,7 +82,12 @@ def test_mixed_footage(footage, tokenizer, tmp_path, capsys):  # noqa: F811
     (tmp_path / "v/none.mp4").symlink_to(next(footage.glob("*.mp4")))
     assert start(tmp_path / "mine", "--videos", tmp_path / "v", "--base", tokenizer) == 0
     said = capsys.readouterr().out
-    for words in ("12 videos and pictures; 1 of", "no caption       1; --caption", "too small        1 of 11", "length           2."):
+    for words in (
+        "12 videos and pictures; 1 of",
+        "no caption       1; --caption",
+        "too small        1 of 11",
+        "length           2.",
+    ):
         assert words in said
     assert load_recipe(tmp_path / "mine/3-keyframes.toml").frame_rate == 2.0
 
