@@ -2,7 +2,7 @@
 
 DIR then holds NNNNNN.mp4 files, metadata.csv (file_name, caption, caption_zh) and scenes.jsonl, which says for whoever
 judges what happens in each. A video begins and ends with its action and has 33 frames; its rate follows from its length
-(8, 16 or 32 a second). With --pictures a scene gives one picture (NNNNNN.jpg) instead, half of them its first moment: an
+(8, 16 or 32 a second). With --pictures a scene gives one picture (.jpg) instead, half of them its first moment: an
 image model learns from many scenes, not from many frames of few. Stopped and started again it goes on.
 """
 
