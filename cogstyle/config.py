@@ -13,6 +13,7 @@ from cogstyle.language_config import LanguageAdapters
 from cogstyle.schema import Id, Rows, Size, Small, Temperature
 from cogstyle.schema import from_dict as from_dict
 from cogstyle.schema import require as require
+from cogstyle.seq2seq_config import Seq2SeqConfig
 from cogstyle.tokenizer_config import TOKENIZERS as TOKENIZERS
 from cogstyle.tokenizer_config import HierarchicalConfig as HierarchicalConfig
 from cogstyle.tokenizer_config import LlamaGenVQConfig as LlamaGenVQConfig
@@ -296,6 +297,9 @@ class BundleManifest:
     growth: GrownWeights = GrownWeights()  # noqa: RUF009  (frozen)
     lora: LoraAdapters = LoraAdapters()  # noqa: RUF009  (frozen)
     language: LanguageAdapters = LanguageAdapters()  # noqa: RUF009  (frozen)
+    language_model: Seq2SeqConfig | None = None  # that rewrites prompts
+    recaption: str = ""  # another bundle's folder, whose language model does; a relative one lies beside bundle.toml
+    world: Literal["", "shapes"] = ""  # whose words are known, so that a rewriting can be checked
 
     def __post_init__(self) -> None:
         rates = ", ".join(f"{rate:g}" for rate in FRAME_RATES)

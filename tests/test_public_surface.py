@@ -20,7 +20,7 @@ FLAGS = {
         "--top-p", "--levels", "--first-frame", "--bundle", "--adapter", "--sheet", "--upscale", "--device", "--dtype",
         "--compat", "--tokens", "--windows", "--continue", "--memory", "--quiet", "--level-rates", "--preview",
         "--resume", "--join", "--decoder", "--flow-steps", "--llm",
-        "--best-of", "--judge", "--engine", "--workers", "--shard", "--negative-prompt",
+        "--best-of", "--judge", "--engine", "--workers", "--shard", "--negative-prompt", "--recaption",
     },
     "grow": {"--how", "--blocks", "--part", "--bypass", "--out", "--quiet"},
     "upscale": {"--out", "--prompt", "--seed", "--bundle", "--adapter", "--memory", "--device", "--dtype", "--quiet"},

@@ -33,6 +33,8 @@ class WeightFile(StrEnum):
     LANGUAGE_IMAGE = "language-image.safetensors"  # adapters that listen to a language model
     LANGUAGE_KEYFRAMES = "language-keyframes.safetensors"
     FLOW = "flow.safetensors"  # a decoder beside the tokenizer's own
+    LANGUAGE_MODEL = "language_model.safetensors"  # rewrites prompts
+    LANGUAGE_PIECES = "language_model.model"  # its text tokenizer
 
     @classmethod
     def of(cls, part: str) -> "WeightFile":

@@ -28,9 +28,11 @@ from cogstyle.language_config import LanguageAdapters
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.model.language import LanguageAdapter
 from cogstyle.model.packed import PackedLinear, pack
+from cogstyle.model.seq2seq import Seq2Seq
 from cogstyle.model.superres import SuperResolution
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.seq2seq_config import Seq2SeqConfig
 from cogstyle.shipped import shelves
 from cogstyle.tokenizers.flow import FlowDecoder
 from cogstyle.tokenizers.image import KINDS, ImageTokenizer
@@ -300,6 +302,14 @@ class Bundle:
                 f"{self.path(WeightFile.of(stage))} was trained on another image model (sha256 {str(base)[:12]}...)"
             )
         return meta
+
+    def language_model(self) -> Seq2Seq:
+        """The small language model that rewrites prompts."""
+        self.sha256(WeightFile.LANGUAGE_MODEL)
+        with torch.device("meta"), Unset():
+            model = Seq2Seq(self._table(Seq2SeqConfig, "language_model"))
+        self._load(model, WeightFile.LANGUAGE_MODEL, torch.float32)
+        return model
 
     def weights(self, stage: str) -> dict[str, Tensor]:
         """The tensors of "image" or of an adapter as float32, whatever they stand on."""

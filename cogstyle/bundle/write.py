@@ -34,6 +34,8 @@ from cogstyle.files import one_writer, sha256, whole_file, whole_folder, write_t
 WAIT = 5.0  # seconds that a writer waits for another one
 _held: set[Path] = set()
 
+ADAPTERS_SAID = ("superres", "trained_rates", "words", "growth", "lora", "language")
+
 Content = bytes | Mapping[str, Tensor]
 
 
@@ -135,7 +137,7 @@ def share_files(source: Bundle, folder: Path, names: Sequence[str]) -> None:
             said = source.manifest
             sampling = {stage: table for stage, table in said.get("sampling", {}).items() if stage == "image"}
             manifest = {**said, "name": folder.resolve().name, "sampling": sampling, "files": {}}
-            for key in ("superres", "trained_rates", "words", "growth", "lora", "language"):
+            for key in (*ADAPTERS_SAID, "language_model", "recaption", "world"):
                 manifest.pop(key, None)
             if openings := said.get("words", {}).get("openings"):  # other captions have other words, but begin alike
                 manifest["words"] = {"openings": openings}

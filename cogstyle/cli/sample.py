@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frame-rate", type=float, default=none, help=of_keyframes)
     add("--seed", type=int, default=0, help="same prompt, options and seed: same video")
     add("--negative-prompt", default=none, help="what guidance leads away from; needs a guidance scale")
+    by = "rewrite the prompt first: auto (the bundle's language model), a folder of one, module:function, "
+    add("--recaption", default=none, metavar="HOW", help=by + "file.py:function, or a file: docs/language.md")
     add_drawing_arguments(parser)
     add("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
     of_levels = "frames a second that each level is told (default: twice as many each time)"
@@ -118,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.engine == "ray":
         return run_file(None, arguments)  # its actors have pipelines of their own
     pipe = load(bundles(arguments), device=arguments.device, dtype=arguments.dtype, llm=arguments.llm)
+    if "recaption" in given:
+        pipe.recaption(arguments.recaption)  # one error, not one a line
     if request is None:
         return run_file(pipe, arguments)
     if launched().rank == 0:  # one video is the work of one process
@@ -168,7 +172,7 @@ def run_one(pipe: "Pipeline", request: "Request", arguments: argparse.Namespace)
         asked, drawn = draw_best(pipe, request, arguments)
     ready = prepare(pipe, asked, output, resume=arguments.resume)
     ready = ready if drawn is None else replace(ready, start=drawn)
-    warn(pipe.untrained(asked.prompt, asked.options, whole=asked.whole))
+    warn([*asked.notes, *pipe.untrained(asked.prompt, asked.options, whole=asked.whole)])
     for error in make(pipe, [ready], [output], quiet=arguments.quiet):
         if error is not None:
             raise error

@@ -79,7 +79,8 @@ def best_request(
 
     Its identity says how it was chosen.
     """
-    start = begin(pipe, identify(pipe, request)).start
+    request = identify(pipe, request)
+    start = begin(pipe, request).start
     draws = draw(pipe, {"prompt": request.prompt}, request.options, judge, count, start=start, progress=progress)
     chosen = best(draws)
     assert chosen.video.tokens is not None

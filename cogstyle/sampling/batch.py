@@ -29,6 +29,7 @@ from cogstyle.sampling.decode import Progress
 from cogstyle.sampling.outputs import PREVIEW, Output
 from cogstyle.sampling.partial_video import PartialVideo
 from cogstyle.sampling.prompts_file import parse_line, read_lines
+from cogstyle.sampling.recaption import lines_of
 from cogstyle.sampling.request import Request, begin, from_values, identify
 from cogstyle.video import Video, check_output, read_last_frames
 
@@ -202,10 +203,12 @@ def read_rows(
     """As `read_prompts`, but without a pipeline: rows, and what is wrong with the lines that are none."""
     this, rows, failures, taken = launched(), list[Row](), dict[int, str](), dict[Path, int]()
     share, shares = shard
-    for number, text in read_lines(path):
+    lines = read_lines(path)
+    rewritten = lines_of(values.get("recaption"), len(lines)) or [""] * len(lines)
+    for (number, text), drawn in zip(lines, rewritten, strict=True):
         mine = number % shares == share % shares and number // shares % this.size == this.rank
         try:
-            line = {**values, **parse_line(text, number, path.parent)}
+            line = {**values, **parse_line(text, number, path.parent)} | ({"rewritten": drawn} if drawn else {})
             out = line.pop("out")
             place = outputs.inside(folder, out)
             from_values(line)
@@ -282,7 +285,8 @@ def _add(pipe: "Pipeline", found: Lines, number: int, request: Request, output: 
         return
     ready = prepare(pipe, request, output, resume=resume)
     again = [f"{output.path} is made again: {', '.join(changed)} changed"] if changed else []
-    found.notes[number] = again + pipe.untrained(request.prompt, request.options, whole=request.whole)
+    untrained = pipe.untrained(request.prompt, request.options, whole=request.whole)
+    found.notes[number] = [*again, *request.notes, *untrained]
     found.requests.append(ready)
     found.outputs.append(output)
     found.numbers.append(number)

@@ -15,6 +15,7 @@ from cogstyle.sampling import cost
 from cogstyle.sampling.models import GIVEN, Models
 from cogstyle.sampling.options import Choices, Options
 from cogstyle.sampling.partial_video import PartialVideo
+from cogstyle.sampling.recaption import How
 from cogstyle.video import Video
 
 OUTPUTS = (None, "np", "pil", "pt")
@@ -88,6 +89,7 @@ class Calls(Models):
         num_videos_per_prompt: int = 1,
         output_type: str | None = None,
         callback_on_step_end: OnStepEnd | None = None,
+        recaption: How | None = None,
         **options: Unpack[Choices],
     ) -> Any:
         """Sample a video of a prompt, or a list of videos of several prompts (or of several videos a prompt).
@@ -101,6 +103,8 @@ class Calls(Models):
             output_type: None gives `Video`s; "np" and "pt" frames in 0..1, float32 [F, height, width, 3] and
                 [F, 3, height, width]; "pil" lists of pictures.
             callback_on_step_end: called as (pipeline, tokens drawn, tokens in all, {"tokens": [B, F, L] so far}).
+            recaption: what rewrites the prompts first: "auto", a folder, a file, a function or the name of one, as
+                `find_recaption` takes it.
             options: the fields of `Options` (frame_rate, levels, guidance, negative_prompt, ...), and the files of
                 `start` (first_frame, continue_from, images, videos).
 
@@ -112,6 +116,8 @@ class Calls(Models):
         values: dict[str, Any] = dict(options)
         given = {name: values.pop(name) for name in GIVEN if name in values}
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        rewritten = [] if recaption is None else self.recaption(recaption)(prompts)
+        prompts = [one.drawn for one in rewritten] or prompts
         seeds = seeds_of(len(prompts), num_videos_per_prompt, seed, generator)
         prompts = [one for one in prompts for _ in range(num_videos_per_prompt)]
         chosen = Options(seed=seeds[0] if seeds else 0, **values)
@@ -125,6 +131,11 @@ class Calls(Models):
         videos = pipe.sample(prompts, seeds, chosen, start=start, **tell)
         for video in videos:
             video.info["given"].update({name: str(value) for name, value in given.items() if value})
+        for number, video in enumerate(videos):
+            if rewritten and (info := rewritten[number // num_videos_per_prompt].info):
+                video.info["recaption"] = info
+        for note in dict.fromkeys(one.note for one in rewritten if one.refused):
+            warnings.warn(note, stacklevel=2)
         for note in dict.fromkeys(note for one in prompts for note in pipe.untrained(one, chosen, whole=whole)):
             warnings.warn(note, stacklevel=2)
         found = [as_output(video, output_type) for video in videos]

@@ -24,6 +24,7 @@ from cogstyle.sampling.interpolate import frame_numbers
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo
+from cogstyle.sampling.recaption import How, Recaption, find_recaption
 from cogstyle.sampling.static_step import captures
 from cogstyle.sampling.upscale import BUDGET
 from cogstyle.sampling.validate import needed_files
@@ -59,6 +60,7 @@ class Models:
     llm: str | Path | None = None
     _hearings: dict[str, Hearing] = field(default_factory=dict, init=False, repr=False)
     _adapters: dict[str, TemporalAdapter] = field(default_factory=dict, init=False, repr=False)
+    _recaptions: dict[How, Recaption] = field(default_factory=dict, init=False, repr=False)
     _reading: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @cached_property
@@ -72,6 +74,12 @@ class Models:
     @cached_property
     def image_model(self) -> Transformer:
         return self.bundle.image_model().to(self.device)
+
+    def recaption(self, how: How) -> Recaption:
+        """What rewrites prompts, see `find_recaption`; found once."""
+        if how not in self._recaptions:
+            self._recaptions[how] = find_recaption(how, self.bundle)
+        return self._recaptions[how]
 
     def adapter(self, stage: str) -> TemporalAdapter:
         """The adapter of "keyframes" or "interpolation"."""

@@ -13,11 +13,12 @@ from cogstyle.pictures import naming
 from cogstyle.sampling.models import GIVEN
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo, read_part
+from cogstyle.sampling.recaption import How, Recaption, Rewritten
 
 if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline
 
-VALUES = ("prompt", *GIVEN, *(one.name for one in fields(Options)))
+VALUES = ("prompt", "recaption", "rewritten", *GIVEN, *(one.name for one in fields(Options)))
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Request:
         given: names of the files that `start` comes from, by `GIVEN`: for the json beside the video.
         identity: all that the video depends on, as in its json; `identify` finds it.
         known: keyframes that are given; `begin` counts them.
+        recaption: what rewrites the prompt, see `find_recaption`; `identify` lets it.
+        rewritten: the prompt's rewriting, where `recaption` is a file of lines.
+        notes: what became of the prompt.
     """
 
     prompt: str
@@ -38,6 +42,9 @@ class Request:
     given: Mapping[str, str | list[str]] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
     known: int = 0
+    recaption: How | None = None
+    rewritten: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -62,23 +69,36 @@ def from_values(values: Mapping[str, Any]) -> Request:
     require("prompt" in asked, "missing key prompt")
     files = {name: asked.pop(name) for name in GIVEN if name in asked}
     given = {name: [*map(str, it)] if isinstance(it, list | tuple) else str(it) for name, it in files.items()}
-    return Request(asked.pop("prompt"), Options(**asked), given=given)
+    recaption, rewritten = asked.pop("recaption", None), asked.pop("rewritten", None)
+    return Request(asked.pop("prompt"), Options(**asked), given=given, recaption=recaption, rewritten=rewritten)
 
 
 def identify(pipe: "Pipeline", request: Request) -> Request:
-    """Validate a request, and name all that its video depends on; nothing is drawn.
+    """Rewrite the prompt if that is asked for, validate, and name all that the video depends on; nothing is drawn.
 
     Raises:
         PromptError, ConfigError, BundleError: see `validate`.
         MediaError: if a given file cannot be read.
     """
+    said: dict[str, Any] = {name: request.identity[name] for name in ("recaption",) if name in request.identity}
+    if request.recaption is not None:
+        found = _rewritten(pipe.recaption(request.recaption), request)
+        said = {"recaption": found.info} if found.info else {}
+        notes = (found.note,) if found.note else ()
+        request = replace(request, prompt=found.drawn, recaption=None, rewritten=None, notes=notes)
     pipe.check(request.prompt, request.options, whole=request.whole)
     contents = {name: _contents(name, value) for name, value in request.given.items()}
     if request.start is not None and not contents:
         start = request.start
         contents["tokens"] = fingerprint(start.level, start.whole, start.numbers, start.tokens_BFL.tolist())
-    identity = {**pipe.identity(request.prompt, request.options), "given_sha256": contents}
+    identity = {**pipe.identity(request.prompt, request.options), "given_sha256": contents, **said}
     return replace(request, identity=json.loads(json.dumps(identity)))  # as the json gives it back
+
+
+def _rewritten(recaption: Recaption, request: Request) -> Rewritten:
+    if request.rewritten is not None:
+        recaption = recaption.of_lines([request.rewritten])
+    return recaption([request.prompt])[0]
 
 
 def begin(pipe: "Pipeline", request: Request, part: Path | None = None) -> Request:

@@ -132,6 +132,11 @@ def _verb(form: str, which: int) -> str:
     return re.sub(r"\*(\w+)", inflected, form)
 
 
+def verb_forms(form: str, language: str) -> list[str]:
+    """An action in each form of its verbs; Chinese ones have one."""
+    return list(dict.fromkeys(_verb(form, which) for which in (BASE, THIRD, ING))) if language == "en" else [form]
+
+
 def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 

@@ -28,6 +28,7 @@ from cogstyle.training.recipes import (
     WeightRecipe,
 )
 from cogstyle.training.run_folder import BEST
+from cogstyle.training.sources import SceneData
 from cogstyle.training.transformer import TransformerJob
 
 RECIPE, DONE = "recipe.toml", "done.json"  # in a run's folder: its recipe, and what was exported of it
@@ -125,7 +126,7 @@ def _export_run(recipe: WeightRecipe, tensors: dict[str, Any], meta: Mapping[str
     job = make_job(recipe, encode=None, into=into, quiet=True)
     if isinstance(job, TransformerJob):
         job.seen = json.loads(meta["seen"])
-    if recipe.task != "tokenizer" and Bundle(source).folder.resolve() != bundle.resolve():
+    if recipe.task not in ("tokenizer", "language_model") and Bundle(source).folder.resolve() != bundle.resolve():
         own = recipe.task == "image" or getattr(recipe, "train_all", False)
         share_files(Bundle(source), bundle, TOKENIZERS if own else (*TOKENIZERS, WeightFile.IMAGE))
     export(job, tensors)
@@ -144,6 +145,8 @@ def bundle_tables(recipe: WeightRecipe, seen: Mapping[str, Any]) -> dict[str, An
         tables["frame_rate"] = old.frame_rate
         tables["sampling"] = {"keyframes": asdict(recipe.sampling or old.sampling("keyframes"))}
         tables["trained_rates"] = {"keyframes": list(old.trained_rates("keyframes"))}
+    if isinstance(recipe, StageRecipe) and isinstance(recipe.data, SceneData):
+        tables["world"] = "shapes"
     if "rates" in seen:
         tables["trained_rates"] = {recipe.task: seen["rates"]}
     return tables

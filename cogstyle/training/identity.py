@@ -10,7 +10,7 @@ from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
 from cogstyle.training.preference_recipe import PreferenceRecipe
-from cogstyle.training.recipes import ImageRecipe, TokenizerRecipe, WeightRecipe
+from cogstyle.training.recipes import ImageRecipe, LanguageModelRecipe, TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora",
@@ -75,7 +75,9 @@ def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
     if "data" in table:
         data = {key: value for key, value in table["data"].items() if value or key not in LATER_DATA}
         kept["data"] = ABSENT_DATA | data | recipe.data.identity()  # type: ignore[attr-defined]
-    if isinstance(recipe, TokenizerRecipe):
+    if isinstance(recipe, LanguageModelRecipe):
+        kept |= {"model": asdict(recipe.model), "slips": recipe.slips}
+    elif isinstance(recipe, TokenizerRecipe):
         kept["tokenizer"] = asdict(recipe.config)
     else:
         kept |= _stands_on(recipe)

@@ -19,6 +19,7 @@ from cogstyle.training.encoding import EncodeVideos, encode_videos
 from cogstyle.training.export import Target
 from cogstyle.training.flow import FlowJob
 from cogstyle.training.job import Job, load_weights
+from cogstyle.training.language_model import LanguageModelJob
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.pairs import PairJob
 from cogstyle.training.preference import Asking, GroupJob, PreferenceJob
@@ -27,12 +28,13 @@ from cogstyle.training.recipes import (
     AdapterRecipe,
     FlowDecoderRecipe,
     ImageRecipe,
+    LanguageModelRecipe,
     SuperresRecipe,
     TokenizerRecipe,
     WeightRecipe,
 )
 from cogstyle.training.rewards import Reward
-from cogstyle.training.sources import Encoding, Pictures, ScenePictures
+from cogstyle.training.sources import Encoding, Pictures, ScenePairs, ScenePictures
 from cogstyle.training.superres import SHOWN, FineRows, SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
 from cogstyle.training.transformer import TransformerJob, fresh_transformer
@@ -61,7 +63,7 @@ def make_job(
         "encode_videos": encode_videos,
         "quiet": quiet,
     }
-    job: TokenizerJob | FlowJob | SuperResolutionJob | PreferenceJob | TransformerJob
+    job: TokenizerJob | FlowJob | LanguageModelJob | SuperResolutionJob | PreferenceJob | TransformerJob
     if isinstance(recipe, TokenizerRecipe):
         pictures = None if encode is None else _pictures(recipe, recipe.config.image_size, runs / "data", quiet=quiet)
         decoder_only = recipe.train == "decoder"
@@ -73,6 +75,8 @@ def make_job(
         pictures = None if encode is None else _pictures(recipe, size, runs / "data", quiet=quiet)
         batch, share = recipe.optim.batch, recipe.from_noise
         job = FlowJob(recipe.flow, source, pictures, batch=batch, seed=recipe.seed, from_noise=share)
+    elif isinstance(recipe, LanguageModelRecipe):
+        job = _language_job(recipe, folder, wanted=encode is not None)
     elif isinstance(recipe, SuperresRecipe):
         job = _superres_job(recipe, folder, options)
     elif isinstance(recipe, PreferenceRecipe):
@@ -88,6 +92,13 @@ def make_job(
 
 def _pictures(recipe: TokenizerRecipe | FlowDecoderRecipe, size: int, cache: Path, *, quiet: bool) -> Pictures:
     return ScenePictures(size) if recipe.data is None else recipe.data.pictures(size, cache, quiet=quiet)
+
+
+def _language_job(recipe: LanguageModelRecipe, folder: Path, *, wanted: bool) -> LanguageModelJob:
+    """`wanted`: the pairs are, not an export alone."""
+    pairs = None if not wanted else ScenePairs() if recipe.data is None else recipe.data.read()
+    given: dict[str, Any] = {"batch": recipe.optim.batch, "seed": recipe.seed, "slips": recipe.slips}
+    return LanguageModelJob(recipe.model, pairs, **given, bundle=folder, world="" if recipe.data else "shapes")
 
 
 def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any]) -> SuperResolutionJob:

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Interval
 
 from cogstyle.config import SuperResConfig, require
+from cogstyle.data.pairs import Pair
 from cogstyle.data.shards import Shards
 from cogstyle.files import fingerprint
 from cogstyle.rows import Row
 from cogstyle.schema import Share, Weight
 from cogstyle.shapes_world import corpus, world
+from cogstyle.shapes_world import pairs as scene_pairs
 from cogstyle.shapes_world import rows as scene_rows
 from cogstyle.shapes_world.pictures import ScenePictures
 from cogstyle.training.encoding import Dropout, Encoding, Pictures, Rows, Validation
@@ -33,6 +36,7 @@ __all__ = [
     "Prompts",
     "Rows",
     "SceneData",
+    "ScenePairs",
     "ScenePictures",
     "ScenePrompts",
     "ShardData",
@@ -181,3 +185,15 @@ class PhrasedCaptions:
 
     def captions_of(self) -> list[str]:
         return list(TextCorpus(CAPTIONS, phrasings=self.phrasings).sentences())
+
+
+@dataclass(frozen=True)
+class ScenePairs:
+    """Phrasings of scenes of the shapes world and their captions, drawn anew for every step."""
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[Pair]:
+        return [scene_pairs.draw_pair(rng) for _ in range(count)]
+
+    def held_back(self, count: int) -> dict[str, list[Pair]]:
+        kinds = [(kind, language) for kind in scene_pairs.KINDS for language in scene_pairs.LANGUAGES]
+        return {f"{kind}_{language}": scene_pairs.held_back_pairs(kind, language, count) for kind, language in kinds}

@@ -72,7 +72,9 @@ def train_text_model(config: ModelConfig, *, captions: int = 4_000, seed: int = 
     return learn_pieces(corpus.sentences(), pieces=pieces, symbols=(*SYMBOLS, *corpus.pieces))
 
 
-def learn_pieces(captions: Iterable[str], *, pieces: int, kind: str = "bpe", symbols: Sequence[str] = SYMBOLS) -> bytes:
+def learn_pieces(
+    captions: Iterable[str], *, pieces: int, kind: str = "bpe", symbols: Sequence[str] = SYMBOLS, **others: Any
+) -> bytes:
     """A sentencepiece model with byte fallback, as bytes. Piece 0 is <pad>; letters lose their case.
 
     The first word of a text is the piece that it is after a space; `PROMPTS` see to it behind a line break too.
@@ -81,11 +83,13 @@ def learn_pieces(captions: Iterable[str], *, pieces: int, kind: str = "bpe", sym
         pieces: the most that it has.
         kind: "bpe" or "unigram".
         symbols: pieces of their own.
+        others: options of sentencepiece that replace ours.
 
     Raises:
         ConfigError: if the letters of the captions alone are more pieces.
     """
     out = io.BytesIO()
+    ours = {"normalization_rule_name": "nmt_nfkc_cf", "add_dummy_prefix": True, "bos_id": -1, "eos_id": -1}
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(captions),
@@ -95,14 +99,11 @@ def learn_pieces(captions: Iterable[str], *, pieces: int, kind: str = "bpe", sym
             hard_vocab_limit=False,
             byte_fallback=True,
             character_coverage=1.0,
-            normalization_rule_name="nmt_nfkc_cf",
-            add_dummy_prefix=True,
             user_defined_symbols=list(symbols),
             pad_id=0,
             unk_id=1,
-            bos_id=-1,
-            eos_id=-1,
             minloglevel=2,
+            **{**ours, **others},
         )
     except RuntimeError as error:
         raise ConfigError(f"pieces {pieces} cannot be learned from these captions: {str(error)[-200:]}") from None
