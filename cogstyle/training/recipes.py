@@ -147,17 +147,19 @@ class ImageRecipe(StageRecipe):
         """The image model on the tokenizers of a bundle.
 
         Raises:
-            ConfigError: if a preset does not fit them.
+            ConfigError: if a preset, or the model of `start`, does not fit them.
         """
         if self.model is not None:
             return self.model.config(source)
+        name, tokenizer = f"preset {self.preset or 'shapes'!r}", source.tokenizer_config
         if self.start is not None and self.preset is None:
-            return Bundle(self.start).model_config
-        name, tokenizer = self.preset or "shapes", source.tokenizer_config
-        found, side = preset(MODELS, name), tokenizer.image_size // tokenizer.rate
+            name, found = f"the image model of {self.start!r}", Bundle(self.start).model_config
+        else:
+            found = preset(MODELS, self.preset or "shapes")
+        side = tokenizer.image_size // tokenizer.rate
         require(
             found.grid == (side, side) and found.codes == tokenizer.codes,
-            f"preset {name!r} is of {found.grid[0]} x {found.grid[1]} places and {found.codes:,} codes, the tokenizer "
+            f"{name} is of {found.grid[0]} x {found.grid[1]} places and {found.codes:,} codes, the tokenizer "
             f"of {source.folder} of {side} x {side} and {tokenizer.codes:,}; [model] layers, width, heads fits any",
         )
         return found

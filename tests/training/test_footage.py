@@ -2,9 +2,9 @@
 
 import io
 import shutil
+import signal
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 import sentencepiece
@@ -140,6 +140,9 @@ def test_a_model_that_does_not_fit_is_one_line(footage, debug_bundle, tmp_path, 
         ("", "preset 'shapes' is of 8 x 8 places and 1,024 codes, the tokenizer of"),
         ("preset = 'debug'\n[model]\nlayers = 2\nwidth = 16\nheads = 2", "preset and [model] exclude each other"),
         ("[model]\nlayers = 2\nwidth = 16\nheads = 2\nwindow = 3", "grid (4, 4) is no multiple of window 3"),
+        ('start = "shapes"', "the image model of 'shapes' is of 8 x 8 places and 1,024 codes, the tokenizer of"),
+        ("frozen = true", "frozen needs a start"),
+        (f'start = "{bundle}"\nfrozen = true', "has no image.safetensors"),
     ):
         path = recipe(tmp_path, "image", bundle, text)
         assert run("train", path, "--runs", tmp_path / "runs") == 2
@@ -213,26 +216,37 @@ def test_folders_that_are_none(tmp_path, capsys):
     assert run("train", tmp_path, "--dry-run") == 2 and "--dry-run is for one recipe" in capsys.readouterr().err
 
 
+MOMENTS = (  # after each of which a run is killed: rows encoded, a step kept, weights written, samples drawn
+    "cogstyle.data.encode:_write_part",
+    "cogstyle.training.checkpoint:write_checkpoint",
+    "cogstyle.training.run:update_bundle",
+    "cogstyle.training.folder:write_png",
+)
+KILLED = """
+import importlib, os, signal, sys
+module, name = sys.argv.pop(1).split(":")
+module = importlib.import_module(module)
+real = getattr(module, name)
+def last(*arguments, **options):
+    real(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(module, name, last)
+from cogstyle.cli.main import main
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
 def test_a_folder_survives_kills(footage, debug_bundle, tmp_path):
     """Killed at any moment, the same command ends with the weights of a run that nothing stopped."""
     hashes = []
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-        folder = project(tmp_path / name, footage, debug_bundle, steps=8)
-        command = [
-            sys.executable,
-            "-m",
-            "cogstyle.cli.main",
-            "train",
-            folder,
-            "--quiet",
-            "--set",
-            "loop.checkpoint_minutes=0",
-        ]
-        for seconds in (3, 4, 5, 6) if name == "killed" else ():
-            with suppress(subprocess.TimeoutExpired):
-                subprocess.run(command, timeout=seconds, check=True, stdout=subprocess.DEVNULL)  # which kills it
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        folder = project(tmp_path / name, footage, debug_bundle, steps=4)
+        command = ["train", str(folder), "--quiet", "--set", "loop.checkpoint_minutes=0"]
+        for moment in MOMENTS if name == "killed" else ():
+            child = [sys.executable, "-c", KILLED, moment, *command]
+            assert subprocess.run(child, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL, moment
+        assert main(command) == 0
         hashes.append(Bundle(folder / "bundle").hashes())
     assert hashes[0] == hashes[1] and len(hashes[0]) == 5
