@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Interval
+from tqdm import tqdm
 
 from cogstyle.bundle import Bundle
 from cogstyle.config import SuperResConfig, require
@@ -17,7 +19,10 @@ from cogstyle.data.encode import make_index
 from cogstyle.data.footage import Footage, files_of
 from cogstyle.data.footage import stamp as size_of
 from cogstyle.data.manifest import Manifest, read_manifest
+from cogstyle.data.quality import Quality
+from cogstyle.data.selection import QualityConfig, said_of, select
 from cogstyle.data.shards import INDEX, Index, Shards, load_videos, read_captions, read_index, split_validation
+from cogstyle.data.workers import cores
 from cogstyle.errors import BundleError
 from cogstyle.files import fingerprint, sha256
 from cogstyle.rows import Row
@@ -32,6 +37,7 @@ class ShardData:
     shards: str | tuple[str, ...]  # their folders
     validation_rows: Validation = 256  # at most a tenth of the rows, from videos of their own
     caption_dropout: Dropout = 0.1  # share of the samples whose caption is left out
+    quality: QualityConfig | None = None  # which rows to train on, by their scores; default: all
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -44,8 +50,18 @@ class ShardData:
             BundleError: if there are none of a kind, or the shards are of another tokenizer or shape.
             PromptError: for a caption that is too long.
         """
-        found = [self._of_kind(kind, how) for kind in kinds]
-        return dict(zip(kinds, split_validation(found, self.validation_rows), strict=True))
+        found = dict(
+            zip(kinds, split_validation([self._of_kind(k, how) for k in kinds], self.validation_rows), strict=True)
+        )
+        return found if self.quality is None else {kind: self._chosen(kind, *rows, how) for kind, rows in found.items()}
+
+    def _chosen(self, kind: str, train: Shards, held_back: Shards, how: Encoding) -> Rows:
+        """The rows that are good enough to train on, and all that are held back: losses of other choices compare."""
+        assert self.quality is not None
+        chosen = select(train, self.quality)
+        if not how.quiet:
+            tqdm.write("\n".join(f"{kind}: {line}" for line in said_of(chosen.kept or {})), file=sys.stderr)
+        return chosen, held_back
 
     def captions_of(self) -> list[str]:
         """Every caption, once."""
@@ -60,6 +76,7 @@ class ShardData:
             size=how.vqvae.config.image_size,
             tokenizer_sha256=how.digest,
             factor=how.factor if kind == "superres" else 1,
+            scored=self.quality is not None,
         )
         low, high = map(int, found.tokens.aminmax())
         if low < 0 or high >= how.vqvae.config.codes:
@@ -91,7 +108,8 @@ class ShardData:
     def identity(self) -> dict[str, Any]:
         """What the rows depend on, wherever they lie: what the shards hold."""
         indices = [repr(read_index(folder)) for folder in self.folders]
-        parts = [sha256(path) for folder in self.folders for path in sorted(folder.glob("part-*.safetensors"))]
+        names = ["part-*.safetensors", *(["scores-*.safetensors"] if self.quality is not None else [])]
+        parts = [sha256(path) for folder in self.folders for name in names for path in sorted(folder.glob(name))]
         return {"shards": hashlib.sha256("".join(indices + parts).encode()).hexdigest()}
 
 
@@ -110,6 +128,7 @@ class VideoData:
     split_long: bool = False  # videos that no row can show as a whole give several
     validation_rows: Validation = 256  # at most a tenth of the rows, from videos of their own
     caption_dropout: Dropout = 0.1  # share of the samples whose caption is left out
+    quality: QualityConfig | None = None  # which rows to train on, by their scores; default: all
 
     def read(self, kinds: Sequence[str], how: Encoding) -> dict[str, Rows]:
         """Rows of each kind, encoded unless they are already; see `ShardData.read`."""
@@ -121,13 +140,16 @@ class VideoData:
         return CaptionData(self.videos, self.caption).captions_of()
 
     def _shards(self, folders: Sequence[str]) -> ShardData:
-        return ShardData(tuple(folders), self.validation_rows, self.caption_dropout)
+        return ShardData(tuple(folders), self.validation_rows, self.caption_dropout, self.quality)
 
     def _encoded(self, place: Path, kind: str, how: Encoding) -> Path:
         manifest = read_manifest(place, caption=self.caption)
         index = self.index(kind, manifest, how.bundle)
         name = fingerprint(replace(index, contents=(), entries=1), str(place.resolve()))
-        return how.encode_videos(manifest, how.folder / f"{kind}-{name}", index, how.bundle, quiet=how.quiet)
+        folder = how.encode_videos(manifest, how.folder / f"{kind}-{name}", index, how.bundle, quiet=how.quiet)
+        if self.quality is not None:
+            Quality(folder, how.bundle, manifest.folder, {}).run(workers=cores(), quiet=how.quiet)
+        return folder
 
     def index(self, kind: str, manifest: Manifest, bundle: Bundle) -> Index:
         """How the rows of a manifest are made."""

@@ -1,5 +1,6 @@
 """From a recipe to a bundle: a whole run, or a plan of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -40,6 +41,7 @@ from cogstyle.training.text import make_text_tokenizer
 from cogstyle.training.transformer import TransformerJob
 
 REPLACED = {"tokenizer": WeightFile.TOKENIZER, "image": WeightFile.IMAGE}  # files that others stand on
+KEPT = "rows.json"  # in a run's folder: of each stratum the rows that there are, and those that train
 ALONE = "the task {task!r} trains in one process; {processes} were started"
 
 
@@ -85,6 +87,8 @@ def train(
             identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
             if processes.first:
                 write_bytes(folder / RECIPE, _noted(path, changes))
+                if kept := getattr(job, "rows_kept", {}):
+                    write_bytes(folder / KEPT, json.dumps(kept, indent=1, ensure_ascii=False).encode())
             this = Run(folder, processes, identity=identity, keep_best=recipe.export == "best", quiet=quiet)
             drawn = grid(recipe, job)
             said = train_job(job, recipe.optim, recipe.loop, this, seed=recipe.seed, engine=engine, grid=drawn)

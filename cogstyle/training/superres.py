@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +68,11 @@ class SuperResolutionJob:
         if rows is not None:
             self.train, self.held_back, self.shown = rows.train, rows.held_back, rows.shown
 
+    @property
+    def rows_kept(self) -> dict[str, Any]:
+        """How many rows of each stratum were chosen to train on, if some were."""
+        return {} if self.train.kept is None else {"superres": self.train.kept}
+
     def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task."""
         load_weights(self.upscaler, tensors)
@@ -130,7 +136,7 @@ class SuperResolutionJob:
     def picture(self) -> np.ndarray:
         """Bicubic enlargement over the likeliest tokens over the truth."""
         truth, bicubic = self._shown(6)
-        return np.concatenate([np.concatenate(list(row), 1) for row in (bicubic, self._best(6), truth)])
+        return np.concatenate([np.concatenate(list(row), 1) for row in (bicubic, self._best(len(truth)), truth)])
 
     def export(self) -> None:
         update_bundle(self.folder, {WeightFile.SUPERRES: self.module.state_dict()}, superres=self.sizes)

@@ -77,6 +77,11 @@ class TransformerJob:
         spans = self.batches.trained_seconds()
         return {"rates": sorted(round((self.config.frames - 1) / span, 4) for span in spans)}
 
+    @property
+    def rows_kept(self) -> dict[str, Any]:
+        """How many rows of each stratum were chosen to train on, by kind, where some were."""
+        return {kind: train.kept for kind, (train, _) in self.batches.rows.items() if train.kept is not None}
+
     def load_initial_weights(self, tensors: dict[str, Tensor]) -> None:
         """Start from trained weights of this task."""
         load_weights(self.transformer if self.adapter is None else self.adapter, tensors)
