@@ -7,6 +7,7 @@ import numpy as np
 
 from cogstyle.rows import Row
 from cogstyle.shapes_world import phrasings, world
+from cogstyle.shapes_world.joins import draw_join
 
 CANONICAL, BESIDE = 0.25, 0.2  # of phrased captions: the canonical ones, those that say who is beside whom
 RULES = 2  # to be raised with every change of the rules below: rows drawn by other rules are not read
@@ -27,13 +28,13 @@ class Emphasis:
             actors = 2 if np.random.default_rng([seed, 6]).random() < self.two_actors else 1
         return world.draw_scene(seed, actors=actors, weights=self.actions)
 
-    def caption(self, scene: world.Scene, seed: int, *, with_action: bool = True) -> str:
-        """What the row of a seed says of its scene."""
+    def caption(self, scene: world.Scene, seed: int, *, with_action: bool = True, beside: float = BESIDE) -> str:
+        """What the row of a seed says of its scene; for `beside` see `phrasings.phrase`."""
         if not self.phrasings:
             return world.caption(scene, with_action=with_action)
         rng = np.random.default_rng([seed, 7])
         how = {"canonical": rng.random() < CANONICAL, "with_action": with_action}
-        return phrasings.phrase(scene, rng, language=scene.language, beside=BESIDE * with_action, **how)
+        return phrasings.phrase(scene, rng, language=scene.language, beside=beside * with_action, **how)
 
 
 EVEN = Emphasis()
@@ -98,3 +99,13 @@ def continuation_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = 
     first = int(rng.integers(1, round(scene.duration * rate)))
     times = [(first + k) / rate for k in range(frames)]
     return Row(world.render_clip(scene, times, size), emphasis.caption(scene, seed), (frames - 1) / rate)
+
+
+def join_row(seed: int, size: int, frames: int, *, known: int, emphasis: Emphasis = EVEN) -> Row:
+    """What continuing a video meets: `known` frames of one motion, then those that another caption asks for."""
+    join, rate = draw_join(
+        emphasis.scene(seed), np.random.default_rng([seed, 8]), frames=frames, known=known, weights=emphasis.actions
+    )
+    times = [join.at + (k - known + 1) / rate for k in range(frames)]
+    caption = emphasis.caption(join.second, seed, beside=0.0)
+    return Row(join.render_clip(times, size), caption, (frames - 1) / rate)

@@ -200,11 +200,11 @@ def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(rng.uniform(low, high))
 
 
-def _pick(rng: np.random.Generator, items: Sequence[T]) -> T:
+def pick(rng: np.random.Generator, items: Sequence[T]) -> T:
     return items[int(rng.integers(len(items)))]
 
 
-def _weighted(rng: np.random.Generator, items: Sequence[str], weights: Mapping[str, float]) -> str:
+def weighted(rng: np.random.Generator, items: Sequence[str], weights: Mapping[str, float]) -> str:
     w = np.array([weights.get(item, 1.0) for item in items])
     return items[int(rng.choice(len(items), p=w / w.sum()))]
 
@@ -215,13 +215,13 @@ def draw_actor(
     """Draw one actor; `held_out` draws only from the pairs that training never shows, `weights` see `draw_scene`."""
     pairs = [(c, s) for c in COLOURS for s in SHAPES if ((c, s) in HELD_OUT) == held_out]
     if held_out:
-        colour, shape = _pick(rng, pairs)
+        colour, shape = pick(rng, pairs)
     else:
-        colour = _pick(rng, tuple(COLOURS))
-        shape = _pick(rng, [s for c, s in pairs if c == colour])
-    action = _pick(rng, ACTIONS) if not weights else _weighted(rng, ACTIONS, weights)
-    direction = _pick(rng, DIRECTIONS[action]) if action in DIRECTIONS else None
-    size = None if action in ("grow", "shrink") else _pick(rng, (None, None, "small", "large"))
+        colour = pick(rng, tuple(COLOURS))
+        shape = pick(rng, [s for c, s in pairs if c == colour])
+    action = pick(rng, ACTIONS) if not weights else weighted(rng, ACTIONS, weights)
+    direction = pick(rng, DIRECTIONS[action]) if action in DIRECTIONS else None
+    size = None if action in ("grow", "shrink") else pick(rng, (None, None, "small", "large"))
     r = {None: _uniform(rng, 0.13, 0.19), "small": SMALL_R, "large": LARGE_R}[size]
     edge = AXIS_EXTENT[shape] * r + MARGIN
     x, y = _uniform(rng, edge, 1.0 - edge), _uniform(rng, edge, 1.0 - edge)
@@ -240,11 +240,17 @@ def _apart(scene: Scene) -> bool:
         gap = math.hypot(a.x - b.x, a.y - b.y) - REACH[lower.shape] * a.r - REACH[upper.shape] * b.r
         if k == 0 and gap < GAP:
             return False
-        if gap < 0.0:
-            whole = coverage(lower.shape, a, 64)
-            if (whole * (1.0 - coverage(upper.shape, b, 64))).sum() < 0.5 * whole.sum():
-                return False
+        if not half_visible(lower.shape, a, upper.shape, b):
+            return False
     return True
+
+
+def half_visible(lower: str, a: State, upper: str, b: State) -> bool:
+    """Whether at least half of a shape shows under another."""
+    if math.hypot(a.x - b.x, a.y - b.y) >= REACH[lower] * a.r + REACH[upper] * b.r:
+        return True
+    whole = coverage(lower, a, 64)
+    return bool((whole * (1.0 - coverage(upper, b, 64))).sum() >= 0.5 * whole.sum())
 
 
 def draw_scene(
@@ -259,9 +265,9 @@ def draw_scene(
         weights: how likely an action is drawn, 1 for one that is not named; None: all alike.
     """
     rng = np.random.default_rng(seed)
-    background = _pick(rng, tuple(BACKGROUNDS))
-    speed = _pick(rng, tuple(DURATIONS))
-    language = _pick(rng, ("en", "zh"))
+    background = pick(rng, tuple(BACKGROUNDS))
+    speed = pick(rng, tuple(DURATIONS))
+    language = pick(rng, ("en", "zh"))
     says_background = bool(rng.integers(2))
     count = actors or (1 if rng.random() < 0.7 else 2)
     while True:
@@ -276,9 +282,6 @@ def draw_scene(
         scene = Scene(background, cast, duration, word, language, says_background)
         if count == 1 or (cast[0].colour != cast[1].colour and _apart(scene)):
             return scene
-
-
-# ---------------------------------------------------------------- captions
 
 
 def _action_words(actor: Actor, language: str) -> str:
@@ -327,9 +330,6 @@ def caption(scene: Scene, *, with_action: bool = True) -> str:
         return " and ".join(phrases) + tail
     head = f"{CHINESE[scene.background]}背景上，" if scene.says_background else ""
     return head + "，".join(phrases)
-
-
-# ---------------------------------------------------------------- frame rates
 
 
 def keyframe_rates(scene: Scene, frames: int = 5) -> list[float]:

@@ -8,16 +8,30 @@ import torch
 from torch import Tensor
 
 from cogstyle.config import ModelConfig
-from cogstyle.data.mixing import Group, MixConfig, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
+from cogstyle.data.mixing import Group, MixConfig, Task, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
 from cogstyle.data.shards import Shards
+from cogstyle.layout import keyframe_layout
+from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.training.job import WHOLE, Share
 from cogstyle.training.sources import Rows
 
 
-def groups_of(task: str, config: ModelConfig, batch: int, mix: MixConfig | None) -> list[Group]:
-    """The tasks that take turns: those of a mix, or one alone in batches of `batch`."""
-    return [Group(tuple(make_tasks(task, config)), batch)] if mix is None else make_groups(mix, config)
+def groups_of(
+    task: str, config: ModelConfig, batch: int, mix: MixConfig | None, *, continuation: float = 0.0
+) -> list[Group]:
+    """The tasks that take turns: those of a mix, or one alone in batches of `batch`.
+
+    Args:
+        continuation: share of the steps that go on from the last frames of another video, as sampling does.
+    """
+    if mix is not None:
+        return make_groups(mix, config)
+    groups = [Group(tuple(make_tasks(task, config, weight=1.0 - continuation)), batch)]
+    if continuation:
+        layout = keyframe_layout(config, 0, known=OVERLAP)
+        groups.append(Group((Task("continuation", "join", layout, continuation),), batch))
+    return groups
 
 
 def kinds_of(groups: Sequence[Group]) -> tuple[str, ...]:
@@ -69,7 +83,8 @@ class Batches:
         steps: int = 1,
     ) -> None:
         self.groups, self.rows, self.seed, self.dropout = groups, rows, seed, caption_dropout
-        self.mixed, self.images, self.steps = mix is not None, None if mix is None else mix.images, steps
+        self.mixed = mix is not None or len(groups) > 1
+        self.images, self.steps = None if mix is None else mix.images, steps
         self.shown = next((group for group in groups if group.layout.frames > 1), groups[0])  # in pictures
         self.pools = [[rows_at(rows[group.rows][0], member) for member in group.tasks] for group in groups]
 

@@ -34,7 +34,7 @@ from cogstyle.training.recipes import (
     WeightRecipe,
 )
 from cogstyle.training.rewards import Reward
-from cogstyle.training.sources import Encoding, Pictures, ScenePairs, ScenePictures
+from cogstyle.training.sources import Encoding, Pictures, SceneData, ScenePairs, ScenePictures
 from cogstyle.training.superres import SHOWN, FineRows, SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
 from cogstyle.training.transformer import TransformerJob, fresh_transformer
@@ -154,7 +154,8 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
     )
     config, batches = model.transformer.config, None
     if options["encode"] is not None:
-        groups = groups_of(recipe.task, config, recipe.optim.batch, mix)
+        continuation = recipe.data.continuation if isinstance(recipe.data, SceneData) else 0.0
+        groups = groups_of(recipe.task, config, recipe.optim.batch, mix, continuation=continuation)
         rows = recipe.data.read(kinds_of(groups), encoding(source, model.vqvae, frames=config.frames, **options))
         given: dict[str, Any] = {"seed": recipe.seed, "caption_dropout": recipe.data.caption_dropout}
         batches = Batches(groups, rows, mix=mix, steps=recipe.optim.steps, **given)

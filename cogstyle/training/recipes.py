@@ -119,6 +119,9 @@ class StageRecipe(WeightRecipe):
         super().__post_init__()
         whole = not isinstance(self.loop, DrawingLoopConfig) or not self.loop.prompts or self.engine.zero < 3
         require(whole, "prompts cannot be drawn with zero 3: no process has the whole weights")
+        continued = getattr(self.data, "continuation", 0.0) > 0.0
+        fits = not continued or (self.task == "keyframes" and not self.mixed)
+        require(fits, "continuation is of keyframes alone; where tasks take turns, it is one of [mix] tasks")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from cogstyle.data.pairs import Pair
 from cogstyle.data.shards import Shards
 from cogstyle.files import fingerprint
 from cogstyle.rows import Row
+from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.schema import Share, Weight
 from cogstyle.shapes_world import corpus, world
 from cogstyle.shapes_world import pairs as scene_pairs
@@ -63,6 +64,7 @@ class SceneData:
     two_actors: Share | None = None  # share of the scenes with two actors; default: as the world draws them
     actions: dict[str, Weight] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
     phrasings: bool = False  # captions as people write them; default: the canonical ones
+    continuation: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.0  # keyframes: share of the steps that go on from one
 
     def __post_init__(self) -> None:
         _check_actions(self.actions)
@@ -120,6 +122,7 @@ def _row_of(kind: str, how: Encoding, emphasis: scene_rows.Emphasis) -> "partial
         "image": (scene_rows.image_row, {}),
         "keyframes": (scene_rows.keyframe_row, {"frames": how.frames}),
         "continuation": (scene_rows.continuation_row, {"frames": how.frames}),
+        "join": (scene_rows.join_row, {"frames": how.frames, "known": OVERLAP}),
         "interpolation": (scene_rows.interpolation_row, {"frames": how.frames}),
         "superres": (scene_rows.superres_row, {"factor": how.factor}),
     }

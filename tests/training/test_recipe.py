@@ -99,6 +99,7 @@ def test_shipped_recipes_divide_by_eight_and_leave_the_shipped_weights_alone(pat
             f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}two_actors = 1.5",
             r"two_actors 1.5 must be less than or equal to 1",
         ),
+        (f"task = 'image'\nbundle = 'x'\n{STEPS}{ROWS}continuation = 0.2", "continuation is of keyframes alone"),
         (
             f"task = 'image'\nbundle = 'x'\n{STEPS}[data]\nshards = 's'\ntwo_actors = 0.5",
             "unknown key two_actors; known are shards",

@@ -1,9 +1,11 @@
 """The transformer jobs: mixes, everything trained, and a finetune from an image bundle into another one."""
 
 import json
+import math
 import re
 import shutil
 import signal
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from cogstyle.config import Prompts
 from cogstyle.errors import BundleError, ConfigError
 from cogstyle.files import read_tensors, sha256
 from cogstyle.interop.sat_bundle import import_sat
+from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.training import loop as loop_module
 from cogstyle.training.export import TOKENIZERS
 from cogstyle.training.job import Share
@@ -285,3 +288,14 @@ def test_training_scenes_can_have_an_action_more_often(debug_bundle, tmp_path):
         held_back.append(job.batches.held_back.captions)
     assert found[1.0] < 0.5 < 0.9 < found[1000.0]
     assert held_back[0] == held_back[1]
+
+
+def test_a_share_of_the_keyframe_steps_goes_on_from_another_motion(debug_bundle, tmp_path):
+    path = debug_recipe(tmp_path, "keyframes", bundle=debug_bundle)
+    path.write_text(f"{path.read_text()}\ncontinuation = 0.5\nphrasings = true")
+    job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
+    met = Counter(job.batches.at(step).group.layout.known for step in range(60))
+    assert set(met) == {1, OVERLAP} and min(met.values()) > 15
+    step = next(step for step in range(60) if job.batches.at(step).group.layout.known == OVERLAP)
+    assert math.isfinite(float(job.loss(step)[0]))
+    assert {"validation_loss_keyframes", "validation_loss_continuation"} <= set(job.validate())
