@@ -103,8 +103,7 @@ class Calls(Models):
             output_type: None gives `Video`s; "np" and "pt" frames in 0..1, float32 [F, height, width, 3] and
                 [F, 3, height, width]; "pil" lists of pictures.
             callback_on_step_end: called as (pipeline, tokens drawn, tokens in all, {"tokens": [B, F, L] so far}).
-            recaption: what rewrites the prompts first: "auto", a folder, a file, a function or the name of one, as
-                `find_recaption` takes it.
+            recaption: what rewrites the prompts first, as `find_recaption` takes it.
             options: the fields of `Options` (frame_rate, levels, guidance, negative_prompt, ...), and the files of
                 `start` (first_frame, continue_from, images, videos).
 
@@ -124,19 +123,17 @@ class Calls(Models):
         whole = bool(given.get("images") or given.get("videos"))
         for one in prompts:  # before a file is read
             pipe.check(one, chosen, whole=whole)
-        for other in seeds:
-            replace(chosen, seed=other)
+        _ = [replace(chosen, seed=other) for other in seeds]
         start = self.start(chosen, len(prompts), **given)
         tell = told_steps(self, callback_on_step_end, cost.steps(self.bundle.model_config, chosen, start))
         videos = pipe.sample(prompts, seeds, chosen, start=start, **tell)
-        for video in videos:
-            video.info["given"].update({name: str(value) for name, value in given.items() if value})
         for number, video in enumerate(videos):
+            video.info["given"].update({name: str(value) for name, value in given.items() if value})
             if rewritten and (info := rewritten[number // num_videos_per_prompt].info):
                 video.info["recaption"] = info
-        for note in dict.fromkeys(one.note for one in rewritten if one.refused):
-            warnings.warn(note, stacklevel=2)
-        for note in dict.fromkeys(note for one in prompts for note in pipe.untrained(one, chosen, whole=whole)):
+        notes = [one.note for one in rewritten if one.refused]
+        notes += [note for one in prompts for note in pipe.untrained(one, chosen, whole=whole)]
+        for note in dict.fromkeys(notes):
             warnings.warn(note, stacklevel=2)
         found = [as_output(video, output_type) for video in videos]
         return found[0] if isinstance(prompt, str) and num_videos_per_prompt == 1 else found

@@ -86,9 +86,7 @@ def train(
             job = _job_in_turn(recipe, processes, runs, quiet=quiet)
             identity = replace(identity, seen=job.seen if isinstance(job, TransformerJob) else {})
             if processes.first:
-                write_bytes(folder / RECIPE, _noted(path, changes))
-                if kept := getattr(job, "rows_kept", {}):
-                    write_bytes(folder / KEPT, json.dumps(kept, indent=1, ensure_ascii=False).encode())
+                _note(folder, path, changes, job)
             this = Run(folder, processes, identity=identity, keep_best=recipe.export == "best", quiet=quiet)
             drawn = grid(recipe, job)
             said = train_job(job, recipe.optim, recipe.loop, this, seed=recipe.seed, engine=engine, grid=drawn)
@@ -109,6 +107,13 @@ def take_image_model(recipe: ImageRecipe) -> str:
     start.path(WeightFile.IMAGE)
     share_files(start, Path(recipe.bundle), (*TOKENIZERS, WeightFile.IMAGE))
     return f"{recipe.bundle} stands on the image model of {start.folder}, which stays as it is"
+
+
+def _note(folder: Path, path: Path, changes: Sequence[str], job: Job) -> None:
+    """What trains: the recipe, and the rows that were chosen."""
+    write_bytes(folder / RECIPE, _noted(path, changes))
+    if kept := getattr(job, "rows_kept", {}):
+        write_bytes(folder / KEPT, json.dumps(kept, indent=1, ensure_ascii=False).encode())
 
 
 def _job_in_turn(recipe: WeightRecipe, processes: Processes, runs: Path, *, quiet: bool) -> Job:
