@@ -95,7 +95,7 @@ class Calls(Models):
         """Sample a video of a prompt, or a list of videos of several prompts (or of several videos a prompt).
 
         Args:
-            prompt: what happens, in English or Chinese.
+            prompt: in English or Chinese.
             seed: same prompt, options and seed: same video. One for all (the videos of a prompt count up from it),
                 or one a video.
             generator: draws the seeds instead; one for all, or one a video.
@@ -116,9 +116,8 @@ class Calls(Models):
         given = {name: values.pop(name) for name in GIVEN if name in values}
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         rewritten = [] if recaption is None else self.recaption(recaption)(prompts)
-        prompts = [one.drawn for one in rewritten] or prompts
         seeds = seeds_of(len(prompts), num_videos_per_prompt, seed, generator)
-        prompts = [one for one in prompts for _ in range(num_videos_per_prompt)]
+        prompts = [one for one in [one.drawn for one in rewritten] or prompts for _ in range(num_videos_per_prompt)]
         chosen = Options(seed=seeds[0] if seeds else 0, **values)
         whole = bool(given.get("images") or given.get("videos"))
         for one in prompts:  # before a file is read
