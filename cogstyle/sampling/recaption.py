@@ -124,6 +124,7 @@ def find_recaption(how: How, bundle: Bundle) -> Recaption:
     if callable(how):
         return Recaption(getattr(how, "__qualname__", type(how).__name__), _checked(how, "function"), world=world)
     name = str(how)
+    require(bool(name.strip()), "recaption is empty; give auto, a folder, a file or a function")
     if name == AUTO:
         name = str(_named(bundle))
     path = Path(name).expanduser()

@@ -62,8 +62,9 @@ def test_a_rewriting_that_loses_what_was_asked_is_refused(shapes, capsys):
     said = "'blue box grows' is drawn as it is, not as own.py:rewrite rewrites it: colour blue became red"
     assert said in capsys.readouterr().err
     assert info("a")["prompt"] == "blue box grows" and info("a")["recaption"]["refused"] == "colour blue became red"
-    with pytest.warns(UserWarning, match="direction right became left"):
+    with pytest.warns(UserWarning) as caught:
         load(shapes)("red ball goes right", levels=0, recaption=lambda prompt: "a red circle moves left")
+    assert any("direction right became left" in str(one.message) for one in caught)
     update_bundle(shapes, {}, world="")  # of unknown words nothing is refused
     assert sample(shapes, "blue box grows", "--out", "b.mp4", "--recaption", "own.py:rewrite") == 0
     assert info("b")["prompt"] == "a red square grows"
@@ -88,7 +89,8 @@ def test_a_prompts_file(shapes, capsys):
     asked = ["--prompts", "prompts.jsonl", "--out", "out", "--recaption"]
     for how in ("own.py:rewrite", "lines.txt"):
         assert sample(shapes, *asked, how) == 0
-        assert "is drawn as 'a red circle moves right'" in capsys.readouterr().err
+        said = "a red circle moves right" if how == "own.py:rewrite" else "a blue square grows"
+        assert f"is drawn as '{said}'" in capsys.readouterr().err
         drawn = [info(f"out/{k}")["prompt"] for k in range(3)]
         assert drawn == [CAPTION, "blue box grows" if how == "own.py:rewrite" else "a blue square grows", CAPTION]
     table = [{"prompt": p, "rewritten": CAPTION} for p in (prompts[0], prompts[2])]
@@ -103,7 +105,7 @@ def test_the_bundle_names_its_language_model(shapes, tmp_path):
     with pytest.raises(CogstyleError, match="bundle bundle names no language model"):
         find_recaption("auto", Bundle(shapes))
     update_bundle(shapes, {}, recaption="../other")
-    with pytest.raises(CogstyleError, match="no bundle '.*bundle/../other'"):
+    with pytest.raises(CogstyleError, match=r"no bundle '.*bundle/\.\./other'"):
         find_recaption("auto", Bundle(shapes))
 
 
@@ -121,7 +123,7 @@ def test_the_bundle_names_its_language_model(shapes, tmp_path):
         ("gap.txt", "recaption gap.txt:1 is empty"),
         ("bad.jsonl", 'recaption bad.jsonl:1 must be {"prompt": a text, "rewritten": a text}'),
         ("twice.jsonl", "recaption twice.jsonl:2 rewrites 'a' anew and otherwise"),
-        ("", "no bundle ''"),
+        ("", "recaption is empty"),
     ],
 )
 def test_bad_input(shapes, capsys, how, said):
