@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cogstyle"
 LEVELS = (  # the lowest first; a room imports from levels below its own, and nothing beside it
-    "errors", "axes cluster hub schema shipped version", "growth_config language_config seq2seq_config tokenizer_config",
-    "config files", "devices",
+    "errors", "axes cluster hub schema shipped version",
+    "growth_config language_config seq2seq_config tokenizer_config", "config files", "devices",
     "functions layout native pictures rows shares", "tokenizers model video shapes_world",
     "adapter bundle", "interop data sampling",
     "training evaluation", "shapes_report server", "cli", "__main__",
