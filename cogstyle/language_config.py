@@ -4,30 +4,47 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Literal
 
-from cogstyle.schema import Size, require
+from cogstyle.schema import Share, Size, require
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
-    """The language model of an adapter, and the layers that hear it."""
+class Listening:
+    """A language model, and the layers that hear it."""
 
-    llm: str  # a Hugging Face folder, a GGUF file, or a name on the hub: what `--llm` reads by default
-    sha256: str = ""  # of what its states depend on
-    width: Size = 1  # of a state
+    llm: str  # a Hugging Face folder, a GGUF file, or a name on the hub
     template: str = "{prompt}"  # in which the model reads a prompt; states of the prompt's own places alone are kept
     every: Literal[1, 2] = 1  # layers: each, or every second one
     longest: Size = 256  # tokens of a prompt
-    rewritten: bool = False  # whether the adapter also hears what the prompt was rewritten to
 
     def __post_init__(self) -> None:
-        fine = self.template.count("{prompt}") == 1
         try:
-            fine = fine and [name for _, name, form, way in Formatter().parse(self.template) if name is not None] == [
-                "prompt"
-            ]
+            places = [part[1:] for part in Formatter().parse(self.template) if part[1] is not None]
         except ValueError:
-            fine = False
+            places = []
+        fine = places == [("prompt", "", None)]
         require(fine, f"template {self.template!r:.80} must hold {{prompt}} once, and no other braces")
+
+
+@dataclass(frozen=True)
+class LanguageConfig(Listening):
+    """What the bundle says of an adapter that listens."""
+
+    sha256: str = ""  # of what the model's states depend on
+    width: Size = 1  # of a state
+    rewritten: bool = False  # whether the adapter also hears what the prompt was rewritten to
+
+
+@dataclass(frozen=True)
+class LanguageTraining(Listening):
+    """How such an adapter trains."""
+
+    rewritten: str = ""  # a .jsonl file of {"prompt": caption, "rewritten": text}; the adapter then hears both
+    alone: Share = 0.05  # share of the samples without the text, and as many without the language model
+
+    def config(self, sha256: str, width: int) -> LanguageConfig:
+        """What the bundle will say."""
+        said = {name: getattr(self, name) for name in ("llm", "template", "every", "longest")}
+        return LanguageConfig(**said, sha256=sha256, width=width, rewritten=bool(self.rewritten))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ FLAGS = {
         "--to", "--for", "--bundle", "--adapter", "--caption", "--clip-seconds", "--extra-rates", "--factor", "--fit",
         "--flip",
         "--frames-per-video", "--workers", "--shard", "--engine", "--max-bad",
-        "--retry", "--llm",
+        "--retry", "--llm", "--template",
         "--split-cuts", "--split-long", "--entries-per-part", "--quiet", "--quality", "--judge", "--scorer",
     },
     "train": {

@@ -44,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_argument(parser)
     add_row_arguments(parser)
     add_quality_arguments(parser)
+    heard = "also keep the states of all captions by a language model: a Hugging Face folder, .gguf, or name"
+    parser.add_argument("--llm", metavar="FOLDER", help=heard)
+    told = "in which that model reads a caption, with {prompt} in it (default: the caption alone)"
+    parser.add_argument("--template", default="{prompt}", metavar="TEXT", help=told)
     add_machine_arguments(parser, workers="processes; 0: one a core")
     parser.add_argument(
         "--max-bad", default="10%", help="more refused entries than this end in exit status 1: a share or a number"
@@ -193,7 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
     require(arguments.to is not None, "missing --to: the folder of the shards")
     if arguments.split_cuts:
         weights_file()  # raises if they are not here
-    kind, shard = arguments.kind, parse_shard(arguments.shard)
+    kind, shard, keep_states = arguments.kind, parse_shard(arguments.shard), states_keeper(arguments)
     check_folder(arguments.to)
     check_card(arguments.to)
     manifest = read_manifest(arguments.manifest, caption=arguments.caption)
@@ -216,6 +220,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.quality:
         score(arguments, arguments.to, manifest.folder, opinions)
+    keep_states()
     contents = write_card(arguments.to, index, name=arguments.manifest.name, videos=manifest.folder, vqvae=vqvae)
     print_contents(contents, index, arguments.to / CARD)
     if len(refused) > parse_limit(arguments.max_bad, mine):
@@ -245,6 +250,30 @@ def score(arguments: argparse.Namespace, folder: Path, videos: Path | None, opin
     print(f"{folder}: {rows} rows scored")
     print("\n".join(table_of(scores_of(folder))))
     return 0
+
+
+def states_keeper(arguments: argparse.Namespace) -> "Callable[[], object]":
+    """What keeps the states of the captions that are encoded, if a language model is named.
+
+    Raises:
+        FileError, BundleError, ConfigError: if there is no such model, or the template holds no caption.
+    """
+    require(arguments.llm is not None or arguments.template == "{prompt}", "--template is how --llm reads a caption")
+    if arguments.llm is None:
+        return lambda: None
+    from cogstyle.data.states import CaptionStates, encoded_captions
+    from cogstyle.devices import find_device
+    from cogstyle.interop.huggingface import LanguageModel, digest, find_model
+    from cogstyle.language_config import Listening
+
+    place, listening = find_model(arguments.llm, fetch=True), Listening(arguments.llm, template=arguments.template)
+    model = LanguageModel(place, find_device("auto"))  # what it lacks is an error now
+
+    def keep() -> None:
+        states = CaptionStates([arguments.to], listening, digest(place))
+        states.add(encoded_captions(arguments.to), lambda: model, quiet=arguments.quiet)
+
+    return keep
 
 
 def on_ray(

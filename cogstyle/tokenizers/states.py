@@ -48,8 +48,13 @@ def encoder_opener(named: TextEncoderConfig, folder: Path) -> Callable[[], Encod
 class PromptEncoder(Protocol):
     """A frozen language model whose states are kept, see `model/language.py`."""
 
-    width: int  # of a state
-    sha256: str  # of all that the states depend on
+    @property
+    def width(self) -> int:
+        """Of a state."""
+
+    @property
+    def sha256(self) -> str:
+        """Of all that the states depend on."""
 
     def prompts(self, texts: Sequence[str], template: str, longest: int) -> list[Tensor]:
         """States of each text as the model reads it in a template, float16 [its own tokens, width]."""

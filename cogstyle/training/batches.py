@@ -48,6 +48,8 @@ class Batch:
     picks: np.ndarray
     dropped: np.ndarray
     tasks: np.ndarray
+    deaf: np.ndarray | None = None  # those that hear no language model
+    draws: np.ndarray | None = None  # 0 to 1: which of two prompts is left out
 
     def tokens(self) -> Tensor:
         """Int64 [B, F, L] in memory order."""
@@ -69,6 +71,7 @@ class Batches:
     Args:
         rows: to train and to validate on, by kind.
         caption_dropout: share of the samples without caption, so that guidance has its unconditional half.
+        alone: share of the samples without caption that hear the language model, and of those with it that do not.
         mix: what `groups` came from, if several tasks take turns; `steps` is the length of the run.
     """
 
@@ -79,10 +82,12 @@ class Batches:
         *,
         seed: int,
         caption_dropout: float,
+        alone: float = 0.0,
         mix: MixConfig | None = None,
         steps: int = 1,
     ) -> None:
         self.groups, self.rows, self.seed, self.dropout = groups, rows, seed, caption_dropout
+        self.alone = alone
         self.mixed = mix is not None or len(groups) > 1
         self.images, self.steps = None if mix is None else mix.images, steps
         self.shown = next((group for group in groups if group.layout.frames > 1), groups[0])  # in pictures
@@ -99,9 +104,12 @@ class Batches:
         tasks_B, picks = draw_rows(group, self.pools[number], step, self.seed)
         dropped = np.random.default_rng([self.seed, step, 1]).random(group.samples) < self.dropout
         dropped |= np.array([not task.captioned for task in group.tasks])[tasks_B]
+        both, draws_2B = dropped, np.random.default_rng([self.seed, step, 3]).random((2, group.samples))
+        dropped, deaf = both | (draws_2B[0] < self.alone), both | (draws_2B[0] > 1.0 - self.alone)
         rest = group.samples % share.count if self.mixed else 0  # a token budget leaves out what does not divide
         whole = slice(group.samples - rest)
-        return Batch(group, self.rows[group.rows][0], *(share.of(part[whole]) for part in (picks, dropped, tasks_B)))
+        parts = (picks, dropped, tasks_B, deaf, draws_2B[1])
+        return Batch(group, self.rows[group.rows][0], *(share.of(part[whole]) for part in parts))
 
     def validation(self, group: Group, most: int | None = None) -> Iterator[Batch]:
         """The validation rows of a group in batches; or one batch of the first `most`."""

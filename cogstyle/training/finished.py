@@ -126,7 +126,8 @@ def _export_run(recipe: WeightRecipe, tensors: dict[str, Any], meta: Mapping[str
     job = make_job(recipe, encode=None, into=into, quiet=True)
     if isinstance(job, TransformerJob):
         job.seen = json.loads(meta["seen"])
-    if recipe.task not in ("tokenizer", "language_model") and Bundle(source).folder.resolve() != bundle.resolve():
+    alone = ("tokenizer", "language_model", "language_image", "language_keyframes")  # write what they stand on
+    if recipe.task not in alone and Bundle(source).folder.resolve() != bundle.resolve():
         own = recipe.task == "image" or getattr(recipe, "train_all", False)
         share_files(Bundle(source), bundle, TOKENIZERS if own else (*TOKENIZERS, WeightFile.IMAGE))
     export(job, tensors)

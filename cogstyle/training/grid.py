@@ -24,9 +24,11 @@ def prompt_grid(
         image, video: how to draw the first frame, and those after it.
     """
     conditions = TextConditions(list(prompts), list(range(len(prompts))), job.text, job.device)
-    tokens_BFL = first_frames(Stage(job.transformer, None, image), conditions)
+    tokens_BFL = first_frames(
+        Stage(job.transformer, None, image, hearing=None if job.adapter else job.hearing), conditions
+    )
     if job.adapter is not None:
-        stage = Stage(job.transformer, job.adapter, video)
+        stage = Stage(job.transformer, job.adapter, video, hearing=job.hearing)
         tokens_BFL = finish(keyframes(stage, tokens_BFL, conditions, frame_rate=frame_rate))
     pixels = job.vqvae.decode(tokens_BFL.flatten(0, 1).cpu()).permute(0, 2, 3, 1).numpy()
     videos = pixels.reshape(len(prompts), -1, *pixels.shape[1:])

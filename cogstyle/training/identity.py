@@ -9,8 +9,9 @@ from typing import Any
 from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
+from cogstyle.training.ear import identity_of
 from cogstyle.training.preference_recipe import PreferenceRecipe
-from cogstyle.training.recipes import ImageRecipe, LanguageModelRecipe, TokenizerRecipe, WeightRecipe
+from cogstyle.training.recipes import ImageRecipe, LanguageModelRecipe, LanguageRecipe, TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora",
@@ -81,6 +82,8 @@ def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
         kept["tokenizer"] = asdict(recipe.config)
     else:
         kept |= _stands_on(recipe)
+    if isinstance(recipe, LanguageRecipe):
+        kept["language"] = identity_of(recipe.language)
     if isinstance(recipe, PreferenceRecipe):
         kept["reward files"] = Reward(recipe.reward).digests
     if recipe.start is not None:
@@ -91,6 +94,8 @@ def fingerprint(recipe: WeightRecipe) -> dict[str, Any]:
 def _stands_on(recipe: WeightRecipe) -> dict[str, Any]:
     source, new = Bundle(recipe.source), isinstance(recipe, ImageRecipe)
     names = (WeightFile.TOKENIZER, WeightFile.TEXT, *(() if new else (WeightFile.IMAGE,)))
+    if isinstance(recipe, LanguageRecipe) and recipe.stage == "keyframes":
+        names += (WeightFile.KEYFRAMES,)
     return {
         "stands on": {name: source.hashes().get(name) for name in names},
         "model": _said(recipe.architecture(source) if isinstance(recipe, ImageRecipe) else source.model_config),

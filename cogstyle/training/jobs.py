@@ -15,10 +15,12 @@ from cogstyle.growth_config import Grown, Lora
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.training.batches import Batches, groups_of, kinds_of
+from cogstyle.training.ear import make_ear
 from cogstyle.training.encoding import EncodeVideos, encode_videos
 from cogstyle.training.export import Target
 from cogstyle.training.flow import FlowJob
 from cogstyle.training.job import Job, load_weights
+from cogstyle.training.language import LanguageJob
 from cogstyle.training.language_model import LanguageModelJob
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.pairs import PairJob
@@ -29,6 +31,7 @@ from cogstyle.training.recipes import (
     FlowDecoderRecipe,
     ImageRecipe,
     LanguageModelRecipe,
+    LanguageRecipe,
     SuperresRecipe,
     TokenizerRecipe,
     WeightRecipe,
@@ -79,6 +82,8 @@ def make_job(
         job = _language_job(recipe, folder, wanted=encode is not None)
     elif isinstance(recipe, SuperresRecipe):
         job = _superres_job(recipe, folder, options)
+    elif isinstance(recipe, LanguageRecipe):
+        job = _hearing_job(recipe, folder, options)
     elif isinstance(recipe, PreferenceRecipe):
         job = _preference_job(recipe, folder, options)
     else:
@@ -112,6 +117,23 @@ def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any])
     given: dict[str, Any] = {"batch": recipe.optim.batch, "seed": recipe.seed}
     given |= {"caption_dropout": recipe.data.caption_dropout, "copy_output": recipe.copy_output}
     return SuperResolutionJob(source, folder, sizes, rows, **given)
+
+
+def _hearing_job(recipe: LanguageRecipe, folder: Path, options: dict[str, Any]) -> LanguageJob:
+    source, kinds, planned = Bundle(recipe.source), (recipe.stage,), options["encode"] is not shards.encode
+    image, vqvae, batches = source.image_model(), source.vqvae(), None
+    adapter = source.adapter("keyframes") if recipe.stage == "keyframes" else None
+    captions, folders = list[str](), [options["folder"] / "states"]
+    if options["encode"] is not None:
+        groups = groups_of(recipe.stage, image.config, recipe.optim.batch, None)
+        rows = recipe.data.read(kinds, encoding(source, vqvae, frames=image.config.frames, **options))
+        given: dict[str, Any] = {"seed": recipe.seed, "caption_dropout": recipe.data.caption_dropout}
+        batches = Batches(groups, rows, alone=recipe.language.alone, **given)
+        captions = [*batches.train.captions, *batches.held_back.captions, *recipe.loop.prompts]
+        folders += getattr(recipe.data, "folders", ())
+    torch.manual_seed(recipe.seed)
+    ear = make_ear(source, recipe.language, captions, folders, keep=not planned, quiet=options["quiet"])
+    return LanguageJob(VideoModel(image, adapter, source.text(), vqvae, ear=ear), batches, folder, source, ear)
 
 
 def _preference_job(recipe: PreferenceRecipe, folder: Path, options: dict[str, Any]) -> PreferenceJob:

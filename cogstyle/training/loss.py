@@ -11,6 +11,7 @@ from cogstyle.model.transformer import Transformer
 from cogstyle.tokenizers.image import ImageTokenizer
 from cogstyle.tokenizers.text import TextTokenizer
 from cogstyle.training.batches import Batch
+from cogstyle.training.ear import Ear
 
 
 def token_loss(logits_BPV: Tensor, targets_BP: Tensor) -> Tensor:
@@ -31,13 +32,17 @@ class VideoModel:
     text: TextTokenizer
     vqvae: ImageTokenizer
     pb_relax: bool = False
+    ear: Ear | None = None  # hears a language model
 
     def hidden(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """text_BS, tokens_BFL in memory order and hidden states [B, F * L, D]; images meet no adapter."""
         text_BS, tokens_BFL = batch.texts(self.text).to(device), batch.tokens().to(device)
         layout = replace(batch.group.layout, text=text_BS.shape[1])
         adapter = self.adapter if layout.frames > 1 else None
-        return text_BS, tokens_BFL, self.transformer(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
+        transformer = self.transformer
+        if self.ear is not None:
+            transformer = transformer.listening(self.ear.adapter.listen(self.ear.heard(batch, device)))
+        return text_BS, tokens_BFL, transformer(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
 
     def losses(self, batch: Batch, device: torch.device) -> tuple[Tensor, dict[str, float]]:
         """Loss of every place of the generated frames, [B, frames, L], and how full the batch is."""

@@ -26,6 +26,7 @@ from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
 from cogstyle.growth_config import Growth, Lora
+from cogstyle.language_config import LanguageTraining
 from cogstyle.schema import Picture, tables_of
 from cogstyle.schema import Share as PartOfBatch
 from cogstyle.seq2seq_config import Seq2SeqConfig
@@ -242,6 +243,29 @@ class SuperresRecipe(StageRecipe):
     engine: ProcessConfig = ProcessConfig()  # noqa: RUF009  (frozen)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LanguageRecipe(StageRecipe):
+    """Cross-attention to a frozen language model, beside the frozen image model or its keyframes."""
+
+    language: LanguageTraining
+    base: str | None = None  # another bundle, which `bundle` becomes a copy of if it is not there
+    loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.sampling is None, f"{self.task} draws as the {self.stage} of its bundle do; leave out [sampling]")
+
+    @property
+    def source(self) -> str:
+        return self.base or self.bundle
+
+    @property
+    def stage(self) -> str:
+        """What listens: "image" or "keyframes"."""
+        return self.task.removeprefix("language_")
+
+
 RECIPES: dict[str, type[Recipe]] = {
     "text": TextRecipe,
     "tokenizer": TokenizerRecipe,
@@ -252,6 +276,8 @@ RECIPES: dict[str, type[Recipe]] = {
     "superres": SuperresRecipe,
     "preference": PreferenceRecipe,
     "language_model": LanguageModelRecipe,
+    "language_image": LanguageRecipe,
+    "language_keyframes": LanguageRecipe,
 }
 
 

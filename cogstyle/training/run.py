@@ -30,6 +30,7 @@ from cogstyle.training.processes import Processes, join
 from cogstyle.training.recipes import (
     ImageRecipe,
     KeyframesRecipe,
+    LanguageRecipe,
     StageRecipe,
     TextRecipe,
     WeightRecipe,
@@ -172,6 +173,9 @@ def grid(recipe: WeightRecipe, job: Job) -> Grid | None:
     assert isinstance(recipe, StageRecipe) and isinstance(job, TransformerJob)
     image = video = recipe.sampling or SamplingConfig()
     rate = 1.0
+    if isinstance(recipe, LanguageRecipe):
+        source = Bundle(recipe.source)
+        image, video, rate = source.sampling("image"), source.sampling("keyframes"), source.frame_rate
     if isinstance(recipe, KeyframesRecipe):
         image, rate = Bundle(recipe.source).sampling("image"), recipe.frame_rate or rate
     return partial(prompt_grid, job, recipe.loop.prompts, frame_rate=rate, image=image, video=video)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cogstyle.config import ModelConfig
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.model.transformer import Transformer
+from cogstyle.sampling.hearing import Hearing
 from cogstyle.training.batches import Batches
 from cogstyle.training.export import Target
 from cogstyle.training.figures import gates, likeliest_picture, loss_figures, strip, validation_figures
@@ -40,6 +41,8 @@ class TransformerJob:
         train_all: train the image model too.
         new_only: of what has grown, train the new layers alone: the rest is exported as it came.
     """
+
+    hearing: Hearing | None = None  # what listens to a language model
 
     def __init__(
         self,

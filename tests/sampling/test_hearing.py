@@ -48,7 +48,7 @@ def _fake(monkeypatch):
 
 def add_language(folder, stages=("image", "keyframes"), *, moved=False, **said):
     """Put language adapters into a bundle; untrained ones unless `moved`."""
-    config = LanguageConfig("fake", Fake().sha256, width=E, longest=8, **said)
+    config = LanguageConfig("fake", sha256=Fake().sha256, width=E, longest=8, **said)
     for stage in stages:
         torch.manual_seed(5)
         adapter = LanguageAdapter(Bundle(folder).model_config, config)
