@@ -24,6 +24,7 @@ from cogstyle.training.starters import Choices, recipe_texts
 from cogstyle.training.survey import Survey, survey
 from cogstyle.training.text import check_size, learn_pieces, make_text_tokenizer
 
+FEW = 100  # videos: a tenth of less says nothing by validation
 SMALL, LARGE = 2_000, 50_000  # pictures that decide how large a model fits
 LONG = 16.0  # seconds of a video that shows one thing, as its caption says
 TRIED = 4  # samples of a step that is timed on a CPU
@@ -107,7 +108,7 @@ def choose(found: Survey, size: int, choices: Choices) -> Choices:
     pieces_of = LONG / 2 if found.seconds[-1] > LONG else 0.0
     length = min(median(found.lengths or [LONG]), pieces_of or LONG)
     lowest = next((rate for rate in FRAME_RATES if 4 / rate <= length), FRAME_RATES[-1])
-    rows = 2 * found.entries
+    rows, few = 2 * found.entries, found.entries < FEW
     return replace(
         choices,
         size=size,
@@ -118,10 +119,12 @@ def choose(found: Survey, size: int, choices: Choices) -> Choices:
         clip_seconds=pieces_of,
         steps=(
             clamp(2 * rows, 400, 6000),
-            clamp(3 * rows, 400, 5000),
+            clamp(3 * rows, 800 if few else 400, 5000),
             clamp(2 * rows, 300, 4000),
             clamp(rows, 300, 1500),
         ),
+        batches=(8, 4) if few else (16, 8),
+        by_heart=few,
         superres=median(found.sides) >= 2 * size,
         interpolation=found.rate >= 1.8 * lowest,
     )

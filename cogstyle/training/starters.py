@@ -20,6 +20,8 @@ class Choices:
     clip_seconds: float = 0.0  # of pieces of long videos; 0: none are long
     superres: bool = True
     interpolation: bool = True
+    batches: tuple[int, int] = (16, 8)  # of pictures; of clips, and of super-resolution
+    by_heart: bool = False  # so few that they are learned by heart, and validation says nothing
     trained: tuple[str, ...] = ()  # tasks whose weights `base` has: "image" and those on it
 
 
@@ -51,6 +53,11 @@ def _data(c: Choices, **keys: str) -> str:
         said["clip_seconds"] = f"{c.clip_seconds}  # long videos are cut into such pieces, and where a scene ends"
     said |= {"caption": f"{_quoted(c.caption)}  # of whatever has none"} if c.caption else {}
     return "[data]\n" + "".join(f"{name} = {value}\n" for name, value in said.items())
+
+
+def _export(c: Choices) -> str:
+    said = "so few are learned by heart; the best by validation would hardly have learned"
+    return f'export = "last"  # {said}\n' if c.by_heart else ""
 
 
 def _optim(steps: int, batch: int, lr: str = "2e-3") -> str:
@@ -90,7 +97,7 @@ def _image(c: Choices) -> str:
     return f"""# The image model, from nothing: it draws the first frame of a video.
 task = "image"
 bundle = {_quoted(c.bundle)}
-
+{_export(c)}
 [model]
 layers = {layers}
 width = {width}
@@ -98,7 +105,7 @@ heads = {heads}
 text_span = {c.text_span}  # tokens of the longest caption
 
 {_image_data(c)}
-{_optim(c.steps[0], 16)}
+{_optim(c.steps[0], c.batches[0])}
 [sampling]
 guidance = 2.0
 temperature = 0.7
@@ -112,9 +119,9 @@ task = "image"
 bundle = {_quoted(c.bundle)}
 start = {_quoted(c.base)}  # its tokenizers and image model are taken
 frozen = {str(frozen).lower()}  # true: as it is, and the rest of this recipe waits; false: it learns the footage first
-
+{_export(c)}
 {_image_data(c)}
-{_optim(c.steps[0], 16, "5e-4")}"""
+{_optim(c.steps[0], c.batches[0], "5e-4")}"""
 
 
 def _start(c: Choices, task: str) -> str:
@@ -125,10 +132,10 @@ def _keyframes(c: Choices) -> str:
     return f"""# The keyframe adapter: it goes on from the first frame, beside the frozen image model.
 task = "keyframes"
 bundle = {_quoted(c.bundle)}
-{_start(c, "keyframes")}frame_rate = {c.frame_rate}  # keyframes a second, unless sampling is told another
+{_start(c, "keyframes")}{_export(c)}frame_rate = {c.frame_rate}  # keyframes a second, unless sampling is told another
 
 {_data(c, extra_rates="1  # also at the next higher frame rate")}
-{_optim(c.steps[1], 8)}
+{_optim(c.steps[1], c.batches[1])}
 [sampling]
 guidance = 1.5
 temperature = 0.7
@@ -140,9 +147,9 @@ def _interpolation(c: Choices) -> str:
     return f"""# The interpolation adapter: it draws the frames between others.
 task = "interpolation"
 bundle = {_quoted(c.bundle)}
-{_start(c, "interpolation")}
+{_start(c, "interpolation")}{_export(c)}
 {_data(c)}
-{_optim(c.steps[2], 8)}
+{_optim(c.steps[2], c.batches[1])}
 [sampling]
 temperature = 0.5
 top_p = 0.95
@@ -155,7 +162,7 @@ task = "superres"
 bundle = {_quoted(c.bundle)}
 
 {_data(c, factor="2  # fine tokens along the side of a coarse one")}
-{_optim(c.steps[3], 8, "1e-3")}
+{_optim(c.steps[3], c.batches[1], "1e-3")}
 [sampling]
 top_k = 1  # the likeliest token: what is still does not flicker
 """

@@ -25,6 +25,7 @@ class Survey:
     rate: float  # frames a second, the median of the videos; 0 without videos
     languages: tuple[str, ...]
     uncaptioned: int = 0  # lines without any text
+    taken: str = ""  # where videos and captions were found
 
     @property
     def videos(self) -> bool:
@@ -44,6 +45,7 @@ class Survey:
             f"captions         {len(self.captions):,}" + f" ({said})" * bool(said),
             f"shorter side     {self.sides[0]} to {self.sides[-1]} px, median {median(self.sides):g}",
         ]
+        found += [f"read from        {self.taken}"] if self.taken else []
         found += [f"too small        {small} of {len(self.sides)}: a frame has {size} px"] if small else []
         if self.videos:
             span = f"{self.lengths[0]:.1f} to {self.lengths[-1]:.1f} s, median {median(self.lengths):.1f}"
@@ -76,6 +78,7 @@ def survey(manifest: Manifest) -> Survey:
     texts = [text for entry in good for text in entry.texts]
     return Survey(
         entries=len(manifest.entries),
+        taken=manifest.taken,
         uncaptioned=sum(bool(entry.problem and entry.video) and not entry.caption for entry in manifest.entries),
         captions=tuple(dict.fromkeys(caption for _, caption in texts)),
         left_out=tuple(bad),

@@ -33,6 +33,7 @@ def test_from_nothing(footage, tokenizer, tmp_path, capsys):  # noqa: F811
     for words in (
         "12 videos and pictures; 0 of them",
         "captions         18 (zh)",
+        "read from        videos from file_name, captions from caption and caption_zh",
         " s, median 2.",
         "frames a second",
         "together",
@@ -44,6 +45,7 @@ def test_from_nothing(footage, tokenizer, tmp_path, capsys):  # noqa: F811
     recipes = [load_recipe(folder / name) for name in names]
     assert {recipe.bundle for recipe in recipes} == {str(folder / "bundle")} and recipes[2].frame_rate == 2.0
     assert all(recipe.data.videos == str(footage) for recipe in recipes[1:])
+    assert [recipe.export for recipe in recipes[1:4]] == ["last"] * 3  # so few: validation says nothing
     changes = ["optim.steps=2", "optim.warmup=1", "optim.batch=2", "model.layers=1", "model.width=16", "model.heads=2"]
     assert main(["train", str(folder), "--quiet", *[word for change in changes for word in ("--set", change)]]) == 0
     assert Bundle(folder / "bundle").has("superres.safetensors") and (folder / "bundle/samples.png").exists()
