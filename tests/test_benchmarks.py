@@ -132,3 +132,10 @@ def test_claims_of_every_kind(debug_bundle, capsys, tmp_path, monkeypatch):
     )
     assert "| 100 % |" in frozen.split("%", 1)[1] and frozen != trained
     assert {f"claims-{claim}.png" for claim in "abde"} == {path.name for path in (tmp_path / "images").iterdir()}
+
+
+def test_continuation(debug_bundle, capsys):
+    found = runpy.run_path(str(BENCHMARKS / "continuation.py"))["main"]([str(debug_bundle), "--count", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert found["rendered"]["inside"] == 1.0 and found["rendered"]["motion"] > found["sampled"]["looks"]
+    assert [line.split("|")[1].strip() for line in lines[4:]] == ["rendered", "rendered, coded", "sampled"]

@@ -10,6 +10,7 @@ from cogstyle.config import MODELS
 from cogstyle.layout import keyframe_layout
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.shapes_world import joins, rows, world
+from cogstyle.shapes_world.join_judge import judge_join, share_right
 from cogstyle.training.batches import groups_of, kinds_of
 
 FRAMES = 5
@@ -96,3 +97,21 @@ def test_training_reads_them_as_sampling_does():
     assert plain[0].layout == joined[0].layout and kinds_of(joined) == ("keyframes", "join")
     assert joined[1].layout == keyframe_layout(config, 0, known=OVERLAP) and joined[1].layout.known == OVERLAP
     assert [group.weight for group in joined] == [0.75, 0.25]
+
+
+def test_the_judge_of_joins_tells_what_was_asked_from_what_was_not():
+    right, rests, other = [], [], []
+    for seed in range(world.VALIDATION_SEED, world.VALIDATION_SEED + 50):
+        join, rate = joins.draw_join(
+            world.draw_scene(seed, actors=1 + seed % 2), np.random.default_rng(seed), frames=5, known=OVERLAP, same=0.0
+        )
+        frames = join.render_clip([join.at + (k - OVERLAP + 1) / rate for k in range(7)], 64)
+        right.append(judge_join(frames, rate, OVERLAP, join))
+        frames[OVERLAP:] = frames[OVERLAP - 1]  # nothing happens
+        rests.append(judge_join(frames, rate, OVERLAP, join))
+        gone = frames.copy()
+        gone[-1, :, -1] = 255 - gone[-1, :, -1]  # something at the edge
+        other.append(judge_join(gone, rate, OVERLAP, join))
+    found = share_right(right)
+    assert found["motion and inside"] >= 0.95 and found["speed"] >= 0.9 and found["inside"] == 1.0
+    assert share_right(rests)["motion"] < 0.4 and share_right(other)["inside"] == 0.0

@@ -292,7 +292,7 @@ def test_training_scenes_can_have_an_action_more_often(debug_bundle, tmp_path):
 
 def test_a_share_of_the_keyframe_steps_goes_on_from_another_motion(debug_bundle, tmp_path):
     path = debug_recipe(tmp_path, "keyframes", bundle=debug_bundle)
-    path.write_text(f"{path.read_text()}\ncontinuation = 0.5\nphrasings = true")
+    path.write_text(f"{path.read_text()}\ncontinuation = 0.5\ntwo_actors = 0.0")
     job = make_job(load_recipe(path), runs=tmp_path, quiet=True)
     met = Counter(job.batches.at(step).group.layout.known for step in range(60))
     assert set(met) == {1, OVERLAP} and min(met.values()) > 15
