@@ -92,20 +92,16 @@ class Calls(Models):
         recaption: How | None = None,
         **options: Unpack[Choices],
     ) -> Any:
-        """Sample a video of a prompt, or a list of videos of several prompts (or of several videos a prompt).
+        """Sample a video of a prompt, or a list of videos of several prompts (or of `num_videos_per_prompt` each).
 
         Args:
-            prompt: what happens, in English or Chinese.
-            seed: same prompt, options and seed: same video. One for all (the videos of a prompt count up from it),
-                or one a video.
+            prompt: in English or Chinese.
+            seed: same prompt, options and seed: same video. One a video, or one from which the videos count up.
             generator: draws the seeds instead; one for all, or one a video.
-            num_videos_per_prompt: videos of every prompt.
-            output_type: None gives `Video`s; "np" and "pt" frames in 0..1, float32 [F, height, width, 3] and
-                [F, 3, height, width]; "pil" lists of pictures.
+            output_type: None: `Video`s; "np", "pt": float32 [F, H, W, 3] or [F, 3, H, W] in 0..1; "pil": pictures.
             callback_on_step_end: called as (pipeline, tokens drawn, tokens in all, {"tokens": [B, F, L] so far}).
             recaption: what rewrites the prompts first, as `find_recaption` takes it.
-            options: the fields of `Options` (frame_rate, levels, guidance, negative_prompt, ...), and the files of
-                `start` (first_frame, continue_from, images, videos).
+            options: the fields of `Options` (frame_rate, levels, ...), and the files of `start` (first_frame, ...).
 
         Raises:
             CogstyleError: for what cannot be sampled, before anything is drawn.
@@ -116,24 +112,21 @@ class Calls(Models):
         given = {name: values.pop(name) for name in GIVEN if name in values}
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         rewritten = [] if recaption is None else self.recaption(recaption)(prompts)
-        prompts = [one.drawn for one in rewritten] or prompts
         seeds = seeds_of(len(prompts), num_videos_per_prompt, seed, generator)
-        prompts = [one for one in prompts for _ in range(num_videos_per_prompt)]
+        prompts = [one for one in [one.drawn for one in rewritten] or prompts for _ in range(num_videos_per_prompt)]
         chosen = Options(seed=seeds[0] if seeds else 0, **values)
         whole = bool(given.get("images") or given.get("videos"))
-        for one in prompts:  # before a file is read
-            pipe.check(one, chosen, whole=whole)
-        _ = [replace(chosen, seed=other) for other in seeds]
+        for one, other in zip(prompts, seeds, strict=True):  # before a file is read
+            pipe.check(one, replace(chosen, seed=other), whole=whole)
         start = self.start(chosen, len(prompts), **given)
-        tell = told_steps(self, callback_on_step_end, cost.steps(self.bundle.model_config, chosen, start))
-        videos = pipe.sample(prompts, seeds, chosen, start=start, **tell)
+        total = cost.steps(self.bundle.model_config, chosen, start)
+        videos = pipe.sample(prompts, seeds, chosen, start=start, **told_steps(self, callback_on_step_end, total))
         for number, video in enumerate(videos):
             video.info["given"].update({name: str(value) for name, value in given.items() if value})
             if rewritten and (info := rewritten[number // num_videos_per_prompt].info):
                 video.info["recaption"] = info
         notes = [one.note for one in rewritten if one.refused]
-        notes += [note for one in prompts for note in pipe.untrained(one, chosen, whole=whole)]
-        for note in dict.fromkeys(notes):
+        for note in dict.fromkeys([*notes, *(n for one in prompts for n in pipe.untrained(one, chosen, whole=whole))]):
             warnings.warn(note, stacklevel=2)
         found = [as_output(video, output_type) for video in videos]
         return found[0] if isinstance(prompt, str) and num_videos_per_prompt == 1 else found
