@@ -63,6 +63,7 @@ class Recaption:
         rewrite: a prompt -> its rewriting; raises PromptError if it has none.
         lines: rewritings of prompts by their order, instead.
         world: whose words are known, one of `WORLDS`, or none.
+        makes_captions: all that it gives should be captions.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Recaption:
         lines: Sequence[str] = (),
         digest: str = "",
         world: str = "",
+        makes_captions: bool = False,
     ) -> None:
+        self.makes_captions = makes_captions
         self.name, self.rewrite, self.lines, self.digest = name, rewrite, lines, digest
         self.world: Any = importlib.import_module(WORLDS[world]) if world else None
 
@@ -105,6 +108,8 @@ class Recaption:
             return Rewritten(asked, asked, self.name, self.digest, refused=str(error))
         drawn = drawn.strip()
         refused = self.world.lost(asked, drawn) if self.world is not None and drawn != asked else ""
+        if self.makes_captions and self.world is not None and not refused and not self.world.canonical(drawn):
+            refused = f"{drawn!r:.120} is no caption of its world"
         return Rewritten(asked, asked if refused else drawn, self.name, self.digest, refused)
 
 
@@ -134,7 +139,8 @@ def find_recaption(how: How, bundle: Bundle) -> Recaption:
         function, digest = find_function(name, "recaption", {AUTO: ""})
         return Recaption(name, _checked(function, name), digest=digest, world=world)
     model = Rewriter(path if path.exists() else name)
-    return Recaption(model.name, model, digest=model.digest, world=world or model.world)
+    world = world or model.world
+    return Recaption(model.name, model, digest=model.digest, world=world, makes_captions=bool(model.world))
 
 
 def _named(bundle: Bundle) -> str | Path:

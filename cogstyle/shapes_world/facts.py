@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 from cogstyle.errors import ConfigError
@@ -51,25 +51,29 @@ def canonical(text: str) -> bool:
     """Whether a text is a caption of the world, with or without actions, to the letter."""
     text = text.strip()
     try:
-        scene = parse(text)
+        return world.caption(parse(text)) == text
     except ConfigError:
-        return text in _resting()
-    return world.caption(scene) == text
+        pass
+    ground = next((ground for ground in _grounds() if text.startswith(ground) or text.endswith(ground)), "")
+    nouns = re.split(r" and (?=an? )|，", text.replace(ground, "", 1))
+    return len(nouns) <= 2 and all(noun in _nouns() for noun in nouns)
+
+
+def _grounds() -> list[str]:
+    """How captions say a background: at the end in English, at the beginning in Chinese."""
+    return [f" on a {name} background" for name in world.BACKGROUNDS] + [
+        f"{world.CHINESE[name]}背景上，" for name in world.BACKGROUNDS
+    ]
 
 
 @lru_cache(maxsize=1)
-def _resting() -> frozenset[str]:
+def _nouns() -> frozenset[str]:
     """Captions of one actor that name no action."""
     found = set()
-    for colour in world.COLOURS:
-        for shape in world.SHAPES:
-            for size in (None, "small", "large"):
-                actor = world.Actor(colour, shape, "still", None, size, 0.15, 0.5, 0.5)
-                for name in world.BACKGROUNDS:
-                    for language in LANGUAGES:
-                        for says in (False, True):
-                            scene = world.Scene(name, (actor,), 4.0, None, language, says)
-                            found.add(world.caption(scene, with_action=False))
+    for colour, shape, size, language in product(world.COLOURS, world.SHAPES, (None, "small", "large"), LANGUAGES):
+        actor = world.Actor(colour, shape, "still", None, size, 0.15, 0.5, 0.5)
+        scene = world.Scene("black", (actor,), 4.0, None, language, says_background=False)
+        found.add(world.caption(scene, with_action=False))
     return frozenset(found)
 
 
@@ -103,6 +107,8 @@ def _differs(asked: Said, drawn: Said, *, unread: list[str]) -> str:
         if before is not None and before != now:
             return f"{name} {before} became {now or 'none'}"
         plain_move = name == "action" and now == "move" and asked.direction is not None  # whatever word says so
+        if name == "action" and before is now is None and unread:
+            return f"{', '.join(unread[:3])} may say what happens, and the rewriting says nothing of it"
         if before is None and now is not None and unread and name != "size" and not plain_move:
             return f"{name} {now} is not in the prompt, as far as it can be read (not: {', '.join(unread[:3])})"
     return ""

@@ -29,11 +29,17 @@ def draw_cast(rng: np.random.Generator, *, actors: int | None = None) -> world.S
     return world.Scene(name, tuple(cast), 2.0, word, language, bool(rng.integers(2)))
 
 
-def draw_pair(rng: np.random.Generator) -> tuple[str, str]:
-    """A phrasing that training may know, and the caption of the same facts in the same language."""
+def draw_pair(rng: np.random.Generator, held_out: float = 0.0) -> tuple[str, str]:
+    """A phrasing, and the caption of the same facts in the same language.
+
+    Args:
+        held_out: share of the phrasings that may be in orders and words that are held out.
+    """
+    unseen = {"held_out": bool(rng.integers(2)), "held_out_words": bool(rng.integers(2))}
     scene, with_action = draw_cast(rng), bool(rng.random() >= NO_ACTION)
     as_it_is = bool(rng.random() < AS_IT_IS)
-    said = phrase(scene, rng, language=scene.language, canonical=as_it_is, with_action=with_action)
+    how = unseen if rng.random() < held_out else {}
+    said = phrase(scene, rng, language=scene.language, canonical=as_it_is, with_action=with_action, **how)
     return said, world.caption(scene, with_action=with_action)
 
 

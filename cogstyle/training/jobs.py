@@ -24,6 +24,7 @@ from cogstyle.training.language import LanguageJob
 from cogstyle.training.language_model import LanguageModelJob
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.pairs import PairJob
+from cogstyle.training.phrased import Pairs
 from cogstyle.training.preference import Asking, GroupJob, PreferenceJob
 from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipes import (
@@ -101,9 +102,10 @@ def _pictures(recipe: TokenizerRecipe | FlowDecoderRecipe, size: int, cache: Pat
 
 def _language_job(recipe: LanguageModelRecipe, folder: Path, *, wanted: bool) -> LanguageModelJob:
     """`wanted`: the pairs are, not an export alone."""
-    pairs = None if not wanted else ScenePairs() if recipe.data is None else recipe.data.read()
+    pairs: Pairs | None = recipe.data.read() if wanted else None
+    world = "shapes" if isinstance(recipe.data, ScenePairs) else ""
     given: dict[str, Any] = {"batch": recipe.optim.batch, "seed": recipe.seed, "slips": recipe.slips}
-    return LanguageModelJob(recipe.model, pairs, **given, bundle=folder, world="" if recipe.data else "shapes")
+    return LanguageModelJob(recipe.model, pairs, **given, bundle=folder, world=world)
 
 
 def _superres_job(recipe: SuperresRecipe, folder: Path, options: dict[str, Any]) -> SuperResolutionJob:

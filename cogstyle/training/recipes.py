@@ -37,7 +37,15 @@ from cogstyle.training.job import DrawingLoopConfig
 from cogstyle.training.phrased import PairData
 from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipe import Recipe, WeightRecipe
-from cogstyle.training.sources import CaptionData, FootageData, PhrasedCaptions, SceneData, ShardData, VideoData
+from cogstyle.training.sources import (
+    CaptionData,
+    FootageData,
+    PhrasedCaptions,
+    SceneData,
+    ScenePairs,
+    ShardData,
+    VideoData,
+)
 
 Pieces = Annotated[int, Interval(ge=300, le=1_000_000)]  # 256 of them are bytes
 
@@ -105,7 +113,7 @@ class LanguageModelRecipe(WeightRecipe):
 
     model: Seq2SeqConfig = Seq2SeqConfig()  # noqa: RUF009  (frozen)
     slips: PartOfBatch = 0.3  # share of the phrasings that get slips of the pen
-    data: PairData | None = None
+    data: PairData | ScenePairs = ScenePairs()  # noqa: RUF009  (frozen)
 
 
 @dataclass(frozen=True, kw_only=True)

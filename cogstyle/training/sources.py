@@ -194,8 +194,17 @@ class PhrasedCaptions:
 class ScenePairs:
     """Phrasings of scenes of the shapes world and their captions, drawn anew for every step."""
 
+    held_out: Share = 0.0  # share of the phrasings in orders and words that are otherwise kept to measure with
+
+    def read(self) -> "ScenePairs":
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What the pairs depend on beside the keys: the rules of scenes."""
+        return {"rules": scene_rows.RULES}
+
     def draw(self, rng: np.random.Generator, count: int) -> list[Pair]:
-        return [scene_pairs.draw_pair(rng) for _ in range(count)]
+        return [scene_pairs.draw_pair(rng, self.held_out) for _ in range(count)]
 
     def held_back(self, count: int) -> dict[str, list[Pair]]:
         kinds = [(kind, language) for kind in scene_pairs.KINDS for language in scene_pairs.LANGUAGES]

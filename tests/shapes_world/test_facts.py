@@ -45,6 +45,7 @@ def test_what_is_kept(asked, drawn):
         ("a red circle dances", "a red circle bounces", "not in the prompt, as far as it can be read (not: dances"),
         ("a red circle moves right quickly", "a red circle moves right", "quickly is lost"),
         ("a red circle grows on black background", "a red circle grows", "background black became none"),
+        ("a yellow star is blinking", "a yellow star", "blinking may say what happens"),
         ("红球向左移动", "一个红色圆形向右移动", "direction left became right"),
     ],
 )
@@ -53,7 +54,18 @@ def test_what_is_lost(asked, drawn, said):
 
 
 def test_captions_are_known_to_the_letter():
-    for text in ("a red circle moves right", "a small red ring on a grey background", "一个红色圆形向右移动"):
+    for text in (
+        "a red circle moves right",
+        "a small red ring on a grey background",
+        "一个红色圆形向右移动",
+        "黑色背景上，一个蓝色圆环",
+    ):
         assert canonical(text)
-    for text in ("A red circle moves right", "a red circle moves right.", "red circle moves right", "a red ball grows"):
+    for text in (
+        "A red circle moves right",
+        "a red circle moves right.",
+        "red circle moves right",
+        "a red ball grows",
+        "a red circle and a blue ring grows",
+    ):
         assert not canonical(text)
