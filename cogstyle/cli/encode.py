@@ -214,10 +214,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.engine == "ray":
         mine, refused = on_ray(encoding, shard, arguments, report)
     else:
-        workers = arguments.workers or cores()
-        mine, refused = encoding.run(
-            shard=shard, workers=workers, retry=arguments.retry, quiet=arguments.quiet, report=report
-        )
+        how: dict[str, Any] = {"retry": arguments.retry, "quiet": arguments.quiet, "report": report}
+        mine, refused = encoding.run(shard=shard, workers=arguments.workers or cores(), **how)
     if arguments.quality:
         score(arguments, arguments.to, manifest.folder, opinions)
     keep_states()

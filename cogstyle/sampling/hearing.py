@@ -10,6 +10,27 @@ from cogstyle.model.language import Heard, LanguageAdapter, Segment
 from cogstyle.model.transformer import Transformer
 
 
+class Prompt(str):
+    """A prompt that remembers what it was before it was rewritten."""
+
+    original: str
+
+    @classmethod
+    def of(cls, drawn: str, original: str) -> "Prompt":
+        prompt = cls(drawn.strip())
+        prompt.original = original.strip()
+        return prompt
+
+    def strip(self, characters: str | None = None) -> str:
+        """Itself: nothing is around it."""
+        return self
+
+
+def original_of(prompt: str) -> str:
+    """What a prompt was before it was rewritten, if it was."""
+    return prompt.original if isinstance(prompt, Prompt) else prompt
+
+
 @dataclass(frozen=True)
 class Hearing:
     """A language adapter, and what gives the states of a prompt, [tokens, width]."""
@@ -17,11 +38,12 @@ class Hearing:
     adapter: LanguageAdapter
     states: Callable[[str], Tensor]
 
-    def row(self, original: str, rewritten: str | None = None) -> list[tuple[Segment, Tensor]]:
+    def row(self, prompt: str) -> list[tuple[Segment, Tensor]]:
         """What a row of a batch hears of a prompt: what it was rewritten to, if the adapter knows such, and itself."""
+        original = original_of(prompt)
         found = [(Segment.ORIGINAL, self.states(original))]
-        if rewritten is not None and rewritten != original and self.adapter.language.rewritten:
-            found.insert(0, (Segment.REWRITTEN, self.states(rewritten)))
+        if prompt != original and self.adapter.language.rewritten:
+            found.insert(0, (Segment.REWRITTEN, self.states(prompt)))
         return found
 
     @torch.no_grad()

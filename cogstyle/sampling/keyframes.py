@@ -26,7 +26,6 @@ class TextConditions:
     text: TextTokenizer
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
     negative: str | None = None  # in place of the unconditional text
-    originals: list[str] | None = None  # of prompts that were rewritten: what they were
 
     def __post_init__(self) -> None:
         count, wanted = len(self.seeds), len(self.prompts)
@@ -49,8 +48,7 @@ class TextConditions:
         """The stage with a model that hears these prompts, where an adapter of it listens to a language model."""
         if (hearing := stage.hearing) is None:
             return stage
-        pairs = zip(self.originals or self.prompts, self.prompts, strict=True)
-        rows = [hearing.row(*pair) for pair in pairs]
+        rows = [hearing.row(prompt) for prompt in self.prompts]
         if stage.config.guidance != 1.0:
             rows += [[] if self.negative is None else hearing.row(self.negative)] * len(rows)
         return replace(stage, model=hearing.listening(stage.model, rows, self.device))

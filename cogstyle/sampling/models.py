@@ -120,7 +120,7 @@ class Models:
         """Read prompts by the language model; raises what it cannot read."""
         for hearing in self.hearings().values():
             for prompt in filter(None, prompts):
-                hearing.states(prompt)
+                hearing.row(prompt)
 
     def heard(self) -> dict[str, Any]:
         """The language model that is heard, by stage, as an entry of what a video depends on; empty if none is."""

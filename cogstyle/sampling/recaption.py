@@ -16,6 +16,7 @@ from cogstyle.config import require
 from cogstyle.errors import ConfigError, PromptError
 from cogstyle.files import is_file, read_text, sha256
 from cogstyle.functions import find_function, first_line
+from cogstyle.sampling.hearing import Prompt
 from cogstyle.sampling.rewriter import Rewriter
 
 AUTO = "auto"
@@ -110,7 +111,7 @@ class Recaption:
         refused = self.world.lost(asked, drawn) if self.world is not None and drawn != asked else ""
         if self.makes_captions and self.world is not None and not refused and not self.world.canonical(drawn):
             refused = f"{drawn!r:.120} is no caption of its world"
-        return Rewritten(asked, asked if refused else drawn, self.name, self.digest, refused)
+        return Rewritten(asked, asked if refused else Prompt.of(drawn, asked), self.name, self.digest, refused)
 
 
 def find_recaption(how: How, bundle: Bundle) -> Recaption:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogstyle.bundle import LANGUAGE, Bundle, WeightFile, holds_bundle, said_of, share_files, update_bundle
+from cogstyle.bundle import Bundle, WeightFile, holds_bundle, said_of, share_files, update_bundle
 from cogstyle.bundle import check_shared_files as expect_same
 from cogstyle.sampling.hearing import Hearing
 from cogstyle.training.batches import Batches
@@ -31,7 +31,8 @@ class LanguageJob(TransformerJob):
         self.module, self.hearing = ear.adapter, Hearing(ear.adapter, ear.states)
         frozen: list[nn.Module] = [model.transformer, *([] if model.adapter is None else [model.adapter])]
         self.base = nn.ModuleList(frozen).requires_grad_(False)
-        self.kept_files = [name for name in source.hashes() if name not in LANGUAGE]
+        self.file = WeightFile.of(f"language_{self.stage}")
+        self.kept_files = [name for name in source.hashes() if name != self.file]
         if target.resolve() != source.folder.resolve():
             expect_same(source, target, self.kept_files)
 
@@ -58,6 +59,5 @@ class LanguageJob(TransformerJob):
         if not holds_bundle(self.folder):
             share_files(self.source, self.folder, self.kept_files)
             update_bundle(self.folder, {}, **said_of(self.source, self.folder))
-        file = WeightFile.of(f"language_{self.stage}")
         tables = {self.stage: asdict(self.ear.adapter.language)}
-        update_bundle(self.folder, {file: self.module.state_dict()}, language=tables)
+        update_bundle(self.folder, {self.file: self.module.state_dict()}, language=tables)

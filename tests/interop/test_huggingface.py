@@ -7,7 +7,7 @@ import torch
 
 from cogstyle.errors import BundleError, FileError, PromptError
 from cogstyle.interop.huggingface import digest, find_model, open_model
-from tests.interop.language_models import KINDS, write_llm
+from tests.interop.language_models import KINDS, write_gguf, write_llm
 
 transformers = pytest.importorskip("transformers")
 TEMPLATE = "say : {prompt} ."
@@ -32,6 +32,22 @@ def test_states_are_the_model_s_own_and_alike_in_any_batch(tmp_path, kind, side)
     assert all(torch.allclose(one, two, atol=2e-3) for one, two in zip(found, alone, strict=True))
     plain = model.prompts(texts[:1], "{prompt}", 8)[0]
     assert plain.shape == found[0].shape and not torch.allclose(plain, found[0], atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_gguf_is_read_whole(tmp_path):
+    """transformers gives random weights, without an error, where it looks for them under other names."""
+    pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    theirs = write_gguf(tmp_path / "tiny.gguf")
+    for place in (tmp_path, tmp_path / "tiny.gguf"):
+        model = open_model(place)
+        states = model.prompts(["red dog"], "say:{prompt}.", 9)[0]
+        ids = model.ids("say:red dog.")
+        last = theirs(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0]
+        assert model.width == 16 and len(states) == 5 and len(ids) in (10, 11)
+        assert torch.allclose(states.float(), last[-6:-1], atol=2e-3)
+    assert digest(tmp_path) == digest(tmp_path / "tiny.gguf")
 
 
 def test_a_prompt_that_is_too_long_or_nothing(tmp_path):

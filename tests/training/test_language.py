@@ -80,6 +80,11 @@ def test_only_what_listens_trains_and_no_step_runs_the_model(debug_bundle, tmp_p
     pipe = cogstyle.load(tmp_path / "bundle", llm="fake")
     assert pipe.hearing(stage) and len(pipe.hearings()) == 1
     pipe.keyframes([PROMPT], [0], Options(levels=0))
+    if stage == "keyframes":  # the other comes beside it
+        train(recipe(tmp_path, debug_bundle, "image"), runs=tmp_path / "runs", quiet=True)
+        both = Bundle(tmp_path / "bundle")
+        assert both.sha256(file) == new.sha256(file) and both.language("image").language.every == 1
+        assert both.languages.keyframes == new.languages.keyframes
 
 
 @pytest.mark.parametrize("stage", ["image", "keyframes"])
