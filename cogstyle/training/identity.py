@@ -15,7 +15,7 @@ from cogstyle.training.recipes import ImageRecipe, LanguageModelRecipe, Language
 from cogstyle.training.rewards import Reward
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora",
-          "preference", "reward")  # fmt: skip
+          "preference", "reward", "sharp")  # fmt: skip
 LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
 LATER_DATA = ("phrasings", "continuation")  # keys that runs of before do not know, left out unless they are set

@@ -38,6 +38,7 @@ from cogstyle.training.recipes import (
     WeightRecipe,
 )
 from cogstyle.training.rewards import Reward
+from cogstyle.training.sharp import SharpConfig
 from cogstyle.training.sources import Encoding, Pictures, SceneData, ScenePairs, ScenePictures
 from cogstyle.training.superres import SHOWN, FineRows, SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
@@ -72,7 +73,14 @@ def make_job(
         pictures = None if encode is None else _pictures(recipe, recipe.config.image_size, runs / "data", quiet=quiet)
         decoder_only = recipe.train == "decoder"
         options = {"batch": recipe.optim.batch, "seed": recipe.seed, "bundle": folder}
-        job = TokenizerJob(recipe.config, pictures, **options, decoder_only=decoder_only)
+        job = TokenizerJob(
+            recipe.config,
+            pictures,
+            **options,
+            decoder_only=decoder_only,
+            sharp=recipe.sharp or SharpConfig(),
+            steps=recipe.optim.steps,
+        )
     elif isinstance(recipe, FlowDecoderRecipe):
         source = Bundle(recipe.bundle)
         size = source.tokenizer_config.image_size

@@ -37,6 +37,7 @@ from cogstyle.training.job import DrawingLoopConfig
 from cogstyle.training.phrased import PairData
 from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipe import Recipe, WeightRecipe
+from cogstyle.training.sharp import SharpConfig
 from cogstyle.training.sources import (
     CaptionData,
     FootageData,
@@ -77,9 +78,15 @@ class TokenizerRecipe(WeightRecipe):
     tokenizer: TokenizerConfig | None = None  # architecture, instead of a preset's
     train: Literal["decoder"] | None = None  # the decoder alone: the codes of `start` stay
     data: FootageData | None = None
+    sharp: SharpConfig | None = None  # terms for sharp pictures
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        critic = 0.0 if self.sharp is None else self.sharp.adversarial
+        require(
+            critic == 0.0 or self.export == "last",
+            f'adversarial {critic:g} lowers the PSNR, by which export = "best" chooses; set export = "last"',
+        )
         started = self.train is None or self.start is not None
         require(started, 'train "decoder" needs a start: the bundle that has the codes')
 

@@ -13,6 +13,7 @@ from cogstyle.bundle import WeightFile, update_bundle
 from cogstyle.config import TokenizerConfig
 from cogstyle.tokenizers.vqvae import VQVAE, Codebook, to_float
 from cogstyle.training.job import WHOLE, Share, load_weights
+from cogstyle.training.sharp import Critic, SharpConfig, unlikeness
 from cogstyle.training.sources import Pictures
 
 COMMITMENT = 0.25  # weight of the term that keeps features near their entry
@@ -70,6 +71,8 @@ class TokenizerJob:
     Args:
         pictures: what to train on; None: nothing, as for an export alone.
         decoder_only: train the decoder alone: pictures keep their codes, so whatever was trained on them still fits.
+        sharp: terms beside the squared error.
+        steps: of the run.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class TokenizerJob:
         seed: int,
         bundle: Path,
         decoder_only: bool = False,
+        sharp: SharpConfig = SharpConfig(),
+        steps: int = 1,
     ) -> None:
         self.config, self.batch, self.seed, self.bundle = config, batch, seed, bundle
         self.decoder_only = decoder_only
@@ -89,6 +94,10 @@ class TokenizerJob:
         torch.manual_seed(seed)
         self.model: VQVAE = VQVAE(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = self.model
+        self.sharp, self.sharp_from = sharp, sharp.adversarial_from * steps
+        self.critic = Critic() if sharp.adversarial else None
+        if self.critic is not None:
+            self.module = nn.ModuleDict({"tokenizer": self.model, "critic": self.critic})
         self.base: nn.Module | None = None
         self.device = torch.device("cpu")
         if pictures is None:
@@ -104,7 +113,8 @@ class TokenizerJob:
         codebook.sums.copy_(codebook.vectors * codebook.counts[:, None])  # which rounding had parted
 
     def trained(self) -> list[nn.Parameter]:
-        return list((self.model.decoder if self.decoder_only else self.model).parameters())
+        critic = [] if self.critic is None else list(self.critic.parameters())
+        return [*(self.model.decoder if self.decoder_only else self.model).parameters(), *critic]
 
     def _pictures(self, step: int) -> np.ndarray:
         return self.pictures.draw(np.random.default_rng([self.seed, step]), self.batch)
@@ -120,8 +130,7 @@ class TokenizerJob:
             ids_BL = self.model.encode(pictures_BCHW)
             with self._precision():
                 made_BCHW = self.model.pixels(ids_BL)
-            error = F.mse_loss(made_BCHW.float(), pixels_BCHW)
-            return error, {"error": error.item()}
+            return self._error(made_BCHW.float(), pixels_BCHW, step)
         features_BDHW = self._features(pixels_BCHW)
         flat_PD = flatten(features_BDHW)
         codebook = self.model.codebook
@@ -136,10 +145,24 @@ class TokenizerJob:
         grid_BDHW = straight_PD.view(b, h, w, d).permute(0, 3, 1, 2)
         with self._precision():
             made_BCHW = self.model.decoder(grid_BDHW)
-        error = F.mse_loss(made_BCHW.float(), pixels_BCHW)
+        error, figures = self._error(made_BCHW.float(), pixels_BCHW, step)
         with torch.no_grad():
             update_codebook(codebook, flat_PD, ids_P)
-        return error + COMMITMENT * commitment, {"error": error.item(), "commitment": commitment.item()}
+        return error + COMMITMENT * commitment, figures | {"commitment": commitment.item()}
+
+    def _error(self, made_BCHW: Tensor, pixels_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Squared error, and the terms for sharp pictures."""
+        error = F.mse_loss(made_BCHW, pixels_BCHW)
+        figures = {"error": error.item()}
+        if self.sharp.perceptual:
+            unlike = unlikeness(made_BCHW, pixels_BCHW)
+            error, figures["unlikeness"] = error + self.sharp.perceptual * unlike, unlike.item()
+        if self.critic is not None and step >= self.sharp_from:
+            fooled, caught = self.critic.opinions(made_BCHW, pixels_BCHW)
+            term = self.sharp.adversarial * fooled + caught
+            error = error + term - term.detach()  # gradients alone: the loss says how far training is, with no leap
+            figures |= {"fooled": fooled.item(), "caught": caught.item()}
+        return error, figures
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))

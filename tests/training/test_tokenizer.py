@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 
 import cv2
@@ -15,7 +16,9 @@ from cogstyle.errors import ConfigError
 from cogstyle.pictures import write_png
 from cogstyle.shapes_world.pictures import ScenePictures
 from cogstyle.tokenizers.vqvae import Codebook
+from cogstyle.training import loop as loop_module
 from cogstyle.training.run import load_recipe, make_job, train
+from cogstyle.training.sharp import unlikeness
 from cogstyle.training.tokenizer import (
     DEAD,
     TokenizerJob,
@@ -136,9 +139,67 @@ def test_ssim_falls_with_noise_and_not_with_the_picture():
     assert 0.2 < ssim(smooth, noisy) < 0.9
 
 
+def test_unlikeness_sees_structure_and_not_distance():
+    """A blurred picture and one that is a little brighter are as far off in pixels, not in what they show."""
+    rng = np.random.default_rng(0)
+    true = torch.from_numpy(rng.random((2, 3, 32, 32), np.float32)) * 0.8
+    blurred = torch.nn.functional.avg_pool2d(true, 3, 1, 1)
+    brighter = true + (blurred - true).square().mean().sqrt()
+    assert unlikeness(true, true).item() == pytest.approx(0.0, abs=1e-6)
+    assert unlikeness(blurred, true) > 3 * unlikeness(brighter, true) > 0.0
+
+
+def sharp_recipe(folder, base, footage):
+    folder.mkdir(exist_ok=True)
+    path = footage_recipe(folder, footage, steps=6, start=base)
+    terms = "[sharp]\nperceptual = 0.1\nadversarial = 0.1"
+    path.write_text(f'export = "last"\n{path.read_text()}\n{terms}\n')
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["", 'train = "decoder"\n'])
+def test_sharp_terms_reach_the_decoder_and_the_critic_late(decoder, debug_bundle, footage, tmp_path):
+    path = sharp_recipe(tmp_path, debug_bundle, footage)
+    path.write_text(decoder + path.read_text())
+    job, plain = (make_job(load_recipe(path, [f"sharp.adversarial={weight}"]), runs=tmp_path) for weight in (0.1, 0.0))
+    for step, on in ((0, False), (3, True)):
+        (loss, figures), (other, _) = job.loss(step), plain.loss(step)
+        for one, value in ((job, loss), (plain, other)):
+            one.module.zero_grad()
+            value.backward()
+        assert ("caught" in figures) == on and "unlikeness" in figures
+        assert loss.item() == pytest.approx(other.item(), rel=1e-5)  # no leap that would be taken for a spike
+        grads = [list(one.model.decoder.parameters())[-1].grad for one in (job, plain)]
+        assert torch.allclose(*grads) != on
+        assert all((param.grad is not None) == on for param in job.critic.parameters())
+
+
+def test_sharp_training_resumes_and_gives_a_tokenizer_alone(debug_bundle, footage, tmp_path, monkeypatch):
+    """The critic is kept with the rest, so that a stopped run ends as one that was not; a bundle has no critic."""
+    plain = loop_module.train_step
+
+    def interrupted(*given, step, **named):
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return plain(*given, step=step, **named)
+
+    for name in ("whole", "parts"):
+        path = sharp_recipe(tmp_path / name, debug_bundle, footage)
+        if name == "parts":
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(loop_module, "train_step", interrupted)
+                train(path, runs=tmp_path / name, quiet=True)
+        train(path, runs=tmp_path / name, quiet=True)
+    whole, parts = (Bundle(tmp_path / name / "bundle") for name in ("whole", "parts"))
+    assert whole.hashes() == parts.hashes()
+    assert {key.split(".")[0] for key in whole.weights("tokenizer")} == {"encoder", "decoder", "codebook"}
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        ("footage = 'x'\n[sharp]\nadversarial = 0.1", "adversarial 0.1 lowers the PSNR"),
+        ("footage = 'x'\n[sharp]\nadversarial = -1.0", "adversarial -1.0 must be"),
         ("footage = 'x'\nrows = 5", "unknown key rows; known are footage, shares"),
         ("footage = 'x'\nshares = [1.0, 2.0]", "shares has 2 numbers for 1 places of footage"),
         ("footage = ['x', 'y']\nshares = [1.0, 0.0]", "must be greater than 0"),
