@@ -139,3 +139,13 @@ def test_continuation(debug_bundle, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert found["rendered"]["inside"] == 1.0 and found["rendered"]["motion"] > found["sampled"]["looks"]
     assert [line.split("|")[1].strip() for line in lines[4:]] == ["rendered", "rendered, coded", "sampled"]
+
+
+def test_quality(debug_bundle, capsys, tmp_path):
+    """Letters and rest are found with any tokenizer; captions by the judge alone, which reads nothing of this one's."""
+    main = runpy.run_path(str(BENCHMARKS / "quality.py"))["main"]
+    main(["--bundle", str(debug_bundle), "--count", "20", "--out", str(tmp_path), "--workers", "0"])
+    rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    found = {row[1]: row[2:-1] for row in rows if len(row) == 11}
+    assert found["flow at least 0.005"][4] == "100" and found["no text"][6] == "100"
+    assert found["the three, without a judge"][3] < "100"

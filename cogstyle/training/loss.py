@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cogstyle.model.resized import resized
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.tokenizers.image import ImageTokenizer
@@ -39,10 +40,10 @@ class VideoModel:
         text_BS, tokens_BFL = batch.texts(self.text).to(device), batch.tokens().to(device)
         layout = replace(batch.group.layout, text=text_BS.shape[1])
         adapter = self.adapter if layout.frames > 1 else None
-        transformer = self.transformer
+        model, adapter = resized(self.transformer, adapter, layout.frames, layout.grid)
         if self.ear is not None:
-            transformer = transformer.listening(self.ear.adapter.listen(self.ear.heard(batch, device)))
-        return text_BS, tokens_BFL, transformer(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
+            model = model.listening(self.ear.adapter.listen(self.ear.heard(batch, device)))
+        return text_BS, tokens_BFL, model(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
 
     def losses(self, batch: Batch, device: torch.device) -> tuple[Tensor, dict[str, float]]:
         """Loss of every place of the generated frames, [B, frames, L], and how full the batch is."""

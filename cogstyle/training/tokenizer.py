@@ -84,7 +84,7 @@ class TokenizerJob:
         seed: int,
         bundle: Path,
         decoder_only: bool = False,
-        sharp: SharpConfig = SharpConfig(),
+        sharp: SharpConfig = SharpConfig(),  # noqa: B008  (frozen)
         steps: int = 1,
     ) -> None:
         self.config, self.batch, self.seed, self.bundle = config, batch, seed, bundle
