@@ -66,6 +66,16 @@ def test_sampling(capsys, tmp_path):
     } <= set(found)
 
 
+def test_targets(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    sizes = ["--layers", "2", "--width", "64", "--codes", "64", "--side", "4", "--steps", "3"]
+    main = runpy.run_path(str(BENCHMARKS / "targets.py"))["main"]
+    table = main([*sizes, "--batch", "2", "--levels", "0", "--rounds", "1"])
+    assert len(table) == 5 and capsys.readouterr().out.count("\n| ") == 6
+    verdicts = [row[-1] for row in table]
+    assert all("not known" in one for one in verdicts[:2]) and {*verdicts[2:]} <= {"reached", "**missed**"}
+
+
 def test_gpu_step(capsys, monkeypatch):
     """One line without a GPU; all of its measuring runs, here on the CPU."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
