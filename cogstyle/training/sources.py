@@ -83,11 +83,15 @@ class SceneData:
         """Rows of each kind, encoded unless they are already."""
         return {
             kind: (
-                self._encoded(kind, how, self.rows, 0, self.emphasis),
+                self._encoded(kind, how, self._count(kind), 0, self.emphasis),
                 self._encoded(kind, how, self.validation_rows, world.VALIDATION_SEED, self.even),
             )
             for kind in kinds
         }
+
+    def _count(self, kind: str) -> int:
+        """Rows of a kind; those of continuation are as many as their share of the steps is."""
+        return max(1, round(self.rows * self.continuation)) if kind == "join" else self.rows
 
     def _encoded(self, kind: str, how: Encoding, count: int, first_seed: int, emphasis: scene_rows.Emphasis) -> Shards:
         size = how.sized(kind)
