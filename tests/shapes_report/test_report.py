@@ -168,4 +168,5 @@ def test_scenes_are_asked_for_as_people_write(tmp_path):
     assert found["phrasings"]["held-out phrasings"]["wrong"] == {list(held_out)[1]: scenes[1][0]}
     row = next(line for line in (tmp_path / "report.md").read_text().splitlines() if "held-out phrasings" in line)
     assert row.startswith("| one actor, held-out phrasings | ") and row.endswith("50 % (9-91) |")
+    (tmp_path / "other").mkdir()
     assert "phrasings" not in report.start(pipe, Evaluation(count=2), tmp_path / "other")["made"]
