@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep", type=float, nargs="*", metavar="SCALE", help="also try guidance scales, on scenes of their own"
     )
+    parser.add_argument("--phrasings", action="store_true", help="also ask for the scenes as people write")
     parser.add_argument("--parts", nargs="+", default=[], metavar="NAME", help="only these parts (default: all)")
     parser.add_argument("--batch", type=int, default=10, help="videos sampled side by side")
     parser.add_argument("--device", default="auto", help="torch device; auto takes a GPU where there is one")
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--first-seed": arguments.first_seed,
             "--sweep": arguments.sweep,
             "--parts": arguments.parts or None,
+            "--phrasings": arguments.phrasings or None,
         }
         given = [flag for flag, value in chosen.items() if value is not None]
         require(not given, f"{', '.join(given)} cannot go with --prompts: scenes of the shapes world are chosen so")
@@ -116,6 +118,7 @@ def _judge_scenes(arguments: argparse.Namespace) -> None:
         levels=arguments.levels,
         upscale=arguments.upscale,
         sweep=sweep,
+        phrasings=arguments.phrasings,
     )
     work = sum(part.work for part in report.chosen_sections(plan, arguments.parts))
     pipe = load(bundles(arguments), device=arguments.device)

@@ -39,6 +39,10 @@ def to_markdown(report: dict[str, Any]) -> str:
     sections += [_alignment(kinds)] if kinds else []
     sections += [_language(kinds["one actor"], parts["language"])] if {"one actor", "language"} <= set(parts) else []
     sections += [_limits(name, part, kinds.get(name)) for name, part in stages.items()]
+    phrased = {
+        name.removeprefix("phrasings, "): part["phrasings"] for name, part in parts.items() if "phrasings" in part
+    }
+    sections += [_phrasings(phrased, kinds)] if phrased else []
     sections += [_rates(parts["frame rate"])] if "frame rate" in parts else []
     sections += [_temporal(kinds, stages)] if kinds else []
     sections += [_distances(part["distances"]) for part in kinds.values() if "distances" in part]
@@ -87,6 +91,19 @@ def _language(kind: Figures, part: Figures) -> str:
         f"## English and Chinese\n\nThe same {n} one-actor scenes in both languages: all right in English {english}, "
         f"in Chinese {chinese}; Chinese less English {gap:+.0f} points. Right in English alone {only[0]}, in Chinese "
         f"alone {only[1]}.\n"
+    )
+
+
+def _phrasings(phrased: dict[str, Figures], kinds: dict[str, Figures]) -> str:
+    rows = []
+    for kind, wordings in phrased.items():
+        asked = {"canonical captions": kinds[kind]["alignment"]} if kind in kinds else {}
+        asked |= {name: part["shares"] for name, part in wordings.items()}
+        rows += [
+            [f"{kind}, {name}", *(percent(found[a]) for a in (*ATTRIBUTES, "all"))] for name, found in asked.items()
+        ]
+    return "## Asked as people write\n\nThe same scenes and seeds.\n\n" + table(
+        ["asked with", *ATTRIBUTES, "all"], rows
     )
 
 

@@ -4,7 +4,7 @@ Scenes of three ranges of seeds never meet: training below 1,000,000; from there
 from TUNING_SEED on what options are chosen on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
@@ -75,11 +75,16 @@ def sample_scenes(
     batch: int = 10,
     rate: float | None = None,
     progress: Progress = lambda clips: None,
+    prompts: Mapping[int, str] | None = None,
 ) -> list[Clip]:
-    """Sample every (seed, scene) at `rate`, or else at the lowest rate, which holds the whole action; judge each."""
+    """Sample every (seed, scene) at `rate`, or else at the lowest rate, which holds the whole action; judge each.
+
+    Args:
+        prompts: what to ask with, by seed; default: the captions.
+    """
     clips = []
     for keyframe_rate, part in by_rate(scenes, batch, rate):
-        captions = [world.caption(scene) for _, scene in part]
+        captions = [prompts[seed] if prompts else world.caption(scene) for seed, scene in part]
         videos = pipe.sample(captions, [seed for seed, _ in part], replace(options, frame_rate=keyframe_rate))
         clips += [judged(seed, scene, video) for (seed, scene), video in zip(part, videos, strict=True)]
         progress(len(part))

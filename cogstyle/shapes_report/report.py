@@ -41,7 +41,7 @@ def start(pipe: Pipeline, plan: Evaluation, folder: Path) -> dict[str, Any]:
         "bundle": pipe.bundle.manifest["name"],
         "files": pipe.bundle.hashes(),
         "sampling": {stage: asdict(pipe.bundle.sampling(stage)) for stage in plan.options.stages},
-        **json.loads(json.dumps(asdict(plan))),
+        **{name: value for name, value in json.loads(json.dumps(asdict(plan))).items() if name != "phrasings" or value},
     }
     return open_report(folder, made)
 

@@ -10,7 +10,7 @@ import numpy as np
 from cogstyle.config import FRAME_RATES, require
 from cogstyle.evaluation.pages import ROWS, PageRow, page
 from cogstyle.sampling.pipeline import Options, Pipeline
-from cogstyle.shapes_report import temporal
+from cogstyle.shapes_report import temporal, wordings
 from cogstyle.shapes_report.distances import distances
 from cogstyle.shapes_report.pages import asked, row_of, seen, wrong
 from cogstyle.shapes_report.protocol import (
@@ -56,6 +56,7 @@ class Evaluation:
     levels: int = 3  # refinement levels of the clips
     upscale: bool = False  # super-resolution of every frame
     sweep: tuple[float, ...] = ()  # guidance scales to try
+    phrasings: bool = False  # also ask as people write
 
     def __post_init__(self) -> None:
         require(self.count > 0, f"count {self.count} must be positive")
@@ -133,16 +134,15 @@ def sections_of(plan: Evaluation) -> list[Section]:
         sections.append(Section("language", n, language))
         sections.append(Section("frame rate", KEYFRAMES_ONLY * n * len(RATES), frame_rate))
     for actors, held_out in plan.kinds():
-        if not held_out:
-            sections.append(Section(f"stages, {kind_name(actors, False)}", n, partial(stages, actors=actors)))
+        named, part = kind_name(actors, False), {"actors": actors}
+        sections += [] if held_out else [Section(f"stages, {named}", n, partial(stages, **part))]
+        if plan.phrasings and not held_out:
+            sections.append(Section(f"phrasings, {named}", 2 * n, partial(wordings.phrasings, **part)))
     if (1, False) in plan.kinds():
         sections.append(Section("diversity", KEYFRAMES_ONLY * min(TEXTS, n) * SEEDS, diversity))
     if plan.sweep:
         sections.append(Section("sweep", KEYFRAMES_ONLY * n * len(plan.sweep), sweep))
     return sections
-
-
-# ---------------------------------------------------------------- the sections
 
 
 def reader(bench: Bench) -> tuple[Figures, Pages]:

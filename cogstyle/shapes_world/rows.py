@@ -10,6 +10,7 @@ from cogstyle.shapes_world import phrasings, world
 from cogstyle.shapes_world.joins import draw_join
 
 CANONICAL, BESIDE = 0.25, 0.2  # of phrased captions: the canonical ones, those that say who is beside whom
+EVERY_RATE = (0.5, 1.0, 2.0, 4.0, 8.0)  # keyframes a second
 RULES = 2  # to be raised with every change of the rules below: rows drawn by other rules are not read
 
 
@@ -20,6 +21,7 @@ class Emphasis:
     two_actors: float | None = None  # share of the scenes; None: the world's own 30 %
     actions: Mapping[str, float] = field(default_factory=dict)  # how likely each is, 1 for those that are not named
     phrasings: bool = False  # captions as people write them, else the canonical ones
+    every_rate: bool = False  # keyframes at all of EVERY_RATE, too few to follow the action or too many to see it end
 
     def scene(self, seed: int) -> world.Scene:
         """The scene of a seed."""
@@ -27,6 +29,11 @@ class Emphasis:
         if self.two_actors is not None:
             actors = 2 if np.random.default_rng([seed, 6]).random() < self.two_actors else 1
         return world.draw_scene(seed, actors=actors, weights=self.actions)
+
+    def rates(self, scene: world.Scene, frames: int) -> list[float]:
+        """Keyframe rates to choose from; those that suit the scene come first, and twice if there are others."""
+        suit = world.keyframe_rates(scene, frames)
+        return [*suit, *suit, *(rate for rate in EVERY_RATE if rate not in suit)] if self.every_rate else suit
 
     def caption(self, scene: world.Scene, seed: int, *, with_action: bool = True, beside: float = BESIDE) -> str:
         """What the row of a seed says of its scene; for `beside` see `phrasings.phrase`."""
@@ -53,7 +60,7 @@ def keyframe_row(seed: int, size: int, frames: int, *, emphasis: Emphasis = EVEN
     Fewer rows of the higher rates teach actions no faster, and leave the seconds of the prompt unread.
     """
     scene = emphasis.scene(seed)
-    rates = world.keyframe_rates(scene, frames)
+    rates = emphasis.rates(scene, frames)
     rng = np.random.default_rng([seed, 2])
     rate = rates[int(rng.integers(len(rates)))]
     times = [k / rate for k in range(frames)]
@@ -68,7 +75,7 @@ def interpolation_row(seed: int, size: int, frames: int, levels: int = 3, *, emp
     """
     scene = emphasis.scene(seed)
     rng = np.random.default_rng([seed, 3])
-    rates = world.keyframe_rates(scene, frames)
+    rates = emphasis.rates(scene, frames)
     keyframe_rate = rates[0] if rng.random() < 0.5 else rates[int(rng.integers(len(rates)))]
     weights = 0.5 ** np.arange(levels)
     level = int(rng.choice(levels, p=weights / weights.sum())) + 1

@@ -64,6 +64,7 @@ class SceneData:
     two_actors: Share | None = None  # share of the scenes with two actors; default: as the world draws them
     actions: dict[str, Weight] = field(default_factory=dict)  # how likely scenes draw one, 1 if not named
     phrasings: bool = False  # captions as people write them; default: the canonical ones
+    every_rate: bool = False  # keyframes at 0.5 to 8 a second of every scene; default: at those that suit its speed
     continuation: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.0  # keyframes: share of the steps that go on from one
 
     def __post_init__(self) -> None:
@@ -72,22 +73,27 @@ class SceneData:
     @property
     def emphasis(self) -> scene_rows.Emphasis:
         """The scenes to train on more often."""
-        return scene_rows.Emphasis(self.two_actors, dict(sorted(self.actions.items())), self.phrasings)
+        actions = dict(sorted(self.actions.items()))
+        return scene_rows.Emphasis(self.two_actors, actions, self.phrasings, self.every_rate)
 
     @property
     def even(self) -> scene_rows.Emphasis:
         """The scenes to validate on."""
-        return scene_rows.Emphasis(phrasings=self.phrasings)
+        return scene_rows.Emphasis(phrasings=self.phrasings, every_rate=self.every_rate)
 
     def read(self, kinds: Sequence[str], how: Encoding) -> dict[str, Rows]:
         """Rows of each kind, encoded unless they are already."""
         return {
             kind: (
-                self._encoded(kind, how, self.rows, 0, self.emphasis),
+                self._encoded(kind, how, self._count(kind), 0, self.emphasis),
                 self._encoded(kind, how, self.validation_rows, world.VALIDATION_SEED, self.even),
             )
             for kind in kinds
         }
+
+    def _count(self, kind: str) -> int:
+        """Rows of a kind; those of continuation are as many as their share of the steps is."""
+        return max(1, round(self.rows * self.continuation)) if kind == "join" else self.rows
 
     def _encoded(self, kind: str, how: Encoding, count: int, first_seed: int, emphasis: scene_rows.Emphasis) -> Shards:
         size = how.sized(kind)

@@ -8,7 +8,7 @@ import pytest
 
 from cogstyle.errors import ConfigError, FileError
 from cogstyle.files import one_writer
-from cogstyle.shapes_report import report, sections
+from cogstyle.shapes_report import report, sections, wordings
 from cogstyle.shapes_report.protocol import TUNING_SEED, draw_scenes, in_other_language, slow_movers
 from cogstyle.shapes_report.sections import RATES, Evaluation
 from tests.shapes_world.truth import Truth
@@ -152,3 +152,21 @@ def test_pages_show_failures(pipe, tmp_path):
     colours = {tuple(colour) for colour in picture[:, 0].tolist()}
     assert {RIGHT, WRONG} <= colours and picture.dtype == np.uint8
     Image.fromarray(picture).save(Path(tmp_path) / "page.png")
+
+
+def test_scenes_are_asked_for_as_people_write(tmp_path):
+    plan = Evaluation(count=2, levels=0, actors=(1,), phrasings=True)
+    scenes = plan.scenes(1, False)
+    pipe = Truth(scenes)
+    trained, held_out = (
+        {wordings.said(seed, scene, held_out=held): scene for seed, scene in scenes} for held in (False, True)
+    )
+    pipe.scenes |= trained | dict.fromkeys(held_out, scenes[0][1])  # asked so, it shows the first scene only
+    found = report.evaluate(pipe, plan, tmp_path, names=["phrasings, one actor"])["parts"]["phrasings, one actor"]
+    shares = {name: part["shares"]["all"]["share"] for name, part in found["phrasings"].items()}
+    assert shares == {"training phrasings": 1.0, "held-out phrasings": 0.5}
+    assert found["phrasings"]["held-out phrasings"]["wrong"] == {list(held_out)[1]: scenes[1][0]}
+    row = next(line for line in (tmp_path / "report.md").read_text().splitlines() if "held-out phrasings" in line)
+    assert row.startswith("| one actor, held-out phrasings | ") and row.endswith("50 % (9-91) |")
+    (tmp_path / "other").mkdir()
+    assert "phrasings" not in report.start(pipe, Evaluation(count=2), tmp_path / "other")["made"]

@@ -128,3 +128,12 @@ def test_rows_show_what_they_say():
         fine = rows.interpolation_row(seed, 32, 5)
         assert fine.frames.shape == (5, 32, 32, 3)
     assert math.isclose(rows.image_row(3, 32).seconds, 0.0)
+
+
+def test_every_scene_can_be_seen_at_every_rate():
+    every, met = rows.Emphasis(every_rate=True), {duration: set() for duration in world.DURATIONS.values()}
+    for seed in range(150):
+        met[world.draw_scene(seed).duration].add(4 / rows.keyframe_row(seed, 8, 5, emphasis=every).seconds)
+    assert all(found == {0.5, 1.0, 2.0, 4.0, 8.0} for found in met.values())
+    finer = {4 / rows.interpolation_row(seed, 8, 5, emphasis=every).seconds for seed in range(150)}
+    assert min(finer) == 1.0 and max(finer) == 64.0

@@ -297,5 +297,5 @@ def test_a_share_of_the_keyframe_steps_goes_on_from_another_motion(debug_bundle,
     met = Counter(job.batches.at(step).group.layout.known for step in range(60))
     assert set(met) == {1, OVERLAP} and min(met.values()) > 15
     step = next(step for step in range(60) if job.batches.at(step).group.layout.known == OVERLAP)
-    assert math.isfinite(float(job.loss(step)[0]))
+    assert math.isfinite(job.loss(step)[0].item())
     assert {"validation_loss_keyframes", "validation_loss_continuation"} <= set(job.validate())
