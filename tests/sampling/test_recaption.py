@@ -109,6 +109,24 @@ def test_the_bundle_names_its_language_model(shapes, tmp_path):
         find_recaption("auto", Bundle(shapes))
 
 
+def test_the_shipped_language_model_rewrites_what_it_can():
+    recaption = find_recaption("auto", Bundle("shapes"))
+    for asked, drawn in (
+        ("Big red ball rolling to the left.", "a large red circle moves left"),
+        ("a YELLOW Star goes up and back, on white background!", "a yellow star goes up and comes back on a white background"),
+        ("the little green hoop is slowly getting bigger", "a small green ring grows slowly"),
+        ("红色的球慢慢地向左移动。", "一个红色圆形慢慢地向左移动"),
+        (CAPTION, CAPTION),
+    ):
+        (found,) = recaption([asked])
+        assert (found.drawn, found.refused) == (drawn, "")
+    for asked in ("a banana moves right", "a red circle dances"):
+        (found,) = recaption([asked])
+        assert found.drawn == asked and found.refused
+    folder = Bundle("rewriter").folder
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+
+
 @pytest.mark.parametrize(
     "how, said",
     [
