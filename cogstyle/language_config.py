@@ -1,7 +1,6 @@
 """How adapters listen to a frozen language model: which one, in which words it is asked, and where they sit."""
 
 from dataclasses import dataclass
-from string import Formatter
 from typing import Literal
 
 from cogstyle.schema import Share, Size, require
@@ -17,11 +16,7 @@ class Listening:
     longest: Size = 256  # tokens of a prompt
 
     def __post_init__(self) -> None:
-        try:
-            places = [part[1:] for part in Formatter().parse(self.template) if part[1] is not None]
-        except ValueError:
-            places = []
-        fine = places == [("prompt", "", None)]
+        fine = [self.template.count(part) for part in ("{prompt}", "{", "}")] == [1, 1, 1]
         require(fine, f"template {self.template!r:.80} must hold {{prompt}} once, and no other braces")
 
 

@@ -81,8 +81,11 @@ class LanguageModel:
     @cached_property
     def width(self) -> int:
         """Of a state."""
-        known = self.config.get_text_config()
-        return int(getattr(known, "hidden_size", 0) or getattr(known, "d_model", 0))
+        try:
+            known = int(self.config.get_text_config().hidden_size)
+        except (ValueError, AttributeError, TypeError):  # it has several, or none: the model knows
+            known = len(self._states([[0]])[0][0])
+        return known
 
     @cached_property
     def sha256(self) -> str:
@@ -133,8 +136,6 @@ class LanguageModel:
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         found = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state
-        if found.shape[-1] != self.width:
-            raise BundleError(f"{self.place} says its states are {self.width} wide, and they are {found.shape[-1]}")
         return [states[: len(row)].float().cpu() for states, row in zip(found, rows, strict=True)]
 
 

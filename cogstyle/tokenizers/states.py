@@ -85,7 +85,9 @@ class PromptStates:
         return encoder
 
     def _read(self, prompt: str) -> Tensor:
-        return self.encoder.prompts([prompt], self.config.template, self.config.longest)[0]
+        states = self.encoder.prompts([prompt], self.config.template, self.config.longest)[0]
+        expect_width(states.shape[1], self.config)
+        return states
 
     def __call__(self, prompt: str) -> Tensor:
         """Float16 [tokens, width].
@@ -96,13 +98,18 @@ class PromptStates:
         return self._kept(prompt)
 
 
+def expect_width(width: int, config: LanguageConfig) -> None:
+    """Raise BundleError unless states are as wide as a language adapter reads them."""
+    if width != config.width:
+        raise BundleError(
+            f"the language model's states are {width} wide, the language adapter reads {config.width}: it was trained "
+            f"with another one ({config.llm})"
+        )
+
+
 def expect_model(encoder: PromptEncoder, config: LanguageConfig) -> None:
     """Raise BundleError unless a language model is the one that an adapter was trained with."""
-    if encoder.width != config.width:
-        raise BundleError(
-            f"the language model's states are {encoder.width} wide, the language adapter reads {config.width}: it was "
-            f"trained with another one ({config.llm})"
-        )
+    expect_width(encoder.width, config)
     if config.sha256 and encoder.sha256 != config.sha256:
         hashes = f"sha256 {encoder.sha256[:12]}..., not {config.sha256[:12]}..."
         raise BundleError(f"another language model than the adapter was trained with ({config.llm}): {hashes}")

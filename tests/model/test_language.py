@@ -158,7 +158,9 @@ def test_what_listens_is_torch_s(model):
     assert NativeLayers.of(view, None) is None
 
 
-@pytest.mark.parametrize("template", ["", "{prompt} {prompt}", "{other}", "{prompt", "{prompt!r}", "{prompt} {x}"])
+@pytest.mark.parametrize(
+    "template", ["", "{prompt} {prompt}", "{other}", "{prompt", "{prompt!r}", "{prompt} {x}", "{{x}} {prompt}"]
+)
 def test_a_template_holds_the_prompt_once(template):
     with pytest.raises(ConfigError, match="template"):
         LanguageConfig("llm", template=template)
