@@ -69,7 +69,7 @@ class PairJob(PreferenceJob):
         else:
             each_B, more = self._compared(asked, tokens_B2FL)
             figures |= more
-        part_B = (use_B[rows] / use_B.sum() * share.count).to(each_B)
+        part_B = (use_B[torch.tensor(rows)] / use_B.sum() * share.count).float().to(self.device)
         return (part_B * each_B).sum(), figures | {"tokens": float(tokens_B2FL.numel())}
 
     def _use(self, rewards_B2: Tensor) -> Tensor:

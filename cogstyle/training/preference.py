@@ -186,7 +186,7 @@ class GroupJob(PreferenceJob):
             part = slice(first, first + TOGETHER)
             log_BPV = self.policy.log_shares(self.adapter, asked[part], tokens_BFL[part])
             kept.chances[part] = picked(log_BPV, tokens_BFL[part])
-            mixed_B1 = gain_B[part, None].to(log_BPV) != 0.0
+            mixed_B1 = (gain_B[part, None] != 0.0).to(self.device)
             kept.weights[part] = ((entropy(log_BPV) > self.settings.entropy) & mixed_B1).float()
         kept.tokens.copy_(tokens_BFL)
         kept.advantages.copy_(gain_B)
@@ -201,13 +201,13 @@ class GroupJob(PreferenceJob):
         rows = [row for row in share.of(list(range(self.batch))) if bool(kept.weights[row].any())]
         if not rows:
             return self.nothing(), figures
-        asked, tokens_BFL, weights_BP = self.asked(first), kept.tokens[rows], kept.weights[rows]
-        some = [asked[row] for row in rows]
+        asked, rows_B = self.asked(first), torch.tensor(rows, device=self.device)
+        tokens_BFL, weights_BP, some = kept.tokens[rows_B], kept.weights[rows_B], [asked[row] for row in rows]
         with torch.no_grad():
             reference_BPV = self.policy.log_shares(self.reference, some, tokens_BFL)
         log_BPV = self.policy.log_shares(self.adapter, some, tokens_BFL)
-        ratio_BP = (picked(log_BPV, tokens_BFL) - kept.chances[rows]).exp()
-        gain_B1, low, high = kept.advantages[rows, None], 1.0 - self.settings.clip, 1.0 + self.settings.clip
+        ratio_BP = (picked(log_BPV, tokens_BFL) - kept.chances[rows_B]).exp()
+        gain_B1, low, high = kept.advantages[rows_B, None], 1.0 - self.settings.clip, 1.0 + self.settings.clip
         kl_BP = divergence(log_BPV, reference_BPV)
         gained_BP = torch.minimum(ratio_BP * gain_B1, ratio_BP.clamp(low, high) * gain_B1)
         each_BP = weights_BP * (gained_BP - self.settings.strength * kl_BP)

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import warnings
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from cogstyle.training.rewards import Clip, Reward, RewardConfig
 from cogstyle.training.run import dry_run, train
 from cogstyle.training.run_folder import LOG
 from tests.conftest import replace_image_model
+from tests.pretend import pretended_gpu
 from tests.training.tiny import fork, statuses
 
 BRIGHT = "tests.training.rewards:brightness"
@@ -101,7 +103,10 @@ def test_grpo_raises_the_reward_and_leaves_the_old_adapter(sharp, tmp_path):
     assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-6) and rows[-1]["kl"] > 1e-3
     assert 0.0 < rows[0]["deciding"] <= 1.0 and rows[0]["ratio_spread"] == pytest.approx(0.0, abs=1e-5)
     assert Bundle(sharp).hashes() == before
+    assert "was done before" in train(path, runs=tmp_path / "runs", quiet=True)
+    export = ["export", "checkpoint", str(tmp_path / "runs/r"), "--step", "10", "--to", str(tmp_path / "again")]
     new = Bundle(tmp_path / "new").hashes()
+    assert main(export) == 0 and Bundle(tmp_path / "again").hashes().keys() == new.keys()
     assert new["keyframes.safetensors"] != before["keyframes.safetensors"]
     assert new["image.safetensors"] == before["image.safetensors"]
     old, pipe = load(sharp), load([sharp, f"keyframes={tmp_path / 'new'}"])
@@ -364,3 +369,18 @@ def test_seeds_of_torch_change_no_rollout(sharp, tmp_path):
         job.roll_out(0)
         drawn.append(job.kept.tokens.clone())
     assert torch.equal(*drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grpo", "dpo"])
+def test_on_a_gpu_it_finds_the_same(sharp, tmp_path, method):
+    losses = {}
+    for device in ("cpu", "cuda"):
+        folder = tmp_path / device
+        folder.mkdir()
+        path = recipe(folder, sharp, method, steps=2, more="pairs = 8")
+        path.write_text(path.read_text() + f'[engine]\ndevice = "{device}"\naccumulate = 2\n')
+        with pretended_gpu() if device == "cuda" else nullcontext():
+            train(path, runs=folder / "runs", quiet=True)
+        losses[device] = [[row["loss"], row["reward"]] for row in log(folder)]
+    np.testing.assert_allclose(losses["cuda"][0], losses["cpu"][0], rtol=1e-3, atol=1e-5)  # pixels round otherwise
