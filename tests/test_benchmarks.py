@@ -132,3 +132,13 @@ def test_claims_of_every_kind(debug_bundle, capsys, tmp_path, monkeypatch):
     )
     assert "| 100 % |" in frozen.split("%", 1)[1] and frozen != trained
     assert {f"claims-{claim}.png" for claim in "abde"} == {path.name for path in (tmp_path / "images").iterdir()}
+
+
+def test_quality(debug_bundle, capsys, tmp_path):
+    """Letters and rest are found with any tokenizer; captions by the judge alone, which reads nothing of this one's."""
+    main = runpy.run_path(str(BENCHMARKS / "quality.py"))["main"]
+    main(["--bundle", str(debug_bundle), "--count", "20", "--out", str(tmp_path), "--workers", "0"])
+    rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    found = {row[1]: row[2:-1] for row in rows if len(row) == 11}
+    assert found["flow at least 0.005"][4] == "100" and found["no text"][6] == "100"
+    assert found["the three, without a judge"][3] < "100"
