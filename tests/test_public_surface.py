@@ -35,6 +35,7 @@ FLAGS = {
         "--frames-per-video", "--workers", "--shard", "--engine", "--max-bad",
         "--retry", "--llm", "--template",
         "--split-cuts", "--split-long", "--entries-per-part", "--quiet", "--quality", "--judge", "--scorer",
+        "--size", "--frames",
     },
     "train": {
         "--runs", "--run", "--set", "--continue-run", "--encode-only", "--dry-run", "--processes", "--threads",

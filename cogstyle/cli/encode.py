@@ -72,6 +72,8 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="keyframes, interpolation: take each clip also at the next N higher frame rates",
     )
+    parser.add_argument("--size", type=int, metavar="PX", help="side of a frame (default: the bundle's)")
+    parser.add_argument("--frames", type=int, metavar="F", help="frames of a row of a video (default: the bundle's)")
     parser.add_argument(
         "--frames-per-video",
         type=int,
@@ -148,6 +150,8 @@ def check_numbers(arguments: argparse.Namespace) -> None:
     require(arguments.extra_rates >= 0, f"extra-rates {arguments.extra_rates} must be 0 or more")
     for name, value, kinds in (
         ("extra-rates", arguments.extra_rates or None, ("keyframes", "interpolation")),
+        ("size", arguments.size, (arguments.kind,)),
+        ("frames", arguments.frames, ("keyframes", "interpolation", "continuation")),
         ("frames-per-video", arguments.frames_per_video, ("image", "superres")),
         ("factor", arguments.factor, ("superres",)),
     ):
@@ -174,6 +178,7 @@ def choices(arguments: argparse.Namespace) -> dict[str, Any]:
         "flip": arguments.flip,
         "cuts": "transnet" if arguments.split_cuts else "jumps",
         "letterbox": arguments.fit == "letterbox",
+        **{name: value for name in ("size", "frames") if (value := getattr(arguments, name)) is not None},
     }
 
 

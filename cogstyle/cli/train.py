@@ -101,6 +101,8 @@ def train_folder_of(arguments: argparse.Namespace) -> Iterator[str]:
 def print_plan(plan: "DryRun") -> None:
     """One line a figure."""
     print(f"steps                {plan.steps:,} in {plan.processes} processes")
+    for number, stage in enumerate(plan.stages, 1):
+        print(f"{f'stage {number}':<20} {stage}")
     if plan.rows:
         print(f"to encode first      {plan.rows:,} rows, about {duration(plan.encoding_seconds)}")
     print(f"parameters           {plan.trained:,} trained, {plan.frozen:,} frozen")

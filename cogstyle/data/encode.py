@@ -71,6 +71,12 @@ def make_index(
         ConfigError: for an unknown kind.
     """
     require(kind in KINDS, f"unknown task {kind!r} to encode for; known are {', '.join(KINDS)}")
+    tokenizer = bundle.tokenizer_config
+    sizes = {"frames": 1 if kind in STILL else bundle.frames, "size": tokenizer.image_size} | choices
+    whole = sizes["size"] % tokenizer.rate == 0 and sizes["size"] <= 2**14
+    require(whole, f"size {sizes['size']} must be a multiple of {tokenizer.rate}, the pixels of a token, up to 16384")
+    least = kind in STILL or 2 <= sizes["frames"] <= 2**12
+    require(least, f"frames {sizes['frames']} must be 2 to 4096")
     entries = [(e.video, e.texts, e.start, e.end, e.problem) for e in manifest.entries]
     firsts = range(0, len(entries), entries_per_part)
     return Index(
@@ -78,10 +84,8 @@ def make_index(
         contents=tuple(fingerprint(entries[first : first + entries_per_part]) for first in firsts),
         entries=len(entries),
         entries_per_part=entries_per_part,
-        frames=1 if kind in STILL else bundle.frames,
-        size=bundle.tokenizer_config.image_size,
         tokenizer_sha256=bundle.sha256(WeightFile.TOKENIZER),
-        **choices,
+        **sizes,
     )
 
 

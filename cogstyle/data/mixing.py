@@ -104,6 +104,8 @@ class Group:
 
     tasks: tuple[Task, ...]
     samples: int  # of a batch
+    bucket: str = ""  # of a curriculum
+    resized: bool = False  # frames or grid are other ones than the model's
 
     @property
     def layout(self) -> FrameLayout:
@@ -111,11 +113,13 @@ class Group:
 
     @property
     def rows(self) -> str:
-        return self.tasks[0].rows
+        """A name for the rows that it reads: their kind, and their size where that is not the model's."""
+        kind, (rows, columns) = self.tasks[0].rows, self.layout.grid
+        return f"{kind} {self.layout.frames}@{rows}x{columns}" if self.resized else kind
 
     @property
     def name(self) -> str:
-        return self.tasks[0].name.partition("@")[0]
+        return self.bucket or self.tasks[0].name.partition("@")[0]
 
     @property
     def weight(self) -> float:

@@ -8,23 +8,33 @@ import torch
 from torch import Tensor
 
 from cogstyle.config import ModelConfig
+from cogstyle.data.curriculum import CurriculumConfig
 from cogstyle.data.mixing import Group, MixConfig, Task, draw_group, draw_rows, make_groups, make_tasks, rows_at, shares
 from cogstyle.data.shards import Shards
 from cogstyle.layout import keyframe_layout
 from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.tokenizers.text import TextTokenizer
+from cogstyle.training.encoding import RowSize
 from cogstyle.training.job import WHOLE, Share
 from cogstyle.training.sources import Rows
 
 
 def groups_of(
-    task: str, config: ModelConfig, batch: int, mix: MixConfig | None, *, continuation: float = 0.0
+    task: str,
+    config: ModelConfig,
+    batch: int,
+    mix: MixConfig | None,
+    curriculum: CurriculumConfig | None = None,
+    *,
+    continuation: float = 0.0,
 ) -> list[Group]:
-    """The tasks that take turns: those of a mix, or one alone in batches of `batch`.
+    """What takes turns: the buckets of a curriculum, the tasks of a mix, or one alone in batches of `batch`.
 
     Args:
         continuation: share of the steps that go on from the last frames of another video, as sampling does.
     """
+    if curriculum is not None:
+        return curriculum.groups(task, config)
     if mix is not None:
         return make_groups(mix, config)
     groups = [Group(tuple(make_tasks(task, config, weight=1.0 - continuation)), batch)]
@@ -35,8 +45,17 @@ def groups_of(
 
 
 def kinds_of(groups: Sequence[Group]) -> tuple[str, ...]:
-    """The kinds of rows that groups read."""
+    """The names of the rows that groups read."""
     return tuple(dict.fromkeys(group.rows for group in groups))
+
+
+def sizes_of(groups: Sequence[Group], pixels: int) -> dict[str, RowSize]:
+    """What the rows are that have not the model's own size, where a token has `pixels` of a side."""
+    return {
+        group.rows: RowSize(group.tasks[0].rows, group.layout.frames, group.layout.grid[0] * pixels)
+        for group in groups
+        if group.resized
+    }
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ class Batches:
         rows: to train and to validate on, by kind.
         caption_dropout: share of the samples without caption, so that guidance has its unconditional half.
         alone: share of the samples without caption that hear the language model, and of those with it that do not.
-        mix: what `groups` came from, if several tasks take turns; `steps` is the length of the run.
+        mix, curriculum: what `groups` came from, if several take turns; `steps` is the length of the run.
     """
 
     def __init__(
@@ -85,16 +104,21 @@ class Batches:
         alone: float = 0.0,
         mix: MixConfig | None = None,
         steps: int = 1,
+        curriculum: CurriculumConfig | None = None,
     ) -> None:
         self.groups, self.rows, self.seed, self.dropout = groups, rows, seed, caption_dropout
         self.alone = alone
-        self.mixed = mix is not None or len(groups) > 1
-        self.images, self.steps = None if mix is None else mix.images, steps
+        self.images, self.steps, self.curriculum = None if mix is None else mix.images, steps, curriculum
+        self.mixed = mix is not None or curriculum is not None or len(groups) > 1
         self.shown = next((group for group in groups if group.layout.frames > 1), groups[0])  # in pictures
+        if curriculum is not None:
+            self.shown = groups[int(curriculum.shares(steps).argmax())]
         self.pools = [[rows_at(rows[group.rows][0], member) for member in group.tasks] for group in groups]
 
     def group(self, step: int) -> int:
         """Number of the group that a step trains, the same in every process."""
+        if self.curriculum is not None:
+            return draw_group(self.curriculum.shares(step), step, self.seed)
         return draw_group(shares(self.groups, step, steps=self.steps, images=self.images), step, self.seed)
 
     def at(self, step: int, share: Share = WHOLE) -> Batch:
@@ -119,14 +143,15 @@ class Batches:
         for picks in parts:
             yield Batch(group, data, picks, np.zeros(len(picks), bool), np.zeros(len(picks), int))
 
-    def trained_seconds(self) -> set[float]:
-        """Lengths of the clips that steps can draw."""
-        return {
-            self.rows[group.rows][0].seconds[row]
+    def trained_rates(self) -> list[float]:
+        """Frames a second of the clips that steps can draw."""
+        found = {
+            round((group.layout.frames - 1) / self.rows[group.rows][0].seconds[row], 4)
             for group, pools in zip(self.groups, self.pools, strict=True)
             for row in np.concatenate(pools).tolist()
             if group.layout.frames > 1
         }
+        return sorted(found)
 
     @property
     def train(self) -> Shards:

@@ -43,6 +43,7 @@ class DryRun:
     rows: int = 0  # to encode before the first step
     encoding_seconds: float = 0.0  # that takes, about
     row_bytes: int = 0  # of those rows on disk
+    stages: tuple[str, ...] = ()  # of a curriculum
 
 
 class FirstRows:

@@ -1,17 +1,18 @@
 """How rows become tokens, and what sources of rows and pictures give."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 from annotated_types import Interval
 from tqdm import tqdm
 
 from cogstyle.bundle import Bundle
+from cogstyle.data.clips import STILL
 from cogstyle.data.dataset_card import PICTURE, write_card
 from cogstyle.data.encode import Encoding as VideoEncoding
 from cogstyle.data.manifest import Manifest
@@ -45,6 +46,14 @@ def encode_videos(manifest: Manifest, folder: Path, index: Index, bundle: Bundle
     return folder
 
 
+class RowSize(NamedTuple):
+    """What rows are: their kind, frames, and pixels of a side."""
+
+    kind: str
+    frames: int
+    size: int
+
+
 EncodeVideos = Callable[..., Path]  # takes what `encode_videos` takes
 
 
@@ -57,6 +66,7 @@ class Encoding:
         frames: of a video.
         factor: of super-resolution.
         folder: keeps encoded rows.
+        sizes: of rows that are not of the model's own frames and grid, by their names.
         encode: as `shards.encode`; `encode_videos` likewise.
     """
 
@@ -70,6 +80,12 @@ class Encoding:
     encode: Encode = encode
     encode_videos: EncodeVideos = encode_videos
     quiet: bool = False
+    sizes: Mapping[str, RowSize] = field(default_factory=dict)
+
+    def sized(self, name: str) -> RowSize:
+        """What rows of this name are; those of the model's own size are named by their kind."""
+        own = RowSize(name, 1 if name in STILL else self.frames, self.vqvae.config.image_size)
+        return self.sizes.get(name, own)
 
 
 class Pictures(Protocol):

@@ -27,7 +27,7 @@ from cogstyle.errors import BundleError
 from cogstyle.files import fingerprint, sha256
 from cogstyle.rows import Row
 from cogstyle.schema import Count, Weight
-from cogstyle.training.encoding import Dropout, Encoding, Pictures, Rows, Validation
+from cogstyle.training.encoding import Dropout, Encoding, Pictures, Rows, RowSize, Validation
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,13 @@ class ShardData:
         return CaptionData(self.shards).captions_of()
 
     def _of_kind(self, kind: str, how: Encoding) -> Shards:
-        still = kind in STILL
+        size = how.sized(kind)
+        kind, still = size.kind, size.kind in STILL
         found = load_videos(
-            self.folders,
+            self._of_size(size) if how.sizes else self.folders,
             kind,
-            frames=1 if still else how.frames,
-            size=how.vqvae.config.image_size,
+            frames=size.frames,
+            size=size.size,
             tokenizer_sha256=how.digest,
             factor=how.factor if kind == "superres" else 1,
             scored=self.quality is not None,
@@ -86,6 +87,20 @@ class ShardData:
             )
         for caption, seconds in zip(found.captions, found.seconds, strict=True):
             _ = how.text.image_text(caption) if still else how.text.video_text(caption, seconds)
+        return found
+
+    def _of_size(self, size: RowSize) -> list[Path]:
+        """The folders that hold such rows, where a run takes several sizes.
+
+        Raises:
+            BundleError: if there is none.
+        """
+        indices = {folder: read_index(folder) for folder in self.folders}
+        found = [folder for folder, index in indices.items() if (index.kind, index.frames, index.size) == size]
+        there = ", ".join(f"{k} holds {i.kind} of {i.frames} frames of {i.size} px" for k, i in indices.items())
+        wanted = f"{size.kind} of {size.frames} frames of {size.size} px"
+        if not found:
+            raise BundleError(f"no shards for {wanted}: {there}; cogstyle encode --frames and --size write such")
         return found
 
     @property
@@ -144,9 +159,12 @@ class VideoData:
 
     def _encoded(self, place: Path, kind: str, how: Encoding) -> Path:
         manifest = read_manifest(place, caption=self.caption)
-        index = self.index(kind, manifest, how.bundle)
+        size = how.sized(kind)
+        index = self.index(size.kind, manifest, how.bundle)
+        if kind in how.sizes:
+            index = replace(index, frames=size.frames, size=size.size)
         name = fingerprint(replace(index, contents=(), entries=1), str(place.resolve()))
-        folder = how.encode_videos(manifest, how.folder / f"{kind}-{name}", index, how.bundle, quiet=how.quiet)
+        folder = how.encode_videos(manifest, how.folder / f"{size.kind}-{name}", index, how.bundle, quiet=how.quiet)
         if self.quality is not None:
             Quality(folder, how.bundle, manifest.folder, {}).run(workers=cores(), quiet=how.quiet)
         return folder

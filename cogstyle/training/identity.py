@@ -14,7 +14,7 @@ from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipes import ImageRecipe, LanguageModelRecipe, LanguageRecipe, TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
 
-MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "growth", "lora",
+MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "curriculum", "growth", "lora",
           "preference", "reward")  # fmt: skip
 LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key

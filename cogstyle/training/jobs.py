@@ -14,7 +14,7 @@ from cogstyle.files import fingerprint
 from cogstyle.growth_config import Grown, Lora
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.tokenizers.image import ImageTokenizer
-from cogstyle.training.batches import Batches, groups_of, kinds_of
+from cogstyle.training.batches import Batches, groups_of, kinds_of, sizes_of
 from cogstyle.training.ear import make_ear
 from cogstyle.training.encoding import EncodeVideos, encode_videos
 from cogstyle.training.export import Target
@@ -159,7 +159,7 @@ def _preference_job(recipe: PreferenceRecipe, folder: Path, options: dict[str, A
 
 
 def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options: dict[str, Any]) -> TransformerJob:
-    mix, train_all, new_only = None, False, False
+    mix, train_all, new_only, curriculum = None, False, False, recipe.curriculum
     grown: tuple[Grown | None, Lora | None] = None, None
     source = Bundle(recipe.source)
     if isinstance(recipe, AdapterRecipe):
@@ -177,10 +177,14 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
     config, batches = model.transformer.config, None
     if options["encode"] is not None:
         continuation = recipe.data.continuation if isinstance(recipe.data, SceneData) else 0.0
-        groups = groups_of(recipe.task, config, recipe.optim.batch, mix, continuation=continuation)
-        rows = recipe.data.read(kinds_of(groups), encoding(source, model.vqvae, frames=config.frames, **options))
+        pixels = model.vqvae.config.rate
+        if curriculum is not None:
+            curriculum.check_grids(recipe.task, config, pixels)
+        groups = groups_of(recipe.task, config, recipe.optim.batch, mix, curriculum, continuation=continuation)
+        options |= {"frames": config.frames, "sizes": sizes_of(groups, pixels)}
+        rows = recipe.data.read(kinds_of(groups), encoding(source, model.vqvae, **options))
         given: dict[str, Any] = {"seed": recipe.seed, "caption_dropout": recipe.data.caption_dropout}
-        batches = Batches(groups, rows, mix=mix, steps=recipe.optim.steps, **given)
+        batches = Batches(groups, rows, mix=mix, curriculum=curriculum, steps=recipe.optim.steps, **given)
     return TransformerJob(model, batches, target, train_all=train_all, new_only=new_only)
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cogstyle.model.resized import resized
 from cogstyle.model.temporal import TemporalAdapter
 from cogstyle.model.transformer import Transformer
 from cogstyle.tokenizers.image import ImageTokenizer
@@ -42,6 +43,7 @@ class VideoModel:
         transformer = self.transformer
         if self.ear is not None:
             transformer = transformer.listening(self.ear.adapter.listen(self.ear.heard(batch, device)))
+        transformer, adapter = resized(transformer, adapter, layout.frames, layout.grid)
         return text_BS, tokens_BFL, transformer(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
 
     def losses(self, batch: Batch, device: torch.device) -> tuple[Tensor, dict[str, float]]:

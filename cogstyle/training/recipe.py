@@ -42,4 +42,4 @@ class WeightRecipe(Recipe):
     def __post_init__(self) -> None:
         batch = self.optim.batch
         sized = (batch > 0) != self.mixed
-        require(sized, f"batch {batch}: a recipe needs either [optim] batch or [mix] tokens, not both")
+        require(sized, f"batch {batch}: a recipe needs either [optim] batch or tokens of [mix] or [curriculum]")

@@ -22,6 +22,7 @@ from cogstyle.config import (
     preset,
     require,
 )
+from cogstyle.data.curriculum import CurriculumConfig
 from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
@@ -132,6 +133,7 @@ class ImageRecipe(StageRecipe):
     preset: str | None = None  # architecture, that of `start` or "shapes" by default
     model: ModelSizes | None = None  # architecture, instead of a preset's: it fits any tokenizers
     train: Literal["new"] | None = None  # of a `start` that has grown, its new layers alone
+    curriculum: CurriculumConfig | None = None  # grids that take turns, stage by stage
     frozen: bool = False  # the image model of `start` is taken as it is, with its tokenizers; nothing trains
     loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
@@ -141,6 +143,12 @@ class ImageRecipe(StageRecipe):
         require(self.preset is None or self.model is None, "preset and [model] exclude each other")
         require(self.start is not None or not self.frozen, "frozen needs a start: the bundle that has the image model")
         require(self.start is not None or self.train is None, 'train "new" needs a start: a bundle that has grown')
+        if self.curriculum is not None:
+            self.curriculum.check(self.task, steps=self.optim.steps, train_all=True)
+
+    @property
+    def mixed(self) -> bool:
+        return self.curriculum is not None
 
     @property
     def source(self) -> str:
@@ -186,6 +194,7 @@ class AdapterRecipe(StageRecipe):
     pb_relax: bool = False  # the order of the temporal scores that half precision survives
     copy_output: bool = True  # start the output projection as a copy, not random
     mix: MixConfig | None = None  # tasks that take turns
+    curriculum: CurriculumConfig | None = None  # frames, grids and rates that take turns, stage by stage
     growth: GrowthRecipe | None = None  # layers of its own, which the adapter of `start` grows
     lora: Lora | None = None  # low-rank additions to the frozen layers, beside the adapter of `start`
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
@@ -196,7 +205,7 @@ class AdapterRecipe(StageRecipe):
 
     @property
     def mixed(self) -> bool:
-        return self.mix is not None
+        return self.mix is not None or self.curriculum is not None
 
     @property
     def grows(self) -> bool:
@@ -215,6 +224,9 @@ class AdapterRecipe(StageRecipe):
         require(self.growth is None or self.train == "adapter", 'with growth, train "all" is a key of it')
         if self.mix is not None:
             check_mix(self.mix, self.task, train_all=self.train_all)
+        if self.curriculum is not None:
+            require(self.mix is None, "[mix] and [curriculum] exclude each other")
+            self.curriculum.check(self.task, steps=self.optim.steps, train_all=self.train_all)
 
 
 @dataclass(frozen=True, kw_only=True)

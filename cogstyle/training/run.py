@@ -209,4 +209,6 @@ def dry_run(
     make_folder(folder)
     write_png(picture, job.preview())
     plan = estimate(job, recipe.optim, engine, Processes(size=processes, device=device), ema=recipe.loop.ema > 0)
-    return replace(plan, rows=rows.missing, encoding_seconds=rows.seconds), picture
+    curriculum = getattr(recipe, "curriculum", None)
+    stages = () if curriculum is None else tuple(curriculum.plan())
+    return replace(plan, rows=rows.missing, encoding_seconds=rows.seconds, stages=stages), picture

@@ -22,7 +22,7 @@ from cogstyle.shapes_world import corpus, world
 from cogstyle.shapes_world import pairs as scene_pairs
 from cogstyle.shapes_world import rows as scene_rows
 from cogstyle.shapes_world.pictures import ScenePictures
-from cogstyle.training.encoding import Dropout, Encoding, Pictures, Rows, Validation
+from cogstyle.training.encoding import Dropout, Encoding, Pictures, Rows, RowSize, Validation
 from cogstyle.training.footage import CaptionData, FootageData, ShardData, VideoData
 from cogstyle.training.prompts import Held, PromptCaptions, PromptData, Prompts
 
@@ -90,10 +90,11 @@ class SceneData:
         }
 
     def _encoded(self, kind: str, how: Encoding, count: int, first_seed: int, emphasis: scene_rows.Emphasis) -> Shards:
-        make = _row_of(kind, how, emphasis)
-        size, kept = how.vqvae.config.image_size, sorted(make.keywords.items())
-        parts = (kept,) if kind == "superres" else (size, how.frames, emphasis)
-        folder = how.folder / f"{kind}-{fingerprint(scene_rows.RULES, first_seed, *parts, how.digest)}"
+        size = how.sized(kind)
+        make = _row_of(size, how.factor, emphasis)
+        frames = how.frames if size.kind == "image" else size.frames
+        parts = (sorted(make.keywords.items()),) if kind == "superres" else (size.size, frames, emphasis)
+        folder = how.folder / f"{size.kind}-{fingerprint(scene_rows.RULES, first_seed, *parts, how.digest)}"
         options: dict[str, Any] = {"vqvae": how.vqvae, "tokenizer_sha256": how.digest, "quiet": how.quiet}
         return how.encode(lambda number: make(first_seed + number), count, folder, **options)
 
@@ -108,7 +109,7 @@ class SceneData:
 
     def validation_pictures(self, kind: str, how: Encoding, held_back: Shards, most: int) -> list[Row]:
         """The first validation rows as pixels, at most `most`."""
-        make = _row_of(kind, how, self.even)
+        make = _row_of(how.sized(kind), how.factor, self.even)
         return [make(world.VALIDATION_SEED + number) for number in range(min(most, self.validation_rows))]
 
     def identity(self) -> dict[str, Any]:
@@ -116,18 +117,18 @@ class SceneData:
         return {"rules": scene_rows.RULES}
 
 
-def _row_of(kind: str, how: Encoding, emphasis: scene_rows.Emphasis) -> "partial[Row]":
+def _row_of(size: RowSize, factor: int, emphasis: scene_rows.Emphasis) -> "partial[Row]":
     """What makes the row of a seed."""
     makers: dict[str, tuple[Callable[..., Row], dict[str, int]]] = {
         "image": (scene_rows.image_row, {}),
-        "keyframes": (scene_rows.keyframe_row, {"frames": how.frames}),
-        "continuation": (scene_rows.continuation_row, {"frames": how.frames}),
-        "join": (scene_rows.join_row, {"frames": how.frames, "known": OVERLAP}),
-        "interpolation": (scene_rows.interpolation_row, {"frames": how.frames}),
-        "superres": (scene_rows.superres_row, {"factor": how.factor}),
+        "keyframes": (scene_rows.keyframe_row, {"frames": size.frames}),
+        "continuation": (scene_rows.continuation_row, {"frames": size.frames}),
+        "join": (scene_rows.join_row, {"frames": size.frames, "known": OVERLAP}),
+        "interpolation": (scene_rows.interpolation_row, {"frames": size.frames}),
+        "superres": (scene_rows.superres_row, {"factor": factor}),
     }
-    make, sizes = makers[kind]
-    return partial(make, size=how.vqvae.config.image_size, emphasis=emphasis, **sizes)
+    make, sizes = makers[size.kind]
+    return partial(make, size=size.size, emphasis=emphasis, **sizes)
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,7 @@ class TransformerJob:
         if self.adapter is None:
             captions = set(self.batches.train.captions)
             return {"text": sorted({i for caption in captions for i in self.text.image_text(caption)})}
-        spans = self.batches.trained_seconds()
-        return {"rates": sorted(round((self.config.frames - 1) / span, 4) for span in spans)}
+        return {"rates": self.batches.trained_rates()}
 
     @property
     def rows_kept(self) -> dict[str, Any]:
