@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import tomli_w
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -43,7 +45,8 @@ def recipe_texts(choices: Choices, videos: bool) -> dict[str, str]:
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """As TOML writes it, whatever it holds."""
+    return tomli_w.dumps({"x": text}).removeprefix("x = ").rstrip("\n")
 
 
 def _data(c: Choices, **keys: str) -> str:

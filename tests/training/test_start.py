@@ -105,10 +105,10 @@ def test_pictures_alone(tokenizer, tmp_path, capsys):
     rng = np.random.default_rng(0)
     for k in range(6):
         write_png(tmp_path / f"p/{k}.png", rng.integers(0, 255, (70, 80, 3), np.uint8))
-    assert start(tmp_path / "mine", "--videos", tmp_path / "p", "--base", tokenizer, "--caption", 'a "thing"') == 0
+    assert start(tmp_path / "mine", "--videos", tmp_path / "p", "--base", tokenizer, "--caption", 'a "thing"\n') == 0
     names = ["1-text.toml", "2-image.toml", "3-superres.toml"]
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == names
-    assert load_recipe(tmp_path / "mine/2-image.toml").data.caption == 'a "thing"'
+    assert load_recipe(tmp_path / "mine/2-image.toml").data.caption == 'a "thing"\n'
 
 
 @pytest.mark.parametrize(
