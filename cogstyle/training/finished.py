@@ -22,13 +22,10 @@ from cogstyle.training.export import TOKENIZERS, choose, export
 from cogstyle.training.identity import Identity, differences, fingerprint
 from cogstyle.training.jobs import make_job
 from cogstyle.training.preference_recipe import PreferenceRecipe
-from cogstyle.training.recipes import (
-    KeyframesRecipe,
-    StageRecipe,
-    WeightRecipe,
-)
+from cogstyle.training.recipes import WeightRecipe
 from cogstyle.training.run_folder import BEST
 from cogstyle.training.sources import SceneData
+from cogstyle.training.stage_recipes import KeyframesRecipe, StageRecipe
 from cogstyle.training.transformer import TransformerJob
 
 RECIPE, DONE = "recipe.toml", "done.json"  # in a run's folder: its recipe, and what was exported of it

@@ -11,8 +11,9 @@ from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
 from cogstyle.training.ear import identity_of
 from cogstyle.training.preference_recipe import PreferenceRecipe
-from cogstyle.training.recipes import ImageRecipe, LanguageModelRecipe, LanguageRecipe, TokenizerRecipe, WeightRecipe
+from cogstyle.training.recipes import LanguageModelRecipe, TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
+from cogstyle.training.stage_recipes import ImageRecipe, LanguageRecipe
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "curriculum", "growth", "lora",
           "preference", "reward", "sharp")  # fmt: skip

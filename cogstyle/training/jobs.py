@@ -27,19 +27,11 @@ from cogstyle.training.pairs import PairJob
 from cogstyle.training.phrased import Pairs
 from cogstyle.training.preference import Asking, GroupJob, PreferenceJob
 from cogstyle.training.preference_recipe import PreferenceRecipe
-from cogstyle.training.recipes import (
-    AdapterRecipe,
-    FlowDecoderRecipe,
-    ImageRecipe,
-    LanguageModelRecipe,
-    LanguageRecipe,
-    SuperresRecipe,
-    TokenizerRecipe,
-    WeightRecipe,
-)
+from cogstyle.training.recipes import FlowDecoderRecipe, LanguageModelRecipe, TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
 from cogstyle.training.sharp import SharpConfig
 from cogstyle.training.sources import Encoding, Pictures, SceneData, ScenePairs, ScenePictures
+from cogstyle.training.stage_recipes import AdapterRecipe, ImageRecipe, LanguageRecipe, SuperresRecipe
 from cogstyle.training.superres import SHOWN, FineRows, SuperResolutionJob
 from cogstyle.training.tokenizer import TokenizerJob
 from cogstyle.training.transformer import TransformerJob, fresh_transformer

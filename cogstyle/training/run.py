@@ -27,17 +27,9 @@ from cogstyle.training.jobs import make_job
 from cogstyle.training.loop import Grid
 from cogstyle.training.loop import run as train_job
 from cogstyle.training.processes import Processes, join
-from cogstyle.training.recipes import (
-    ImageRecipe,
-    KeyframesRecipe,
-    LanguageRecipe,
-    StageRecipe,
-    TextRecipe,
-    WeightRecipe,
-    load_recipe,
-    read_recipe,
-)
+from cogstyle.training.recipes import TextRecipe, WeightRecipe, load_recipe, read_recipe
 from cogstyle.training.run_folder import Run, claimed, make_folder, run_folder
+from cogstyle.training.stage_recipes import ImageRecipe, KeyframesRecipe, LanguageRecipe, StageRecipe
 from cogstyle.training.text import make_text_tokenizer
 from cogstyle.training.transformer import TransformerJob
 

@@ -18,8 +18,9 @@ from cogstyle.training.folder import check_folder
 from cogstyle.training.jobs import make_job
 from cogstyle.training.plain import PlainEngine
 from cogstyle.training.processes import Processes
-from cogstyle.training.recipes import ImageRecipe, TextRecipe, WeightRecipe, load_recipe
+from cogstyle.training.recipes import TextRecipe, WeightRecipe, load_recipe
 from cogstyle.training.run import engine_of, take_image_model
+from cogstyle.training.stage_recipes import ImageRecipe
 from cogstyle.training.starters import Choices, recipe_texts
 from cogstyle.training.survey import Survey, survey
 from cogstyle.training.text import check_size, learn_pieces, make_text_tokenizer

@@ -15,8 +15,8 @@ from cogstyle.config import SamplingConfig
 from cogstyle.data.mixing import MixConfig
 from cogstyle.training.engine import EngineConfig
 from cogstyle.training.job import LoopConfig, OptimConfig
-from cogstyle.training.recipes import KeyframesRecipe
 from cogstyle.training.sources import SceneData
+from cogstyle.training.stage_recipes import KeyframesRecipe
 from tests.fuzz.ground import EVERY, OPEN, OTHERS, READERS, copy
 from tests.fuzz.values import ARGUMENTS, spoil_bytes, spoil_table, to_toml, wrong_value
 
