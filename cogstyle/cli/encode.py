@@ -98,6 +98,11 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
         default="crop",
         help="frames are the largest square in the middle (default), or the whole picture between bars",
     )
+    add_cut_arguments(parser)
+
+
+def add_cut_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where a long video is cut."""
     parser.add_argument(
         "--clip-seconds",
         type=float,

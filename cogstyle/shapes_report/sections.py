@@ -134,10 +134,10 @@ def sections_of(plan: Evaluation) -> list[Section]:
         sections.append(Section("language", n, language))
         sections.append(Section("frame rate", KEYFRAMES_ONLY * n * len(RATES), frame_rate))
     for actors, held_out in plan.kinds():
-        named, part = kind_name(actors, False), {"actors": actors}
-        sections += [] if held_out else [Section(f"stages, {named}", n, partial(stages, **part))]
+        named = kind_name(actors, False)
+        sections += [] if held_out else [Section(f"stages, {named}", n, partial(stages, actors=actors))]
         if plan.phrasings and not held_out:
-            sections.append(Section(f"phrasings, {named}", 2 * n, partial(wordings.phrasings, **part)))
+            sections.append(Section(f"phrasings, {named}", 2 * n, partial(wordings.phrasings, actors=actors)))
     if (1, False) in plan.kinds():
         sections.append(Section("diversity", KEYFRAMES_ONLY * min(TEXTS, n) * SEEDS, diversity))
     if plan.sweep:

@@ -63,16 +63,7 @@ def make_job(
     job: TokenizerJob | FlowJob | LanguageModelJob | SuperResolutionJob | PreferenceJob | TransformerJob
     if isinstance(recipe, TokenizerRecipe):
         pictures = None if encode is None else _pictures(recipe, recipe.config.image_size, runs / "data", quiet=quiet)
-        decoder_only = recipe.train == "decoder"
-        options = {"batch": recipe.optim.batch, "seed": recipe.seed, "bundle": folder}
-        job = TokenizerJob(
-            recipe.config,
-            pictures,
-            **options,
-            decoder_only=decoder_only,
-            sharp=recipe.sharp or SharpConfig(),
-            steps=recipe.optim.steps,
-        )
+        job = _tokenizer_job(recipe, folder, pictures)
     elif isinstance(recipe, FlowDecoderRecipe):
         source = Bundle(recipe.bundle)
         size = source.tokenizer_config.image_size
@@ -94,6 +85,19 @@ def make_job(
     if recipe.start is not None and started and not getattr(recipe, "grows", False):
         job.load_initial_weights(Bundle(recipe.start).weights(recipe.task))
     return job
+
+
+def _tokenizer_job(recipe: TokenizerRecipe, folder: Path, pictures: Pictures | None) -> TokenizerJob:
+    return TokenizerJob(
+        recipe.config,
+        pictures,
+        batch=recipe.optim.batch,
+        seed=recipe.seed,
+        bundle=folder,
+        decoder_only=recipe.train == "decoder",
+        sharp=recipe.sharp or SharpConfig(),
+        steps=recipe.optim.steps,
+    )
 
 
 def _pictures(recipe: TokenizerRecipe | FlowDecoderRecipe, size: int, cache: Path, *, quiet: bool) -> Pictures:
