@@ -52,7 +52,7 @@ FLAGS = {
     "inspect": {"--bundle", "--adapter", "--batch", "--device", "--start-of-image", "--pad"},
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
-        "--sweep", "--parts", "--batch", "--device", "--out", "--quiet", "--judge", "--prompts",
+        "--sweep", "--phrasings", "--parts", "--batch", "--device", "--out", "--quiet", "--judge", "--prompts",
         "--best-of",
     },
     "serve": SERVER, "web": SERVER,
