@@ -97,9 +97,7 @@ def untrained(bundle: Bundle, prompt: str, options: Options, *, whole: bool = Fa
     if words := bundle.words.unknown(prompt):
         rewriter = bundle.manifest.get("recaption") or bundle.has(WeightFile.LANGUAGE_MODEL)
         help_ = "`cogstyle inspect` lists its words" + (", `--recaption auto` uses them" if rewriter else "")
-        notes.append(
-            f"no training caption of bundle {name} had: {', '.join(words)}; expect something else ({help_})"
-        )
+        notes.append(f"no training caption of bundle {name} had: {', '.join(words)}; expect something else ({help_})")
     rate = options.frame_rate or bundle.frame_rate
     asked = {"keyframes": [] if whole else [rate], "interpolation": level_rates(options, rate)}
     for stage, rates in asked.items():

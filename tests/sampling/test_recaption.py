@@ -113,7 +113,10 @@ def test_the_shipped_language_model_rewrites_what_it_can():
     recaption = find_recaption("auto", Bundle("shapes"))
     for asked, drawn in (
         ("Big red ball rolling to the left.", "a large red circle moves left"),
-        ("a YELLOW Star goes up and back, on white background!", "a yellow star goes up and comes back on a white background"),
+        (
+            "a YELLOW Star goes up and back, on white background!",
+            "a yellow star goes up and comes back on a white background",
+        ),
         ("the little green hoop is slowly getting bigger", "a small green ring grows slowly"),
         ("红色的球慢慢地向左移动。", "一个红色圆形慢慢地向左移动"),
         (CAPTION, CAPTION),
