@@ -10,8 +10,9 @@ from cogstyle.bundle import Bundle, WeightFile
 from cogstyle.config import ModelConfig, require
 from cogstyle.errors import ConfigError
 from cogstyle.training.ear import identity_of
+from cogstyle.training.language_model_recipe import LanguageModelRecipe
 from cogstyle.training.preference_recipe import PreferenceRecipe
-from cogstyle.training.recipes import LanguageModelRecipe, TokenizerRecipe, WeightRecipe
+from cogstyle.training.recipes import TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
 from cogstyle.training.stage_recipes import ImageRecipe, LanguageRecipe
 

@@ -22,12 +22,13 @@ from cogstyle.training.flow import FlowJob
 from cogstyle.training.job import Job, load_weights
 from cogstyle.training.language import LanguageJob
 from cogstyle.training.language_model import LanguageModelJob
+from cogstyle.training.language_model_recipe import LanguageModelRecipe
 from cogstyle.training.loss import VideoModel
 from cogstyle.training.pairs import PairJob
 from cogstyle.training.phrased import Pairs
 from cogstyle.training.preference import Asking, GroupJob, PreferenceJob
 from cogstyle.training.preference_recipe import PreferenceRecipe
-from cogstyle.training.recipes import FlowDecoderRecipe, LanguageModelRecipe, TokenizerRecipe, WeightRecipe
+from cogstyle.training.recipes import FlowDecoderRecipe, TokenizerRecipe, WeightRecipe
 from cogstyle.training.rewards import Reward
 from cogstyle.training.sharp import SharpConfig
 from cogstyle.training.sources import Encoding, Pictures, SceneData, ScenePairs, ScenePictures
@@ -65,11 +66,7 @@ def make_job(
         pictures = None if encode is None else _pictures(recipe, recipe.config.image_size, runs / "data", quiet=quiet)
         job = _tokenizer_job(recipe, folder, pictures)
     elif isinstance(recipe, FlowDecoderRecipe):
-        source = Bundle(recipe.bundle)
-        size = source.tokenizer_config.image_size
-        pictures = None if encode is None else _pictures(recipe, size, runs / "data", quiet=quiet)
-        batch, share = recipe.optim.batch, recipe.from_noise
-        job = FlowJob(recipe.flow, source, pictures, batch=batch, seed=recipe.seed, from_noise=share)
+        job = _flow_job(recipe, options)
     elif isinstance(recipe, LanguageModelRecipe):
         job = _language_job(recipe, folder, wanted=encode is not None)
     elif isinstance(recipe, SuperresRecipe):
@@ -102,6 +99,15 @@ def _tokenizer_job(recipe: TokenizerRecipe, folder: Path, pictures: Pictures | N
 
 def _pictures(recipe: TokenizerRecipe | FlowDecoderRecipe, size: int, cache: Path, *, quiet: bool) -> Pictures:
     return ScenePictures(size) if recipe.data is None else recipe.data.pictures(size, cache, quiet=quiet)
+
+
+def _flow_job(recipe: FlowDecoderRecipe, options: dict[str, Any]) -> FlowJob:
+    source, pictures = Bundle(recipe.bundle), None
+    if options["encode"] is not None:
+        size = source.tokenizer_config.image_size
+        pictures = _pictures(recipe, size, options["folder"], quiet=options["quiet"])
+    batch, share = recipe.optim.batch, recipe.from_noise
+    return FlowJob(recipe.flow, source, pictures, batch=batch, seed=recipe.seed, from_noise=share)
 
 
 def _language_job(recipe: LanguageModelRecipe, folder: Path, *, wanted: bool) -> LanguageModelJob:

@@ -22,9 +22,8 @@ from cogstyle.errors import ConfigError
 from cogstyle.files import read_toml
 from cogstyle.schema import Picture, tables_of
 from cogstyle.schema import Share as PartOfBatch
-from cogstyle.seq2seq_config import Seq2SeqConfig
 from cogstyle.shipped import shipped_recipe
-from cogstyle.training.phrased import PairData
+from cogstyle.training.language_model_recipe import LanguageModelRecipe
 from cogstyle.training.preference_recipe import PreferenceRecipe
 from cogstyle.training.recipe import Recipe, WeightRecipe
 from cogstyle.training.sharp import SharpConfig
@@ -32,7 +31,6 @@ from cogstyle.training.sources import (
     CaptionData,
     FootageData,
     PhrasedCaptions,
-    ScenePairs,
 )
 from cogstyle.training.stage_recipes import (
     ImageRecipe,
@@ -106,15 +104,6 @@ class FlowDecoderRecipe(WeightRecipe):
     flow: FlowConfig = FlowConfig()  # noqa: RUF009  (frozen)
     from_noise: PartOfBatch = 0.2  # share of the clips that are decoded in one step; 1: a regression
     data: FootageData | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageModelRecipe(WeightRecipe):
-    """What rewrites prompts, on phrasings of the shapes world or pairs of texts; its bundle may hold nothing else."""
-
-    model: Seq2SeqConfig = Seq2SeqConfig()  # noqa: RUF009  (frozen)
-    slips: PartOfBatch = 0.3  # share of the phrasings that get slips of the pen
-    data: PairData | ScenePairs = ScenePairs()  # noqa: RUF009  (frozen)
 
 
 RECIPES: dict[str, type[Recipe]] = {
