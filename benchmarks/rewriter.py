@@ -33,9 +33,7 @@ def texts(folder: str, count: int) -> None:
                         passed + kept,
                         wrong + (kept and found != caption),
                     )
-                print(
-                    f"{actors} actors, {kind} {language}: {exact} of {count} exact, {passed} pass, {wrong} wrong"
-                )
+                print(f"{actors} actors, {kind} {language}: {exact} of {count} exact, {passed} pass, {wrong} wrong")
 
 
 def clips(folder: str, count: int, first_seed: int) -> None:

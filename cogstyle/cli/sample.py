@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frame-rate", type=float, default=none, help=of_keyframes)
     add("--seed", type=int, default=0, help="same prompt, options and seed: same video")
     add("--negative-prompt", default=none, help="what guidance leads away from; needs a guidance scale")
-    by = "rewrite the prompt first: auto (the bundle's language model), a folder of one, module:function, "
-    add("--recaption", default=none, metavar="HOW", help=by + "file.py:function, or a file: docs/language.md")
+    by = "rewrite the prompt first: auto (by the bundle's language model; default if it names one), off, a folder, "
+    by += "module:function, file.py:function, or a file: docs/language.md"
+    add("--recaption", default=none, metavar="HOW", help=by)
     add_drawing_arguments(parser)
     add("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
     of_levels = "frames a second that each level is told (default: twice as many each time)"

@@ -111,9 +111,9 @@ class Calls(Models):
         values: dict[str, Any] = dict(options)
         given = {name: values.pop(name) for name in GIVEN if name in values}
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        rewritten = [] if recaption is None else self.recaption(recaption)(prompts)
+        rewritten = self.recaption(recaption)(prompts)
         seeds = seeds_of(len(prompts), num_videos_per_prompt, seed, generator)
-        prompts = [one for one in [one.drawn for one in rewritten] or prompts for _ in range(num_videos_per_prompt)]
+        prompts = [one.drawn for one in rewritten for _ in range(num_videos_per_prompt)]
         chosen = Options(seed=seeds[0] if seeds else 0, **values)
         whole = bool(given.get("images") or given.get("videos"))
         for one, other in zip(prompts, seeds, strict=True):  # before a file is read
@@ -123,7 +123,7 @@ class Calls(Models):
         videos = pipe.sample(prompts, seeds, chosen, start=start, **told_steps(self, callback_on_step_end, total))
         for number, video in enumerate(videos):
             video.info["given"].update({name: str(value) for name, value in given.items() if value})
-            if rewritten and (info := rewritten[number // num_videos_per_prompt].info):
+            if info := rewritten[number // num_videos_per_prompt].info:
                 video.info["recaption"] = info
         notes = [one.note for one in rewritten if one.refused]
         for note in dict.fromkeys([*notes, *(n for one in prompts for n in pipe.untrained(one, chosen, whole=whole))]):

@@ -60,7 +60,7 @@ class Models:
     llm: str | Path | None = None
     _hearings: dict[str, Hearing] = field(default_factory=dict, init=False, repr=False)
     _adapters: dict[str, TemporalAdapter] = field(default_factory=dict, init=False, repr=False)
-    _recaptions: dict[How, Recaption] = field(default_factory=dict, init=False, repr=False)
+    _recaptions: dict[How | None, Recaption] = field(default_factory=dict, init=False, repr=False)
     _reading: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @cached_property
@@ -75,7 +75,7 @@ class Models:
     def image_model(self) -> Transformer:
         return self.bundle.image_model().to(self.device)
 
-    def recaption(self, how: How) -> Recaption:
+    def recaption(self, how: How | None) -> Recaption:
         """What rewrites prompts, see `find_recaption`; found once."""
         if how not in self._recaptions:
             self._recaptions[how] = find_recaption(how, self.bundle)

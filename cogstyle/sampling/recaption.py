@@ -19,7 +19,7 @@ from cogstyle.functions import find_function, first_line
 from cogstyle.sampling.hearing import Prompt
 from cogstyle.sampling.rewriter import Rewriter
 
-AUTO = "auto"
+AUTO, OFF = "auto", "off"
 KEYS = ("prompt", "rewritten")  # of a line of a .jsonl file
 WORLDS = {"shapes": "cogstyle.shapes_world.facts"}  # modules with `canonical(text)` and `lost(asked, drawn)`
 How = str | Path | Callable[[str], str]
@@ -114,13 +114,14 @@ class Recaption:
         return Rewritten(asked, asked if refused else Prompt.of(drawn, asked), self.name, self.digest, refused)
 
 
-def find_recaption(how: How, bundle: Bundle) -> Recaption:
+def find_recaption(how: How | None, bundle: Bundle) -> Recaption:
     """What rewrites the prompts of a bundle.
 
     Args:
-        how: "auto" (the language model that the bundle has or names), the folder of a language model, a file of
+        how: "auto" (the language model that the bundle has or names), "off", the folder of a language model, a file of
             rewritings (.jsonl: objects with `prompt` and `rewritten`; any other: a line a prompt), `module:function`,
-            `file.py:function`, or in Python a function. A function takes a prompt and gives its rewriting.
+            `file.py:function`, or in Python a function, which takes a prompt and gives its rewriting; None: "auto" if
+            that language model is there, else "off".
 
     Raises:
         ConfigError: if there is none.
@@ -129,10 +130,16 @@ def find_recaption(how: How, bundle: Bundle) -> Recaption:
     world = str(bundle.manifest.get("world", ""))
     if callable(how):
         return Recaption(getattr(how, "__qualname__", type(how).__name__), _checked(how, "function"), world=world)
-    name = str(how)
+    named = _named(bundle)
+    usual = AUTO if named is not None and named.exists() else OFF
+    name = usual if how is None else str(how)
+    if name == OFF:
+        return Recaption(OFF, str)
     require(bool(name.strip()), "recaption is empty; give auto, a folder, a file or a function")
     if name == AUTO:
-        name = str(_named(bundle))
+        lacks = "names no language model that rewrites prompts; give a folder, a function or a file"
+        require(named is not None, f"bundle {bundle.name} {lacks}")
+        name = str(named)
     path = Path(name).expanduser()
     if is_file(path):
         return _of_file(path, world)
@@ -144,16 +151,12 @@ def find_recaption(how: How, bundle: Bundle) -> Recaption:
     return Recaption(model.name, model, digest=model.digest, world=world, makes_captions=bool(model.world))
 
 
-def _named(bundle: Bundle) -> str | Path:
+def _named(bundle: Bundle) -> Path | None:
     """The folder of the language model that a bundle has, or names."""
     if bundle.has(WeightFile.LANGUAGE_MODEL):
         return bundle.folder
     named = str(bundle.manifest.get("recaption", ""))
-    require(
-        bool(named),
-        f"bundle {bundle.name} names no language model that rewrites prompts; give a folder, a function or a file",
-    )
-    return bundle.folder / Path(named).expanduser()
+    return bundle.folder / Path(named).expanduser() if named else None
 
 
 def _checked(function: Callable[[str], Any], name: str) -> Callable[[str], str]:

@@ -13,7 +13,7 @@ from cogstyle.pictures import naming
 from cogstyle.sampling.models import GIVEN
 from cogstyle.sampling.options import Options
 from cogstyle.sampling.partial_video import PartialVideo, read_part
-from cogstyle.sampling.recaption import How, Recaption, Rewritten
+from cogstyle.sampling.recaption import OFF, How, Recaption, Rewritten
 
 if TYPE_CHECKING:
     from cogstyle.sampling.pipeline import Pipeline
@@ -31,7 +31,7 @@ class Request:
         given: names of the files that `start` comes from, by `GIVEN`: for the json beside the video.
         identity: all that the video depends on, as in its json; `identify` finds it.
         known: keyframes that are given; `begin` counts them.
-        recaption: what rewrites the prompt, see `find_recaption`; `identify` lets it.
+        recaption: what rewrites the prompt, see `find_recaption`; `identify` lets it, and it is "off" then.
         rewritten: the prompt's rewriting, where `recaption` is a file of lines.
         notes: what became of the prompt.
     """
@@ -81,11 +81,11 @@ def identify(pipe: "Pipeline", request: Request) -> Request:
         MediaError: if a given file cannot be read.
     """
     said: dict[str, Any] = {name: request.identity[name] for name in ("recaption",) if name in request.identity}
-    if request.recaption is not None:
+    if request.recaption != OFF:
         found = _rewritten(pipe.recaption(request.recaption), request)
         said = {"recaption": found.info} if found.info else {}
         notes = (found.note,) if found.note else ()
-        request = replace(request, prompt=found.drawn, recaption=None, rewritten=None, notes=notes)
+        request = replace(request, prompt=found.drawn, recaption=OFF, rewritten=None, notes=notes)
     pipe.check(request.prompt, request.options, whole=request.whole)
     contents = {name: _contents(name, value) for name, value in request.given.items()}
     if request.start is not None and not contents:
