@@ -92,7 +92,7 @@ def test_shipped_recipes_divide_by_eight_and_leave_the_shipped_weights_alone(pat
         ),
         (f"task = 'image'\nbundle = 'x'\nexport = 'first'\n{STEPS}{ROWS}", "export 'first' must be 'best' or 'last'"),
         ("task = 'text'\nbundle = 'x'\nstart = 'y'", "unknown key start; known are task, bundle, seed, preset"),
-        (f"task = 'image'\nbundle = 'x'\ntrain = 'decoder'\n{STEPS}{ROWS}", "unknown key train"),
+        (f"task = 'image'\nbundle = 'x'\ntrain = 'decoder'\n{STEPS}{ROWS}", "train 'decoder' must be 'new'"),
         (f"task = 'tokenizer'\nbundle = 'x'\ntrain = 'decoder'\n{STEPS}", 'train "decoder" needs a start'),
         (f"task = 'tokenizer'\nbundle = 'x'\ntrain = 'all'\n{STEPS}", "train 'all' must be 'decoder'"),
         (
