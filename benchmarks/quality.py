@@ -23,6 +23,7 @@ from cogstyle.data.manifest import read_manifest
 from cogstyle.data.quality import Quality
 from cogstyle.data.selection import QualityConfig, select
 from cogstyle.data.shards import Shards, load_videos
+from cogstyle.errors import ConfigError
 from cogstyle.evaluation.opinions import Reads
 from cogstyle.files import write_bytes
 from cogstyle.shapes_world import world
@@ -81,7 +82,10 @@ def make_videos(folder: Path, count: int, seed: int) -> dict[str, str]:
 def figures(data: Shards, damage: dict[str, str], least: dict[str, float | tuple[float, float]]) -> list[str]:
     """A row of the table: thrown away, precision, recall, that of each damage, good rows that are lost."""
     numbered = replace(data, sources=[facts["video"] for facts in data.facts or []])
-    kept = set(select(numbered, QualityConfig(least=least)).sources or [])
+    try:
+        kept = set(select(numbered, QualityConfig(least=least)).sources or [])
+    except ConfigError:  # it keeps none
+        kept = set()
     away = [name for name in numbered.sources or [] if name not in kept]
     of = {kind: [name for name in numbered.sources or [] if damage[name] == kind] for kind in ("", *DAMAGE)}
     lost = {kind: sum(name not in kept for name in names) for kind, names in of.items()}

@@ -100,6 +100,7 @@ class Recaption:
         return some
 
     def _one(self, prompt: str, rewrite: Callable[[str], str]) -> Rewritten:
+        require(isinstance(prompt, str), f"prompt must be a text, not {prompt!r:.60}")
         asked = prompt.strip()
         if not asked or (self.world is not None and self.world.canonical(asked)):
             return Rewritten(asked, asked, self.name)

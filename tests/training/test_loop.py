@@ -103,7 +103,7 @@ def test_words_that_images_never_name_become_as_long_as_the_others(debug_bundle,
     """The seconds come with the adapters; their vectors must not be shorter than those of trained words."""
     share_files(Bundle(debug_bundle), tmp_path / "copy", TOKENIZERS)
     job = make_job(load_recipe(debug_recipe(tmp_path, "image", bundle=tmp_path / "copy")), runs=tmp_path, quiet=True)
-    weight, (seconds,) = job.transformer.embed.weight, job.text.encode("4.0秒")
+    weight, (*_, seconds) = job.transformer.embed.weight, job.text.encode("4.0秒")
     words = torch.tensor(sorted({i for caption in job.batches.train.captions for i in job.text.encode(caption)}))
     with torch.no_grad():
         weight[words] *= 7.0

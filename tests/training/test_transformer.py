@@ -238,11 +238,12 @@ def test_wrong_recipes_are_refused(text, message, debug_bundle, tmp_path):
 def test_a_batch_size_and_a_token_budget_exclude_each_other(debug_bundle, tmp_path):
     path = recipe_of(tmp_path, debug_bundle, mix=["#"])
     path.write_text(path.read_text().replace("warmup = 2", "warmup = 2\nbatch = 4"))
-    with pytest.raises(ConfigError, match=r"batch 4: a recipe needs either \[optim\] batch or \[mix\] tokens"):
+    either = r"batch 4: a recipe needs either \[optim\] batch or tokens of \[mix\] or \[curriculum\]"
+    with pytest.raises(ConfigError, match=either):
         load_recipe(path)
     image = debug_recipe(tmp_path, "image")
     image.write_text('train = "all"\n' + image.read_text())
-    with pytest.raises(ConfigError, match="unknown key train; known are task, bundle"):
+    with pytest.raises(ConfigError, match="train 'all' must be 'new'"):
         load_recipe(image)
 
 
