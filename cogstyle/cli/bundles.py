@@ -43,7 +43,7 @@ def _contents(folder: Path) -> tuple[list[str], int]:
 
     bundle = Bundle(folder)
     sizes = {name: bundle.path(name).stat().st_size for name in bundle.hashes() if bundle.path(name).is_file()}
-    return [Path(name).stem for name in sizes], sum(sizes.values())
+    return list(dict.fromkeys(Path(name).stem for name in sizes)), sum(sizes.values())
 
 
 def add_bundle_argument(parser: argparse.ArgumentParser) -> None:

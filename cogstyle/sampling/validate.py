@@ -95,9 +95,8 @@ def untrained(bundle: Bundle, prompt: str, options: Options, *, whole: bool = Fa
     """What the bundle's weights were not trained for, a sentence each: words, frame rates."""
     notes, name = [], bundle.name
     if words := bundle.words.unknown(prompt):
-        rewriter = bundle.manifest.get("recaption") or bundle.has(WeightFile.LANGUAGE_MODEL)
-        help_ = "`cogstyle inspect` lists its words" + (", `--recaption auto` uses them" if rewriter else "")
-        notes.append(f"no training caption of bundle {name} had: {', '.join(words)}; expect something else ({help_})")
+        instead = "expect something else (`cogstyle inspect` lists its words)"
+        notes.append(f"no training caption of bundle {name} had: {', '.join(words)}; {instead}")
     rate = options.frame_rate or bundle.frame_rate
     asked = {"keyframes": [] if whole else [rate], "interpolation": level_rates(options, rate)}
     for stage, rates in asked.items():
