@@ -1,6 +1,7 @@
 """Fixtures: one thread, fixed seeds, a random debug model, and a debug bundle that has been trained for a few steps."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,9 +94,11 @@ def replace_image_model(bundle: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def debug_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose weights went through the real recipes, all of them tiny."""
+def debug_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bundle whose weights went through the real recipes, all of them tiny; for reading."""
     folder = tmp_path_factory.mktemp("debug")
     for task in TASKS:
         train(debug_recipe(folder, task), runs=folder / "runs", quiet=True)
-    return folder / "bundle"
+    made = Bundle(folder / "bundle").hashes()
+    yield folder / "bundle"
+    assert Bundle(folder / "bundle").hashes() == made, "a test wrote into the bundle that all share"
