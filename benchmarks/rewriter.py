@@ -17,6 +17,37 @@ from cogstyle.shapes_world.facts import canonical, lost
 from cogstyle.shapes_world.pairs import KINDS, LANGUAGES, held_back_pairs
 from cogstyle.shapes_world.phrasings import phrase
 
+OWN = (  # said without a look at the vocabulary
+    "A scarlet disk slides to the right",
+    "Show me a big blue star that spins around clockwise",
+    "tiny green triangle hopping",
+    "the red ball rolls left slowly on black",
+    "Yellow hexagon disappears and then comes back",
+    "red ball moving right",
+    "Red circle is moving to the right.",
+    "a blue square going up",
+    "A huge purple heart is growing",
+    "small white diamond shrinking quickly",
+    "video of a green star flying upwards",
+    "a red circle moves from left to right",
+    "there is a yellow triangle that moves down slowly",
+    "orange square stays still",
+    "a ball and a star, the ball moves left and the star grows",
+    "一个红球向右移动",
+    "红色的圆往右走",
+    "蓝色方块慢慢变大",
+    "大的黄色星星在跳",
+    "a cat runs",
+    "a red circle dances",
+    "a pink square moves left and returns",
+    "a blue box going in circles clockwise",
+    "GREEN TRIANGLE FLYING DOWN!",
+    "a circle moves",
+    "red triangle bouncing fast on a white background",
+    "the large blue star that gets smaller",
+    "big red circle not moving",
+)
+
 
 def texts(folder: str, count: int) -> None:
     """A line a kind: captions to the letter; what the check lets through; what of that is another caption."""
@@ -54,6 +85,12 @@ def clips(folder: str, count: int, first_seed: int) -> None:
         print(f"{way}: {right} of {count} clips all right")
 
 
+def own(folder: str) -> None:
+    """A line a prompt of `OWN`: what it becomes, or why it stays."""
+    for one in cogstyle.load("shapes").recaption(folder)(OWN):
+        print(f"{one.asked!r} -> {one.drawn!r} {one.refused and 'refused: ' + one.refused}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", default="rewriter", help="of a language model (default: %(default)s)")
@@ -62,6 +99,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1_500_000, help="of the clips (default: %(default)s)")
     options = parser.parse_args()
     texts(options.folder, options.count)
+    own(options.folder)
     if options.clips:
         clips(options.folder, options.clips, options.first_seed)
 

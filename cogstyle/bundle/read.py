@@ -101,7 +101,7 @@ class Bundle:
 
     @property
     def growth(self) -> GrownWeights:
-        """The layers that adapters bring along."""
+        """The layers that were added to the image model or to adapters."""
         return self._table(GrownWeights, "growth")
 
     @property

@@ -20,11 +20,8 @@ MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim",
           "preference", "reward", "sharp")  # fmt: skip
 LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
-LATER_DATA = (
-    "phrasings",
-    "every_rate",
-    "continuation",
-)  # keys that runs of before do not know, left out unless they are set
+# keys that runs of before do not know, left out unless they are set
+LATER_DATA = ("phrasings", "every_rate", "continuation")
 ABSENT_DATA: dict[str, Any] = {"rows": 0, "shards": (), "validation_rows": 256, "caption_dropout": 0.1,
                                "two_actors": None, "actions": {}, "footage": (), "shares": ()}  # fmt: skip
 

@@ -1,13 +1,8 @@
 """Preference: recipe, rewards, GRPO and pairs, what is resumed, the new adapter beside the old, and bad rewards."""
 
-import base64
-import io
 import json
 import shutil
-import threading
-import warnings
 from contextlib import nullcontext
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +19,6 @@ from cogstyle.training.job import Share, seed_step
 from cogstyle.training.jobs import make_job
 from cogstyle.training.policy import advantages
 from cogstyle.training.recipes import load_recipe
-from cogstyle.training.rewards import Clip, Reward, RewardConfig
 from cogstyle.training.run import dry_run, train
 from cogstyle.training.run_folder import LOG
 from tests.conftest import replace_image_model
@@ -297,68 +291,6 @@ def test_prompts_of_a_file(sharp, tmp_path):
 def test_a_plan_draws_and_keeps_nothing(sharp, tmp_path):
     plan, picture = dry_run(recipe(tmp_path, sharp, "dpo"), runs=tmp_path / "runs")
     assert plan.trained > 0 and picture.exists() and not (tmp_path / "runs/data").exists()
-
-
-CLIP = Clip(np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3), [0.0, 0.5], "ein roter Kreis 圆")
-
-
-class Stub(BaseHTTPRequestHandler):
-    """Answers with the sum of the frames; other paths misbehave."""
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        frames = np.load(io.BytesIO(base64.b64decode(asked["frames"])), allow_pickle=False)
-        self.server.asked = {**asked, "frames": frames}
-        answers = {"/number": str(int(frames.sum())), "/object": '{"reward": 0.5}', "/words": "well", "/null": "null"}
-        if self.path == "/away":
-            self.send_response(302)
-            self.send_header("Location", "http://example.org/")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(answers[self.path].encode())
-
-    def log_message(self, *_):
-        pass
-
-
-def test_a_reward_at_an_address(monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # asked by nobody
-    server = HTTPServer(("127.0.0.1", 0), Stub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    try:
-        total = Reward([RewardConfig(f"{address}/number", weight=2.0), RewardConfig(f"{address}/object", weight=-1.0)])
-        assert total(CLIP) == 2.0 * CLIP.frames.sum(dtype=int) - 0.5
-        assert server.asked["caption"] == CLIP.caption and server.asked["seconds"] == [0.0, 0.5]
-        assert np.array_equal(server.asked["frames"], CLIP.frames)
-        for path, said in (("words", "fails"), ("null", "gives None"), ("away", "it answers 302")):
-            with pytest.raises(TrainingError, match=said):
-                Reward([RewardConfig(f"{address}/{path}")])(CLIP)
-    finally:
-        server.shutdown()
-        server.server_close()
-    with pytest.raises(TrainingError, match=r"fails: .*refused"):
-        Reward([RewardConfig(f"{address}/number")])(CLIP)
-
-
-class Mean(torch.nn.Module):
-    def forward(self, x_BCFHW: torch.Tensor) -> torch.Tensor:
-        return x_BCFHW.mean((1, 2, 3, 4))[:, None]
-
-
-def test_a_reward_of_torchscript(tmp_path):
-    path = tmp_path / "mean.pt"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(Mean()).save(str(path))
-    (tmp_path / "mean.toml").write_text("frames = 2\nsize = 4\n")
-    reward = Reward([RewardConfig(str(path))])
-    assert reward(CLIP) == pytest.approx(CLIP.frames.mean() / 255, abs=1e-6) and len(reward.digests[0]) == 64
-    (tmp_path / "mean.toml").write_text("frames = 3\nsize = 4\n")
-    with pytest.raises(TrainingError, match="2 frames, the extractor needs 3"):
-        Reward([RewardConfig(str(path))])(CLIP)
 
 
 def test_seeds_of_torch_change_no_rollout(sharp, tmp_path):
