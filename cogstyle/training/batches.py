@@ -1,7 +1,7 @@
 """Which rows a step trains on: a function of (seed, step) alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,6 +58,26 @@ def sizes_of(groups: Sequence[Group], pixels: int) -> dict[str, RowSize]:
     }
 
 
+class Resampling:
+    """A share of the tokens that the model sees gives way to another of its cluster, as its own draws do.
+
+    Args:
+        labels_V: cluster of every image id.
+    """
+
+    def __init__(self, share: float, labels_V: Tensor) -> None:
+        self.share, self.labels_V = share, labels_V
+        self.members, self.count = labels_V.argsort(stable=True), labels_V.bincount()
+        self.start = self.count.cumsum(0) - self.count
+
+    def __call__(self, tokens_BFL: Tensor, draws_2BFL: Tensor) -> Tensor:
+        """`draws_2BFL` from 0 to 1: the first say where, the second what."""
+        cluster_BFL = self.labels_V[tokens_BFL]
+        of_it = (draws_2BFL[1] * self.count[cluster_BFL]).long()
+        other_BFL = self.members[self.start[cluster_BFL] + of_it]
+        return torch.where(draws_2BFL[0] < self.share, other_BFL, tokens_BFL)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows of one group: their numbers, those without caption, and the task of each (its place in the group)."""
@@ -69,10 +89,18 @@ class Batch:
     tasks: np.ndarray
     deaf: np.ndarray | None = None  # those that hear no language model
     draws: np.ndarray | None = None  # 0 to 1: which of two prompts is left out
+    resampling: Resampling | None = None
+    places: np.ndarray | None = None  # [B, 2, F, L], 0 to 1: what `resampling` draws by
 
     def tokens(self) -> Tensor:
         """Int64 [B, F, L] in memory order."""
         return self.data.tokens[torch.from_numpy(self.picks)][:, list(self.group.layout.times)].long()
+
+    def seen(self, tokens_BFL: Tensor) -> Tensor:
+        """What the model sees of the tokens that it shall predict."""
+        if self.resampling is None or self.places is None:
+            return tokens_BFL
+        return self.resampling(tokens_BFL, torch.from_numpy(self.places).transpose(0, 1))
 
     def texts(self, text: TextTokenizer) -> Tensor:
         """Ids [B, S], or states."""
@@ -91,6 +119,7 @@ class Batches:
         rows: to train and to validate on, by kind.
         caption_dropout: share of the samples without caption, so that guidance has its unconditional half.
         alone: share of the samples without caption that hear the language model, and of those with it that do not.
+        resampling: of what the model sees in training.
         mix, curriculum: what `groups` came from, if several take turns; `steps` is the length of the run.
     """
 
@@ -102,12 +131,13 @@ class Batches:
         seed: int,
         caption_dropout: float,
         alone: float = 0.0,
+        resampling: Resampling | None = None,
         mix: MixConfig | None = None,
         steps: int = 1,
         curriculum: CurriculumConfig | None = None,
     ) -> None:
         self.groups, self.rows, self.seed, self.dropout = groups, rows, seed, caption_dropout
-        self.alone = alone
+        self.alone, self.resampling = alone, resampling
         self.mixed = mix is not None or curriculum is not None or len(groups) > 1
         self.images, self.steps, self.curriculum = None if mix is None else mix.images, steps, curriculum
         self.shown = next((group for group in groups if group.layout.frames > 1), groups[0])  # in pictures
@@ -132,8 +162,13 @@ class Batches:
         dropped, deaf = both | (draws_2B[0] < self.alone), both | (draws_2B[0] > 1.0 - self.alone)
         rest = group.samples % share.count if self.mixed else 0  # a token budget leaves out what does not divide
         whole = slice(group.samples - rest)
-        parts = (picks, dropped, tasks_B, deaf, draws_2B[1])
-        return Batch(group, self.rows[group.rows][0], *(share.of(part[whole]) for part in parts))
+        parts = [picks, dropped, tasks_B, deaf, draws_2B[1]]
+        batch = Batch(group, self.rows[group.rows][0], *(share.of(part[whole]) for part in parts))
+        if self.resampling is None:
+            return batch
+        shape = group.samples, 2, group.layout.frames, group.layout.tokens
+        places = np.random.default_rng([self.seed, step, 4]).random(shape, np.float32)
+        return replace(batch, resampling=self.resampling, places=share.of(places[whole]))
 
     def validation(self, group: Group, most: int | None = None) -> Iterator[Batch]:
         """The validation rows of a group in batches; or one batch of the first `most`."""

@@ -17,7 +17,7 @@ from cogstyle.training.rewards import Reward
 from cogstyle.training.stage_recipes import ImageRecipe, LanguageRecipe
 
 MATTER = ("task", "bundle", "seed", "train", "pb_relax", "copy_output", "optim", "mix", "curriculum", "growth", "lora",
-          "preference", "reward", "sharp")  # fmt: skip
+          "preference", "reward", "sharp", "resample")  # fmt: skip
 LLAMA = ("family", "caption_width", "inner", "rope_base")
 ABSENT = {"train": "adapter", "pb_relax": False, "copy_output": True}  # said of tasks that have no such key
 # keys that runs of before do not know, left out unless they are set

@@ -10,11 +10,12 @@ from cogstyle.adapter import adapter_from_image, add_low_rank, grow
 from cogstyle.bundle import Bundle, WeightFile, open_bundle
 from cogstyle.config import ModelConfig, SuperResConfig, require
 from cogstyle.data import shards
+from cogstyle.errors import BundleError
 from cogstyle.files import fingerprint
 from cogstyle.growth_config import Grown, Lora
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.tokenizers.image import ImageTokenizer
-from cogstyle.training.batches import Batches, groups_of, kinds_of, sizes_of
+from cogstyle.training.batches import Batches, Resampling, groups_of, kinds_of, sizes_of
 from cogstyle.training.ear import make_ear
 from cogstyle.training.encoding import EncodeVideos, encode_videos
 from cogstyle.training.export import Target
@@ -196,8 +197,21 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
         options |= {"frames": config.frames, "sizes": sizes_of(groups, pixels)}
         rows = recipe.data.read(kinds_of(groups), encoding(source, model.vqvae, **options))
         given: dict[str, Any] = {"seed": recipe.seed, "caption_dropout": recipe.data.caption_dropout}
+        if recipe.resample:
+            given["resampling"] = resampling(source, recipe.resample)
         batches = Batches(groups, rows, mix=mix, curriculum=curriculum, steps=recipe.optim.steps, **given)
     return TransformerJob(model, batches, target, train_all=train_all, new_only=new_only)
+
+
+def resampling(source: Bundle, share: float) -> Resampling:
+    """How tokens are resampled in the clusters of a bundle.
+
+    Raises:
+        BundleError: if it has none.
+    """
+    if (labels_V := source.cluster_labels()) is None:
+        raise BundleError(f"resample {share} draws within clusters, and {source.folder} has no {WeightFile.CLUSTERS}")
+    return Resampling(share, labels_V)
 
 
 def new_image_model(source: Bundle, config: ModelConfig) -> VideoModel:

@@ -37,13 +37,14 @@ class VideoModel:
 
     def hidden(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """text_BS, tokens_BFL in memory order and hidden states [B, F * L, D]; images meet no adapter."""
-        text_BS, tokens_BFL = batch.texts(self.text).to(device), batch.tokens().to(device)
+        text_BS, tokens_BFL = batch.texts(self.text).to(device), batch.tokens()
+        seen_BFL, tokens_BFL = batch.seen(tokens_BFL).to(device), tokens_BFL.to(device)
         layout = replace(batch.group.layout, text=text_BS.shape[1])
         adapter = self.adapter if layout.frames > 1 else None
         model, adapter = resized(self.transformer, adapter, layout.frames, layout.grid)
         if self.ear is not None:
             model = model.listening(self.ear.adapter.listen(self.ear.heard(batch, device)))
-        return text_BS, tokens_BFL, model(text_BS, tokens_BFL, layout, adapter, pb_relax=self.pb_relax)
+        return text_BS, tokens_BFL, model(text_BS, seen_BFL, layout, adapter, pb_relax=self.pb_relax)
 
     def losses(self, batch: Batch, device: torch.device) -> tuple[Tensor, dict[str, float]]:
         """Loss of every place of the generated frames, [B, frames, L], and how full the batch is."""

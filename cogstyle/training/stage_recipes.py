@@ -10,6 +10,7 @@ from cogstyle.data.curriculum import CurriculumConfig
 from cogstyle.data.mixing import MixConfig, check_mix
 from cogstyle.growth_config import Growth, Lora
 from cogstyle.language_config import LanguageTraining
+from cogstyle.schema import Share
 from cogstyle.training.architecture import ModelSizes
 from cogstyle.training.engine import EngineConfig, ProcessConfig
 from cogstyle.training.job import DrawingLoopConfig
@@ -42,6 +43,7 @@ class ImageRecipe(StageRecipe):
     model: ModelSizes | None = None  # architecture, instead of a preset's: it fits any tokenizers
     train: Literal["new"] | None = None  # of a `start` that has grown, its new layers alone
     curriculum: CurriculumConfig | None = None  # grids that take turns, stage by stage
+    resample: Share | None = None  # of the tokens that it sees in training, another of their cluster
     frozen: bool = False  # the image model of `start` is taken as it is, with its tokenizers; nothing trains
     loop: DrawingLoopConfig = DrawingLoopConfig()  # noqa: RUF009  (frozen)
     engine: EngineConfig = EngineConfig()  # noqa: RUF009  (frozen)
@@ -101,6 +103,7 @@ class AdapterRecipe(StageRecipe):
     train: Literal["adapter", "all"] = "adapter"  # "all": the image model too
     pb_relax: bool = False  # the order of the temporal scores that half precision survives
     copy_output: bool = True  # start the output projection as a copy, not random
+    resample: Share | None = None  # of the tokens that it sees in training, another of their cluster
     mix: MixConfig | None = None  # tasks that take turns
     curriculum: CurriculumConfig | None = None  # frames, grids and rates that take turns, stage by stage
     growth: GrowthRecipe | None = None  # layers of its own, which the adapter of `start` grows

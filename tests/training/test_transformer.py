@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from cogstyle.sampling.keyframes import OVERLAP
 from cogstyle.training import loop as loop_module
 from cogstyle.training.export import TOKENIZERS
 from cogstyle.training.job import Share
+from cogstyle.training.loss import token_loss
 from cogstyle.training.run import load_recipe, make_job, train
 from cogstyle.training.run_folder import Run
 from tests.conftest import debug_recipe, disturb
@@ -300,3 +302,37 @@ def test_a_share_of_the_keyframe_steps_goes_on_from_another_motion(debug_bundle,
     step = next(step for step in range(60) if job.batches.at(step).group.layout.known == OVERLAP)
     assert math.isfinite(job.loss(step)[0].item())
     assert {"validation_loss_keyframes", "validation_loss_continuation"} <= set(job.validate())
+
+
+def test_resampled_tokens_are_seen_and_the_true_ones_predicted(debug_bundle, tmp_path):
+    """Of the places seen a share holds another code of the cluster; halves of a batch see what the whole does."""
+    labels = Bundle(debug_bundle).cluster_labels()
+    keys = f'base = "{debug_bundle}"', "resample = 0.25"
+    job = make_job(load_recipe(recipe_of(tmp_path, tmp_path / "new", *keys)), runs=tmp_path, quiet=True)
+    batches = [job.batches.at(step) for step in range(20)]
+    true, seen = (torch.cat(parts) for parts in zip(*((b.tokens(), b.seen(b.tokens())) for b in batches), strict=True))
+    assert torch.equal(labels[seen], labels[true])
+    of_more = labels.bincount()[labels[true]].float()  # of its n members one is itself
+    assert (seen != true).float().mean() == pytest.approx((0.25 * (1 - 1 / of_more)).mean().item(), abs=0.02)
+    halves = [job.batches.at(3, Share(rank, 2)) for rank in range(2)]
+    assert torch.equal(torch.cat([half.seen(half.tokens()) for half in halves]), batches[3].seen(batches[3].tokens()))
+    held_back = next(job.batches.validation(job.batches.shown))
+    assert torch.equal(held_back.seen(held_back.tokens()), held_back.tokens())
+
+    text_BS, true_BFL, h_BPD = job.model.hidden(batches[0], torch.device("cpu"))
+    layout = replace(batches[0].group.layout, text=text_BS.shape[1])
+    shown = job.model.transformer(text_BS, batches[0].seen(true_BFL), layout, job.model.adapter)
+    assert torch.equal(h_BPD, shown) and torch.equal(true_BFL, batches[0].tokens())
+    places = job.model.transformer.logits(h_BPD[:, layout.known * layout.tokens :])
+    expected = token_loss(places, true_BFL[:, layout.known :].flatten(1))
+    assert torch.equal(job.model.losses(batches[0], torch.device("cpu"))[0].flatten(1), expected)
+
+
+def test_resampling_needs_clusters(debug_bundle, tmp_path):
+    bare = shutil.copytree(debug_bundle, tmp_path / "bare")
+    table = bare / "bundle.toml"
+    table.write_text(re.sub(r'"clusters.safetensors" = .*\n', "", table.read_text()))
+    (bare / "clusters.safetensors").unlink()
+    keys = f'base = "{bare}"', "resample = 0.1"
+    with pytest.raises(BundleError, match=r"resample 0\.1 draws within clusters"):
+        make_job(load_recipe(recipe_of(tmp_path, tmp_path / "new", *keys)), runs=tmp_path, quiet=True)
