@@ -15,9 +15,10 @@ from cogstyle import native
 from cogstyle.layout import FrameLayout, Role, Runs
 from cogstyle.model.cache import KeyValues
 from cogstyle.model.grown import Added
+from cogstyle.model.llama import rotary
 from cogstyle.model.packed import PackedLinear
 from cogstyle.model.temporal import TemporalAdapter
-from cogstyle.model.transformer import Block, Memory, Transformer
+from cogstyle.model.transformer import Block, LlamaBlock, Memory, Transformer
 from cogstyle.native import SLOTS
 
 
@@ -111,8 +112,10 @@ class NativeLayers:
             assert isinstance(block, Block)
             for name in ("qkv", "dense", "up", "down"):
                 setattr(layer, name, matrix(getattr(block, name)))
-            for name in ("norm1", "norm2", "norm3", "norm4"):
+            for name in ("norm1", "norm2") if model.llama else ("norm1", "norm2", "norm3", "norm4"):
                 setattr(layer, name, self._norm(getattr(block, name)))
+            if isinstance(block, LlamaBlock):
+                layer.swish = matrix(block.gate)
             if beside is not None:
                 layer.own_qkv, layer.own_dense = matrix(beside.qkv), matrix(beside.dense)
                 layer.gate, layer.temporal = self._vector(beside.gate.float().sigmoid()), channel
@@ -122,11 +125,8 @@ class NativeLayers:
 
     @classmethod
     def of(cls, model: Transformer, adapter: TemporalAdapter | None) -> "NativeLayers | None":
-        """None where PyTorch must do it: unless all matrices are packed for it, and the blocks are CogView2's.
-
-        What a language model says is heard by PyTorch's alone.
-        """
-        if model.llama or model.listens:
+        """None where PyTorch must do it: unless all matrices are packed for it, and nothing hears a language model."""
+        if model.listens or model.config.inner_width % SLOTS:
             return None
         matrices = [model.head]
         parts = [part for block, beside, _ in model.stack(adapter) for part in (block, beside) if part is not None]
@@ -144,8 +144,10 @@ class NativeLayers:
         return self.kept[-1].data_ptr()
 
     def _norm(self, norm: nn.Module) -> native.Norm:
-        assert isinstance(norm, nn.LayerNorm)
-        return native.Norm(self._vector(norm.weight), self._vector(norm.bias))
+        assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
+        return native.Norm(
+            self._vector(norm.weight), self._vector(norm.bias) if isinstance(norm, nn.LayerNorm) else None
+        )
 
     def memory(self, plan: NativePlan, sequences: int) -> NativeMemory:
         """Empty keys and values for so many sequences."""
@@ -158,7 +160,9 @@ class NativeStep:
     """Rows against a memory."""
 
     def __init__(self, layers: NativeLayers, plan: NativePlan, pads: Sequence[int], bias: float) -> None:
-        """`pads` has one entry a sequence: how far its text is padded. `bias` is added to the scores of text keys."""
+        """`pads` has one entry a sequence: how many rows its text begins with that nobody sees. `bias` is added to the
+        scores of text keys. Of a Llama-like model the last row of a text is not seen either.
+        """
         self.layers, self.plan, self.memory = layers, plan, layers.memory(plan, len(pads))
         self.text = aligned(plan.layout.text)
         self.pads_B = torch.tensor(pads, dtype=torch.int32) + self.text - plan.layout.text
@@ -167,10 +171,23 @@ class NativeStep:
             channel.starts, channel.runs = runs.starts_R.data_ptr(), len(runs.starts_R)
         self.call = native.Call(channels=self.channels, memories=self.memory.table, pad=self.pads_B.data_ptr())
         self.call.text, self.call.bias = self.text, bias
+        self.turns, config = dict[str, Tensor](), layers.config
+        if config.family == "llama":
+            self.call.unseen, positions_P = 1, plan.layout.image_positions()
+            self.turns = {"turn": rotary(config, positions_P), "own_turn": rotary(config, positions_P, temporal=True)}
 
-    def __call__(self, x_ND: Tensor, sequences_N: Tensor, places_N: Tensor) -> Tensor:
-        """Logits [N, V] of embedded rows: `places_N` of the layout in `sequences_N`."""
+    def __call__(self, x_ND: Tensor, sequences_N: Tensor, places_N: Tensor, signal_ND: Tensor | None = None) -> Tensor:
+        """Logits [N, V] of embedded rows: `places_N` of the layout in `sequences_N`.
+
+        Args:
+            signal_ND: what `TemporalAdapter.signal` says of them.
+        """
         logits_NV = torch.empty(len(x_ND), self.layers.config.codes)
+        said = {name: turn_P[places_N] for name, turn_P in self.turns.items()}
+        if signal_ND is not None:
+            said["signal"] = signal_ND.float().contiguous()
+        for name, one in said.items():
+            setattr(self.call, name, one.data_ptr())
         self._run(x_ND, sequences_N, self.plan.spots_C3P[:, :, places_N], logits_NV)
         return logits_NV
 

@@ -7,10 +7,11 @@ blocks, and with it what positions and text are: CogView2's, or LlamaGen's (llam
 Source: CogView2 / CogVideo (arXiv 2204.14217, 2205.15868): sandwich LayerNorm, tied output embedding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +120,12 @@ class Memory:
     temporal: KeyValues | None
 
 
+class Entry(Protocol):
+    """Embeds input ids of some image positions; `text` says of which text each is, where they are of several."""
+
+    def __call__(self, inputs: Tensor, part: slice | Tensor, text: Tensor | None = None) -> Tensor: ...
+
+
 class Transformer(nn.Module):
     """Tokens -> hidden states -> logits over the image ids."""
 
@@ -168,15 +175,21 @@ class Transformer(nn.Module):
         """Input ids at image positions -> [B, P, D]; what frames begin with may be the end of the text."""
         return self.entry(text_BS, positions_P, adapter)(inputs_BP, slice(None))
 
-    def entry(
-        self, text_BS: Tensor | None, positions_P: Tensor, adapter: TemporalAdapter | None
-    ) -> Callable[[Tensor, slice | Tensor], Tensor]:
-        """What embeds the input ids [B, some of P] of those image positions; here is done what steps share."""
+    def entry(self, text_BS: Tensor | None, positions_P: Tensor, adapter: TemporalAdapter | None) -> Entry:
+        """What embeds input ids of those image positions: [B, some of P], or [N] where each is of its own text.
+
+        What all steps share is done here.
+        """
         if not self.llama:
             positions_PD = self.embed_positions(positions_P, adapter)
-            return lambda inputs_BP, part: self.embed(inputs_BP) + positions_PD[part]
+            return lambda inputs, part, text=None: self.embed(inputs) + positions_PD[part]
         start_B1D, first_P1 = self.caption(text_BS)[:, -1:], (positions_P % self.config.tokens == 0)[:, None]
-        return lambda inputs_BP, part: torch.where(first_P1[part], start_B1D, self.embed(inputs_BP))
+
+        def embed(inputs: Tensor, part: slice | Tensor, text: Tensor | None = None) -> Tensor:
+            starts = start_B1D if text is None else start_B1D[text, 0]
+            return torch.where(first_P1[part], starts, self.embed(inputs))
+
+        return embed
 
     def rotary(self, positions_P: Tensor, *, temporal: bool = False) -> Tensor | None:
         """What turns queries and keys at image positions, if the family does so."""

@@ -38,7 +38,7 @@ class Norm(Structure):
 class Layer(Structure):
     """The matrices and norms of a block and of the adapter beside it; see step.cpp."""
 
-    _fields_ = [(name, Matrix) for name in ("qkv", "dense", "up", "down", "own_qkv", "own_dense")]
+    _fields_ = [(name, Matrix) for name in ("qkv", "dense", "up", "down", "own_qkv", "own_dense", "swish")]
     _fields_ += [(f"norm{number}", Norm) for number in (1, 2, 3, 4)]
     _fields_ += [("gate", c_void_p), ("temporal", c_int32), ("unused", c_int32)]
 
@@ -66,7 +66,8 @@ class Call(Structure):
     """One step; see step.cpp."""
 
     _fields_ = [("x", c_void_p), ("logits", c_void_p), ("channels", POINTER(Channel)), ("memories", POINTER(Memory))]
-    _fields_ += [("sequence", c_void_p), ("pad", c_void_p), ("text", c_int32), ("bias", c_float)]
+    _fields_ += [(name, c_void_p) for name in ("turn", "own_turn", "signal", "sequence", "pad")]
+    _fields_ += [("text", c_int32), ("unseen", c_int32), ("bias", c_float), ("unused", c_int32)]
     _fields_ += [("rows", c_int32), ("texts", c_int32)]
 
 

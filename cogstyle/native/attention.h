@@ -27,6 +27,7 @@ template <class E, int Q>
 struct Reader {
     const E *keys, *values;
     int width, first, text_end;  // the first slot that is read, and where the run's text ends
+    int unseen;                  // slots before that end that are not read
     float bias;
     const float* q;  // of the first row, `row` numbers before that of the next
     int64_t row;
@@ -72,6 +73,7 @@ private:
 
     float weigh(float* scores, int from, int count, int stop) const {  // scores -> exponentials; their sum
         for (int slot = from; slot < first; slot++) scores[slot - from] = -INFINITY;
+        for (int slot = text_end - unseen; slot < text_end; slot++) scores[slot - from] = -INFINITY;
         for (int at = stop - from; at < count; at++) scores[at] = -INFINITY;
         if (bias != 0)
             for (int slot = first; slot < text_end; slot++) scores[slot - from] += bias;
@@ -128,8 +130,9 @@ static void write(const Memory& memory, const Channel& channel, Heads shape, con
 
 struct Reading {  // what all rows of a call share
     const int32_t *sequence, *pad;  // [rows]; [sequences] slots of a run's text that are padding
-    int32_t text;                   // slots of a run's text
+    int32_t text, unseen;           // slots of a run's text; so many of its last ones are not read
     float bias;                     // added to scores of text keys
+    int32_t unused;
 };
 
 template <class E, int Q>
@@ -143,7 +146,7 @@ static void read_some(const Memory& memory, const Channel& channel, Heads shape,
     for (int head = 0; head < shape.heads; head++) {
         const int64_t base = (int64_t(sequence) * shape.heads + head) * memory.slots * shape.width;
         Reader<E, Q> reader = {(const E*)memory.keys + base, (const E*)memory.values + base, shape.width,
-                               start + reading.pad[sequence], start + reading.text, reading.bias,
+                               start + reading.pad[sequence], start + reading.text, reading.unseen, reading.bias,
                                qkv + int64_t(r) * 3 * shape.row() + head * shape.width, 3 * shape.row(),
                                out + int64_t(r) * shape.row() + head * shape.width, {}};
         for (int n = 0; n < Q; n++) reader.stop[n] = channel.stop[r + n];

@@ -5,12 +5,13 @@
 #include "attention.h"
 #include "linear.h"
 
-struct Norm {
+struct Norm {                   // LayerNorm; without bias RMSNorm; without weight none at all
     const float *weight, *bias;
 };
 
 struct Layer {
     Matrix qkv, dense, up, down, own_qkv, own_dense;  // own: the adapter's
+    Matrix swish;              // the inner rows are silu(swish x) * up x; without weights gelu(up x)
     Norm norm1, norm2, norm3, norm4;
     const float* gate;        // [width] share of the spatial channel; null without an adapter
     int32_t temporal, unused;  // which channel the adapter reads
@@ -30,6 +31,8 @@ struct Call {
     float* logits;            // [rows, codes]; null: only the memory is filled
     const Channel* channels;  // the spatial one, then those of the adapter's windows
     const Memory* memories;   // [layers, 2] spatial, temporal
+    const float *turn, *own_turn;  // [rows, head width / 2, 2] cos and sin by which pairs of q and k turn; null: not
+    const float* signal;      // [rows, width] added to what the adapter reads; null: nothing
     Reading reading;
     int32_t rows, texts;      // the first are text, which has no temporal channel
 };
@@ -41,7 +44,8 @@ static void normalize(const Norm& norm, const float* x, float* y, int rows, int 
                       const float* add = nullptr) {
     for (int64_t r = 0; r < rows; r++, x += width, y += width, add += add ? width : 0) {
         Floats total{}, squares{};
-        for (int i = 0; i < width; i += LANES) total += load(x + i);
+        if (norm.bias)
+            for (int i = 0; i < width; i += LANES) total += load(x + i);
         const Floats mean = all(sum(total) / width);
         for (int i = 0; i < width; i += LANES) {
             const Floats off = load(x + i) - mean;
@@ -49,10 +53,24 @@ static void normalize(const Norm& norm, const float* x, float* y, int rows, int 
         }
         const float scale = 1 / std::sqrt(sum(squares) / width + eps);
         for (int i = 0; i < width; i += LANES) {
-            Floats result = (load(x + i) - mean) * scale * load(norm.weight + i) + load(norm.bias + i);
+            Floats result = load(x + i);
+            if (norm.weight) result = (result - mean) * scale * load(norm.weight + i);
+            if (norm.bias) result += load(norm.bias + i);
             store(y + i, add ? result + load(add + i) : result);
         }
     }
+}
+
+// Turn neighbouring pairs of every head's queries and keys.
+static void rotate(const float* turn, float* qkv, int rows, int heads, int width) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t head = 0; head < 2 * heads; head++) {
+            float* x = qkv + (r * 3 * heads + head) * width;
+            for (int h = 0; h < width; h += 2) {
+                const float c = turn[r * width + h], s = turn[r * width + h + 1], one = x[h], other = x[h + 1];
+                x[h] = one * c - other * s, x[h + 1] = other * c + one * s;
+            }
+        }
 }
 
 class Step {
@@ -81,6 +99,8 @@ private:
         const Memory& kept = call_.memories[2 * index + memory];
         const Channel& where = call_.channels[channel];
         const Heads shape = {model_.heads, width_ / model_.heads};
+        const float* turn = memory ? call_.own_turn : call_.turn;
+        if (turn) rotate(turn, qkv_.data(), rows_, shape.heads, shape.width);
         auto both = [&](auto element) {
             typedef decltype(element) E;
             write<E>(kept, where, shape, qkv_.data(), rows_, call_.texts, call_.reading.sequence);
@@ -98,14 +118,24 @@ private:
         attend(index, 0, 0, 0, reads);
         if (reads) multiply(l.dense, inputs(l.dense, context_), rows_, spatial_.data());
         if (l.gate) {
-            multiply(l.own_qkv, h, rows_, qkv_.data());
+            if (call_.signal) {
+                for (int64_t i = 0; i < size(); i += LANES) store(&h_[i], load(&h_[i]) + load(call_.signal + i));
+                multiply(l.own_qkv, inputs(l.own_qkv, h_), rows_, qkv_.data());
+            } else multiply(l.own_qkv, h, rows_, qkv_.data());
             attend(index, l.temporal, 1, call_.texts, reads);
             if (reads) mix(l);
         }
         if (!reads) return;
         norm(l.norm3, spatial_, x_, x_.data());
         norm(l.norm2, x_, h_);
-        multiply(l.up, inputs(l.up, h_), rows_, inner_.data(), true);
+        const Inputs inner = inputs(l.up, h_);
+        multiply(l.up, inner, rows_, inner_.data(), !l.swish.weights);
+        if (l.swish.weights) {
+            swish_.resize(inner_.size());
+            multiply(l.swish, inner, rows_, swish_.data());
+            for (size_t i = 0; i < inner_.size(); i += LANES)
+                store(&inner_[i], silu(load(&swish_[i])) * load(&inner_[i]));
+        }
         multiply(l.down, inputs(l.down, inner_), rows_, spatial_.data());
         norm(l.norm4, spatial_, x_, x_.data());
     }
@@ -123,7 +153,7 @@ private:
     const Model& model_;
     const Call& call_;
     const int rows_, width_;
-    Buffer x_, h_, qkv_, context_, spatial_, temporal_, inner_;
+    Buffer x_, h_, qkv_, context_, spatial_, temporal_, inner_, swish_;
 };
 
 extern "C" {

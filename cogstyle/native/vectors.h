@@ -93,3 +93,5 @@ static inline Floats exponential(Floats x) {
 static inline Floats gelu(Floats x) {  // as tanh approximates it: x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))
     return x / (1.0f + exponential(x * -1.5957691216f * (1.0f + 0.044715f * x * x)));
 }
+
+static inline Floats silu(Floats x) { return x / (1.0f + exponential(-x)); }

@@ -123,9 +123,10 @@ class NativeScorer:
         self, model: Transformer, texts: Texts, plan: Plan, adapter: TemporalAdapter | None, layers: NativeLayers
     ) -> None:
         self.model, self.texts, self.plan = model, texts, plan
-        pads = (texts.ids == model.config.pad).sum(1).tolist()
-        self.adapter, self.step = adapter, NativeStep(layers, plan.native, pads, texts.row_bias)
-        self.positions_PD = model.embed_positions(plan.positions_P, adapter)
+        unseen_R = (~model.valid(texts.ids)).sum(1) - int(model.llama)
+        self.adapter, self.step = adapter, NativeStep(layers, plan.native, unseen_R.tolist(), texts.row_bias)
+        self.entry = model.entry(texts.ids, plan.positions_P, adapter)
+        self.signal_RPD = None if adapter is None else adapter.signal(texts.ids, plan.positions_P)
 
     def fill(self, known_BFL: Tensor) -> None:
         """Prefill: every sequence alone, so that its numbers do not depend on the others."""
@@ -143,10 +144,12 @@ class NativeScorer:
         plan, samples_N, order_N = self.plan, tries.samples_N, tries.order_N
         inputs_N = tokens_BP[samples_N, plan.input_place_P[order_N]]
         inputs_N = inputs_N.masked_fill(plan.starts_frame_P[order_N], self.model.config.start_of_image)
-        x_ND, places_N = self.model.embed(inputs_N) + self.positions_PD[order_N], plan.places_P[order_N]
         if self.texts.guided:
             samples_N = torch.cat([samples_N, samples_N + len(tokens_BP)])
-        return guided(self.step(self.texts.rows(x_ND), samples_N, self.texts.rows(places_N)), self.texts)
+        inputs_N, order_N = self.texts.rows(inputs_N), self.texts.rows(order_N)
+        signal_ND = None if self.signal_RPD is None else self.signal_RPD[samples_N, order_N]
+        x_ND = self.entry(inputs_N, order_N, samples_N)
+        return guided(self.step(x_ND, samples_N, plan.places_P[order_N], signal_ND), self.texts)
 
 
 def guided(logits_RV: Tensor, texts: Texts) -> Tensor:
@@ -220,7 +223,7 @@ def scorer_for(
     """The native scorer where the weights are packed for it, else PyTorch's; texts and known frames are filled in."""
     layers = NativeLayers.of(model, adapter)
     native = None if layers is None else NativeScorer(model, texts, plan, adapter, layers)
-    if native is not None and fill is prefill:
+    if native is not None and fill is prefill and not model.llama:
         native.fill(known_BFL)
         return native
     memory = plan.memory(model, len(texts.ids))

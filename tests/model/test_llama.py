@@ -26,8 +26,8 @@ KINDS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": i
 RATE = 3  # of FRAME_RATES
 
 
-@pytest.fixture(scope="module")
-def llama():
+def disturbed():
+    """An image model whose weights are not those of the start, and adapters on it."""
     torch.manual_seed(1)
     model = fresh_transformer(CONFIG)
     disturb(model)
@@ -38,6 +38,11 @@ def llama():
             disturb(adapter)
             adapter.requires_grad_(False)
     return model, made
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return disturbed()
 
 
 def texts(lengths, *, mark=0):

@@ -9,7 +9,7 @@ from cogstyle.adapter import add_low_rank, grow
 from cogstyle.config import SamplingConfig
 from cogstyle.errors import ConfigError
 from cogstyle.growth_config import Growth, Lora
-from cogstyle.layout import image_layout, interpolation_layout, keyframe_layout
+from cogstyle.layout import Mark, image_layout, interpolation_layout, keyframe_layout
 from cogstyle.model.grown import GrownAdapter
 from cogstyle.model.native_step import NativeLayers
 from cogstyle.model.packed import PackedLinear, pack
@@ -19,6 +19,9 @@ from cogstyle.sampling.decode import Texts, decode, finish
 from cogstyle.sampling.decode_plan import plan_for
 from cogstyle.sampling.logits import sampler
 from tests.conftest import disturb
+from tests.model.test_llama import CONFIG as LLAMA
+from tests.model.test_llama import disturbed
+from tests.model.test_llama import texts as states
 from tests.model.test_transformer import some_text, some_tokens
 
 LAYOUTS = {"image": image_layout, "keyframes": keyframe_layout, "interpolation": interpolation_layout}
@@ -34,6 +37,11 @@ def build(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def llama():
+    return disturbed()
+
+
 def packed(module, kind="float32"):
     """The same weights, packed."""
     tensors = dict(module.state_dict())
@@ -43,19 +51,13 @@ def packed(module, kind="float32"):
         copy = type(module)(module.config, **window)
     pack(copy, tensors, kind=kind)
     copy.load_state_dict(tensors, assign=True)
-    if isinstance(copy, Transformer):
+    if isinstance(copy, Transformer) and not copy.llama:
         copy.head = PackedLinear(module.embed.weight[: module.config.codes], None, kind=kind)
     return copy.requires_grad_(False)
 
 
-@pytest.mark.parametrize("kind", ERRORS)
-@pytest.mark.parametrize(("stage", "guidance", "bias"), [("image", 3.0, 0.0), ("keyframes", 3.0, 0.0),
-                         ("keyframes", 1.0, 1.4), ("interpolation", 1.0, 0.7)])  # fmt: skip
-def test_logits_of_every_step(build, model, adapters, config, stage, guidance, bias, kind):
-    """Forced tokens, texts padded by several lengths, both channels, windows, guidance and the bias of text keys."""
-    layout, adapter = LAYOUTS[stage](config, 6), adapters.get(stage)
-    texts = Texts(some_text(config, [3, 6]), some_text(config, [2, 5], span=6), guidance, bias)
-    tokens, plan = some_tokens(config, 2, layout.frames), plan_for(layout, tuple(adapter.windows) if adapter else ())
+def check_logits(build, model, adapter, texts, tokens, plan, kind):
+    """Forced tokens: PyTorch's steps on plain weights against the native one's on packed weights."""
 
     def logits(model, adapter):
         kept = []
@@ -73,6 +75,45 @@ def test_logits_of_every_step(build, model, adapters, config, stage, guidance, b
     error = logits(*ours) - expected
     worst = error.abs().max() if kind == "float32" else error.norm() / expected.norm()
     assert worst < ERRORS[kind]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize(("stage", "guidance", "bias"), [("image", 3.0, 0.0), ("keyframes", 3.0, 0.0),
+                         ("keyframes", 1.0, 1.4), ("interpolation", 1.0, 0.7)])  # fmt: skip
+def test_logits_of_every_step(build, model, adapters, config, stage, guidance, bias, kind):
+    """Forced tokens, texts padded by several lengths, both channels, windows, guidance and the bias of text keys."""
+    layout, adapter = LAYOUTS[stage](config, 6), adapters.get(stage)
+    texts = Texts(some_text(config, [3, 6]), some_text(config, [2, 5], span=6), guidance, bias)
+    tokens, plan = some_tokens(config, 2, layout.frames), plan_for(layout, tuple(adapter.windows) if adapter else ())
+
+    check_logits(build, model, adapter, texts, tokens, plan, kind)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize(("stage", "guidance", "bias"), [("image", 2.0, 0.0), ("keyframes", 2.0, 0.0),
+                         ("keyframes", 1.0, 1.4), ("interpolation", 2.0, 0.0)])  # fmt: skip
+def test_logits_of_a_llama(build, llama, stage, guidance, bias, kind):
+    """The same of the other family: rotary positions, the rate and the time, a text whose last row begins frames."""
+    (model, adapters), layout = llama, LAYOUTS[stage](LLAMA, LLAMA.text_span)
+    adapter, tokens = adapters[stage], some_tokens(LLAMA, 2, layout.frames)
+    texts = Texts(states([2, 6]), states([2, 6], mark=Mark.UNCONDITIONAL), guidance, bias)
+    plan = plan_for(layout, tuple(adapter.windows) if adapter else ())
+    check_logits(build, model, adapter, texts, tokens, plan, kind)
+
+
+@pytest.mark.parametrize("stage", ["keyframes", "interpolation"])
+def test_a_llama_draws_the_same_alone_and_at_its_own_pace(llama, stage):
+    (model, adapters), layout = llama, LAYOUTS[stage](LLAMA, LLAMA.text_span)
+    ours, adapter, text, given = packed(model), packed(adapters[stage]), states([2, 6, 4]), some_tokens(LLAMA, 3, 5)
+
+    def drawn(rows, ahead):
+        pick = sampler(SamplingConfig(temperature=0.5), [(row,) for row in rows], layout, None)
+        plan = plan_for(layout, tuple(adapter.windows), ahead=ahead)
+        known = given[rows, : layout.frames]
+        return finish(decode(ours, Texts(text[rows]), known, plan, pick, adapter=adapter))
+
+    alone = torch.cat([drawn([row], 1) for row in range(3)])
+    assert torch.equal(drawn([0, 1, 2], 8), alone) and len(alone[:, -1].unique(dim=0)) == 3
 
 
 @pytest.mark.parametrize("stage", ["keyframes", "interpolation"])
