@@ -21,7 +21,8 @@ from cogstyle.sampling.rewriter import Rewriter
 
 AUTO, OFF = "auto", "off"
 KEYS = ("prompt", "rewritten")  # of a line of a .jsonl file
-WORLDS = {"shapes": "cogstyle.shapes_world.facts"}  # modules with `canonical(text)` and `lost(asked, drawn)`
+# modules with `canonical(text)`, `restated(text)` and `lost(asked, drawn)`
+WORLDS = {"shapes": "cogstyle.shapes_world.facts"}
 How = str | Path | Callable[[str], str]
 
 
@@ -104,6 +105,8 @@ class Recaption:
         asked = prompt.strip()
         if not asked or (self.world is not None and self.world.canonical(asked)):
             return Rewritten(asked, asked, self.name)
+        if self.makes_captions and self.world is not None and (read := self.world.restated(asked)) is not None:
+            return Rewritten(asked, Prompt.of(read, asked), self.world.__name__)  # no model reads it more surely
         try:
             drawn = rewrite(asked)
         except PromptError as error:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import permutations, product
@@ -13,7 +13,7 @@ from cogstyle.errors import ConfigError
 from cogstyle.shapes_world import world
 from cogstyle.shapes_world.judge import parse
 from cogstyle.shapes_world.phrasings import verb_forms, words
-from cogstyle.shapes_world.vocabulary import ADJECTIVES, LANGUAGES
+from cogstyle.shapes_world.vocabulary import ADJECTIVES, FILLERS, HEARD, VERTICAL
 
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 TOWARDS = ("向", "往", "朝")  # before a direction in Chinese
@@ -39,12 +39,17 @@ class Said:
 
 @dataclass
 class Facts:
-    """What a text says; `unread` are the words that say nothing to the world."""
+    """What a text says; `rest` are the words that say nothing, `unread` those of them that might.
+
+    `dropped` are values that gave way to another one, as where somebody is red and blue.
+    """
 
     actors: list[Said] = field(default_factory=list)
     speeds: set[str] = field(default_factory=set)
     background: str | None = None
     unread: list[str] = field(default_factory=list)
+    rest: list[str] = field(default_factory=list)
+    dropped: set[str | None] = field(default_factory=set)
 
 
 def canonical(text: str) -> bool:
@@ -70,7 +75,7 @@ def _grounds() -> list[str]:
 def _nouns() -> frozenset[str]:
     """Captions of one actor that name no action."""
     found = set()
-    for colour, shape, size, language in product(world.COLOURS, world.SHAPES, (None, "small", "large"), LANGUAGES):
+    for colour, shape, size, language in product(world.COLOURS, world.SHAPES, (None, "small", "large"), HEARD):
         actor = world.Actor(colour, shape, "still", None, size, 0.15, 0.5, 0.5)
         scene = world.Scene("black", (actor,), 4.0, None, language, says_background=False)
         found.add(world.caption(scene, with_action=False))
@@ -87,6 +92,28 @@ def lost(asked: str, drawn: str) -> str:
         return f"the prompt names {_names(mine)}, the rewriting {_names(theirs)}"
     orders = [_lost(mine, order, theirs) for order in permutations(theirs.actors)]
     return min(orders, key=len)
+
+
+def restated(text: str) -> str | None:
+    """The caption of what a text says, if all of its words can be read and say one thing of each actor."""
+    facts, language = read(text), _language(text)
+    if (
+        facts.dropped
+        or not _between(language).issuperset(facts.rest)
+        or not 0 < len(facts.actors) <= 2
+        or len(facts.speeds) > 1
+    ):
+        return None
+    actors = []
+    for one in facts.actors:
+        action = one.action or ("circle" if one.direction in world.TURNS else one.direction and "move")
+        if not (one.colour and one.shape and action) or one.direction not in world.DIRECTIONS.get(action, (None,)):
+            return None
+        actors.append(world.Actor(one.colour, one.shape, action, one.direction, one.size, 0.15, 0.5, 0.5))
+    speed, ground = next(iter(facts.speeds), None), facts.background
+    scene = world.Scene(ground or "black", tuple(actors), world.DURATIONS[speed], speed, language, ground is not None)
+    caption = world.caption(scene)
+    return caption if canonical(caption) and not lost(text, caption) else None
 
 
 def _names(facts: Facts) -> str:
@@ -121,7 +148,7 @@ def plain(text: str) -> str:
 
 def read(text: str) -> Facts:
     """What a text in English or Chinese says."""
-    language = "en" if plain(text).isascii() or not re.search(r"[\u4e00-\u9fff]", text) else "zh"
+    language = _language(text)
     found = WORD.findall(plain(text)) if language == "en" else re.findall(r"\w", plain(text))
     facts, lexicon = Facts(), _lexicon(language)
     if language == "en":
@@ -129,10 +156,15 @@ def read(text: str) -> Facts:
     found, speeds = _scan(found, {key: said for key, said in lexicon.items() if said[0] == "speed"})
     facts.speeds = {value for _, value in speeds}
     rest, said = _scan(found, lexicon)
+    facts.rest = rest
     if language == "en":
         facts.unread = [word for word in rest if word not in _known()]
     _assemble(facts, said)
     return facts
+
+
+def _language(text: str) -> str:
+    return "zh" if re.search(r"[\u4e00-\u9fff]", text) else "en"
 
 
 def _spelt(word: str) -> str:
@@ -191,22 +223,45 @@ def _assemble(facts: Facts, said: list[tuple[str, Any]]) -> None:
         if actor.action == "move" and actor.direction in world.TURNS:
             actor.action = "circle"
     facts.actors = unique
+    kept = {value for actor in unique for value in asdict(actor).values()} | {facts.background, "move", None}
+    facts.dropped = {value for kind, one in said if kind != "side" for value in _values(one)} - kept
+
+
+def _values(said: str | tuple[str | None, str | None]) -> tuple[str | None, ...]:
+    return (said,) if isinstance(said, str) else said
 
 
 @lru_cache(maxsize=1)
 def _known() -> frozenset[str]:
     """Every English word that is understood."""
-    return frozenset(word for key in _lexicon("en") for word in key) | words("en")
+    return frozenset(word for key in _lexicon("en") for word in key) | words("en") | FILLERS
+
+
+@lru_cache(maxsize=2)
+def _between(language: str) -> frozenset[str]:
+    """Words (Chinese: characters) that only hold others together."""
+    of = HEARD[language]
+    texts = [
+        *of.places,
+        *of.grounds,
+        *of.joins,
+        *of.beside,
+        *(part for each in (*of.moving, *of.resting) for part in each),
+    ]
+    found = (re.sub(r"\{.*?\}", " ", text) for text in texts)
+    return FILLERS | {word for text in found for word in (WORD.findall(text) if language == "en" else text)}
 
 
 @lru_cache(maxsize=2)
 def _lexicon(language: str) -> Lexicon:
     """What phrases say, whole motions and their parts."""
-    of = LANGUAGES[language]
+    of = HEARD[language]
     found: dict[str, tuple[str, Any]] = {}
     for action, forms in of.actions.items():
         for form in (inflected for verb in forms for inflected in verb_forms(verb, language)):
             _add_motion(found, action, form, language)
+    for way, verbs in VERTICAL.items() if language == "en" else ():
+        found |= {form: ("motion", ("move", way)) for verb in verbs for form in verb_forms(verb, language)}
     for name, forms in of.directions.items():
         for form in forms:
             if language == "en" or len(form) > 2:
@@ -229,9 +284,9 @@ def _add_motion(found: dict[str, tuple[str, Any]], action: str, form: str, langu
         if action == "blink" and " and " in form:
             found.setdefault(form.split(" and ")[0], ("motion", (action, None)))
         return
-    shapes = {shape for forms in LANGUAGES[language].shapes.values() for shape in forms}
+    shapes = {shape for forms in HEARD[language].shapes.values() for shape in forms}
     for way in world.DIRECTIONS[action]:
-        for said in LANGUAGES[language].directions[way]:
+        for said in HEARD[language].directions[way]:
             found[form.format(d=said)] = "motion", (action, way)
     head, tail = (part.strip() for part in form.split("{d}"))
     if language == "en" and not tail and head not in shapes:

@@ -21,7 +21,7 @@ SYNONYMS = 4  # of so many words for one thing or more, the last is held out
 CAPITAL, SHOUT, STOP = 0.3, 0.03, 0.4  # shares of the captions: a first capital letter, capitals only, a full stop
 
 BASE, THIRD, ING = 0, 1, 2  # forms of a verb: *go, goes, going; or all three, parted by |
-DOUBLED = ("get", "hop", "stop")
+DOUBLED = ("bob", "drop", "get", "hop", "run", "sit", "spin", "stop")
 SIDES = ("left", "right", "above", "below")  # of another actor
 
 
@@ -124,6 +124,7 @@ def _verb(form: str, which: int) -> str:
     def inflected(found: re.Match[str]) -> str:
         verb = found[1]
         if which == THIRD:
+            verb = re.sub(r"(?<![aeiou])y$", "ie", verb)
             return verb + ("es" if verb.endswith(("o", "sh")) else "s")
         if which == ING:
             return (verb[:-1] if verb.endswith("e") else verb + verb[-1] * (verb in DOUBLED)) + "ing"

@@ -1,7 +1,8 @@
 """The words and phrasings of the shapes world's captions, in English and Chinese; how they are used: phrasings.py."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cogstyle.shapes_world import world
 
@@ -213,3 +214,76 @@ CHINESE = Language(
     beside=("，{x}在{y}的{side}", "，开始时{x}在{y}的{side}"),
 )
 LANGUAGES = {"en": ENGLISH, "zh": CHINESE}
+
+# What people say too. No phrasing does, so no weights were trained on it: prompts are read by it alone.
+Also = Mapping[str, Mapping[str, Forms]]
+_ALSO: Also = {
+    "actions": {
+        "move": (
+            "*roll {d}",
+            "*drift {d}",
+            "*glide {d}",
+            "*fly {d}",
+            "*float {d}",
+            "*run {d}",
+            "*head {d}",
+            "*sail {d}",
+        ),
+        "return": ("*go {d} then *come back", "*move {d} then *come back", "*move {d} and back", "*move {d} then back"),
+        "circle": (
+            *("*rotate {d}", "*revolve {d}", "*spin {d}", "*turn {d}", "*loop {d}"),
+            *("*spin around {d}", "*turn around {d}", "*go in circles {d}", "*move in circles {d}", "*go round {d}"),
+        ),
+        "grow": ("*enlarge", "*inflate", "*increase in size"),
+        "shrink": ("*diminish", "*deflate", "*decrease in size"),
+        "blink": ("*blink", "*vanish then *reappear", "*disappear then *reappear", "*disappear then *come back"),
+        "bounce": ("*jump", "*jump up and down", "*bob", "*bob up and down", "*leap", "*leap up and down"),
+        "still": ("*rest", "*sit still", "*sit there", "*stand there", "*do nothing", "motionless"),
+    },
+    "directions": {
+        "left": ("from right to left", "from the right to the left", "right to left"),
+        "right": ("from left to right", "from the left to the right", "left to right"),
+        "up": ("from bottom to top", "from the bottom to the top", "to the top"),
+        "down": ("from top to bottom", "from the top to the bottom", "to the bottom"),
+    },
+    "colours": {"red": ("scarlet", "crimson"), "blue": ("navy",), "yellow": ("golden", "gold")},
+    "shapes": {"circle": ("sphere",), "square": ("cube",)},
+}
+_ALSO_CHINESE: Also = {
+    "actions": {
+        "move": (
+            *(f"{to}{{d}}{verb}" for to in "向往朝" for verb in ("走", "滚动", "滚", "飞", "飘", "滑动", "去")),
+            "{d}移动",
+        ),
+        "circle": ("{d}旋转", "{d}打转"),
+        "bounce": ("跳", "跳动", "蹦", "上下跳", "跳来跳去"),
+        "still": ("不动", "停着"),
+    },
+    "directions": {
+        "left": ("从右往左", "从右向左", "从右到左"),
+        "right": ("从左往右", "从左向右", "从左到右"),
+        "up": ("从下往上", "从下向上", "从下到上"),
+        "down": ("从上往下", "从上向下", "从上到下"),
+    },
+    "speeds": {"slowly": ("慢慢", "缓慢", "缓缓"), "quickly": ("快速", "迅速", "很快", "飞快")},
+}
+
+
+def _heard(of: Language, also: Also) -> Language:
+    """A language with more forms."""
+    tables = {name: getattr(of, name) for name in also}
+    more: dict[str, Any] = {
+        n: {key: (*forms, *also[n].get(key, ())) for key, forms in table.items()} for n, table in tables.items()
+    }
+    return replace(of, **more)
+
+
+HEARD = {"en": _heard(ENGLISH, _ALSO), "zh": _heard(CHINESE, _ALSO_CHINESE)}
+# Verbs that say where something moves themselves, and words that say nothing of a scene.
+VERTICAL: Mapping[str, Forms] = {"up": ("*rise", "*ascend", "*climb"), "down": ("*fall", "*drop", "*descend", "*sink")}
+_FILLERS = """
+a an is are that across air along all animation around away canvas clip create draw frame generate gently into it its
+just make me moment off please scene screen shape shapes some then there this time two very way whole with
+一 个 只 颗 枚 条 块 张 段 有 正 在 着 了 的 地 得 请 画 视 频 里 中 这 那 两
+"""
+FILLERS = frozenset(_FILLERS.split())
