@@ -27,7 +27,7 @@ FLAGS = {
     "interpolate": {
         "--prompt", "--out", "--frame-rate", "--levels", "--seed", "--bundle", "--adapter", "--sheet", "--tokens",
         "--upscale", "--device", "--dtype", "--preview", "--resume", "--quiet", "--decoder", "--flow-steps",
-        "--times", "--join",
+        "--times", "--join", "--recaption",
     },
     "encode": {
         "--to", "--for", "--bundle", "--adapter", "--caption", "--clip-seconds", "--extra-rates", "--factor", "--fit",
@@ -53,7 +53,7 @@ FLAGS = {
     "evaluate": {
         "--bundle", "--adapter", "--count", "--actors", "--held-out", "--first-seed", "--levels", "--upscale",
         "--sweep", "--phrasings", "--parts", "--batch", "--device", "--out", "--quiet", "--judge", "--prompts",
-        "--best-of",
+        "--best-of", "--recaption",
     },
     "serve": SERVER, "web": SERVER,
     "fvd": {

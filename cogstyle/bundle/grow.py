@@ -31,6 +31,8 @@ KEPT = (
     "lora",
     "language",
     "model",
+    "world",
+    "recaption",
 )
 
 

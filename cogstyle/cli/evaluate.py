@@ -9,6 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from cogstyle.cli import sample
 from cogstyle.cli.bundles import add_bundle_argument, bundles
 
 HELP = "measure whether videos show what their captions say"
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--best-of", type=int, default=1, metavar="N", help="with --prompts: count the judge's best of N draws of each"
     )
+    sample.add_recaption_argument(parser)
     parser.add_argument(
         "--count", type=int, help="captions of each kind of scene (default: 20, or all of a kind in --prompts)"
     )
@@ -71,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         _judge_prompts(arguments)
     else:
         require(arguments.best_of == 1, "--best-of chooses among draws of --prompts")
+        require("recaption" not in arguments, "--recaption rewrites --prompts; scenes are asked for as they say")
         require(arguments.judge == "shapes", f"--judge {arguments.judge} needs --prompts: the captions it judges")
         _judge_scenes(arguments)
     print((arguments.out / MARKDOWN).read_text("utf-8"))
@@ -97,7 +100,8 @@ def _judge_prompts(arguments: argparse.Namespace) -> None:
     judge, asked = find_judge(arguments.judge), read_asked(arguments.prompts, arguments.count)
     options = Options(levels=arguments.levels, upscale=arguments.upscale)
     pipe = load(bundles(arguments), device=arguments.device)
-    evaluation = Evaluation(pipe, judge, options, arguments.batch, arguments.best_of, _command())
+    how = getattr(arguments, "recaption", None)
+    evaluation = Evaluation(pipe, judge, options, arguments.batch, arguments.best_of, _command(), how)
     with _bar(arguments, len(asked)) as bar:
         evaluation.run(asked, arguments.out, progress=bar.update)
 

@@ -34,9 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frame-rate", type=float, default=none, help=of_keyframes)
     add("--seed", type=int, default=0, help="same prompt, options and seed: same video")
     add("--negative-prompt", default=none, help="what guidance leads away from; needs a guidance scale")
-    by = "rewrite the prompt first: auto (by the bundle's language model; default if it names one), off, a folder, "
-    by += "module:function, file.py:function, or a file: docs/language.md"
-    add("--recaption", default=none, metavar="HOW", help=by)
     add_drawing_arguments(parser)
     add("--levels", type=int, default=3, help="refinement levels 0..3: 5, 9, 17 or 33 frames")
     of_levels = "frames a second that each level is told (default: twice as many each time)"
@@ -75,6 +72,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", action="store_true", help="also write FILE.png, all frames side by side")
     parser.add_argument("--resume", action="store_true", help="go on from where a stopped run left FILE.part")
     none = argparse.SUPPRESS
+    add_recaption_argument(parser)
     parser.add_argument("--decoder", choices=DECODERS, default=none, help="what makes pixels (default: the bundle's)")
     parser.add_argument("--flow-steps", type=int, default=none, help="of --decoder flow (default: the bundle's)")
     parser.add_argument("--upscale", action="store_true", help="super-resolution of every frame")
@@ -86,6 +84,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=DTYPES, default="float32", help="of the transformer's weights; int8 is for the CPU"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_recaption_argument(parser: argparse.ArgumentParser) -> None:
+    """What rewrites prompts."""
+    by = "rewrite the prompt first: auto (by its words or the bundle's language model; default if it has one), off, a "
+    by += "folder, module:function, file.py:function, or a file: docs/language.md"
+    parser.add_argument("--recaption", default=argparse.SUPPRESS, metavar="HOW", help=by)
 
 
 def rates(text: str) -> tuple[float, ...]:

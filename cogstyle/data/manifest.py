@@ -15,7 +15,7 @@ from typing import Any
 from cogstyle.config import require
 from cogstyle.errors import ConfigError, FileError
 from cogstyle.files import read_text
-from cogstyle.video import VIDEOS as COMMON
+from cogstyle.video import VIDEOS
 
 NAMES = {
     "video": ("video", "file_name", "file", "path"),
@@ -25,7 +25,6 @@ MORE = "caption_"  # begins the names of columns with further texts of the same 
 COLUMNS = ("start", "end", "language")
 TABLES = ("metadata.csv", "metadata.jsonl")  # of a folder; those of Hugging Face's videofolder and imagefolder
 LISTS = ("videos.txt", "prompts.txt")  # of a folder, line by line; finetrainers has them
-VIDEOS = (*COMMON, ".apng", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".avif")
 SIDECAR = 1 << 20  # the most bytes of a caption's file
 

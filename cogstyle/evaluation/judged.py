@@ -24,6 +24,7 @@ from cogstyle.files import fingerprint, write_bytes
 from cogstyle.pictures import write_png
 from cogstyle.sampling.pipeline import Options, Pipeline
 from cogstyle.sampling.prompts_file import read_lines
+from cogstyle.sampling.recaption import How
 from cogstyle.shares import percent, share, table
 from cogstyle.video import Video
 
@@ -39,6 +40,7 @@ class Asked:
     seed: int
     seconds: float | None
     line: dict[str, Any] = field(repr=False)  # all that the judge may read
+    drawn: str = ""  # the prompt as it is rewritten
 
 
 def read_asked(path: Path, count: int | None = None) -> list[Asked]:
@@ -86,6 +88,7 @@ class Evaluation:
     batch: int = 10  # videos sampled side by side; changes no figure
     best_of: int = 1  # draws of each prompt, of which the judge's best is counted
     command: str = ""
+    recaption: How | None = None  # what rewrites the prompts, as in sampling
 
     def __post_init__(self) -> None:
         require(self.batch > 0, f"batch {self.batch} must be positive")
@@ -103,8 +106,10 @@ class Evaluation:
             ConfigError, PromptError, FileError: for a prompt that cannot be sampled, before anything is; for a folder
                 of another report; for a judge that fails.
         """
+        rewritten = self.pipe.recaption(self.recaption)([one.prompt for one in asked])
+        asked = [replace(one, drawn=found.drawn) for one, found in zip(asked, rewritten, strict=True)]
         for one in asked:
-            self.pipe.check(one.prompt, self._options(one))
+            self.pipe.check(one.drawn, self._options(one))
         bundle = self.pipe.bundle
         made = {
             "bundle": bundle.manifest["name"],
@@ -115,6 +120,8 @@ class Evaluation:
             "options": json.loads(json.dumps(asdict(self.options))),
             "best_of": self.best_of,
         }
+        if any(one.drawn != one.prompt for one in asked):
+            made["drawn"] = fingerprint([one.drawn for one in asked])
         with report_folder(folder):
             report = open_report(folder, made)
             for kind, group in groupby(asked, lambda one: one.kind):
@@ -135,7 +142,8 @@ class Evaluation:
         began, rows = time.perf_counter(), []
         for one, drawn in zip(asked, self._draw(asked), strict=True):
             holds, seen = dict(drawn.verdict.holds), drawn.verdict.seen
-            part["clips"].append({"seed": drawn.seed, "prompt": one.prompt, "holds": holds, "seen": seen})
+            said = {} if one.drawn == one.prompt else {"drawn": one.drawn}
+            part["clips"].append({"seed": drawn.seed, "prompt": one.prompt, **said, "holds": holds, "seen": seen})
             rows.append(_row(one, drawn))
         if not part["pages"]:
             right = sum(row.right is True for row in rows)
@@ -176,7 +184,7 @@ class Evaluation:
         for options, numbers in groups.items():
             for first in range(0, len(numbers), self.batch):
                 some = numbers[first : first + self.batch]
-                made = self.pipe.sample([asked[n].prompt for n in some], [asked[n].seed for n in some], options)
+                made = self.pipe.sample([asked[n].drawn for n in some], [asked[n].seed for n in some], options)
                 videos |= dict(zip(some, made, strict=True))
         return [videos[number] for number in range(len(asked))]
 

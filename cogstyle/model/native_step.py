@@ -80,21 +80,20 @@ class NativeMemory:
                 pointers = self.keys[index][channel].data_ptr(), self.values[index][channel].data_ptr()
                 self.table[2 * index + channel] = native.Memory(*pointers, one.length, dtype is torch.bfloat16)
 
-    def take(self, memory: Memory) -> None:
-        """Copy what a prefill by PyTorch wrote."""
+    def take(self, memory: Memory, sequence: int | None = None) -> None:
+        """Copy what a prefill by PyTorch wrote, of all sequences or of one."""
         for channel, kept in enumerate((memory.spatial, memory.temporal)):
             for layer in range(len(kept.keys) if kept is not None else 0):
                 assert kept is not None
-                self._take(layer, channel, kept)
+                self._take(layer, channel, kept, slice(None) if sequence is None else slice(sequence, sequence + 1))
 
-    def _take(self, layer: int, channel: int, kept: KeyValues) -> None:
+    def _take(self, layer: int, channel: int, kept: KeyValues, part: slice) -> None:
         runs, (sequences, heads, width) = self.runs[layer][channel], self.shape
-        blocks = self.keys[layer][channel].view(sequences * heads, -1, width, SLOTS)
+        blocks = self.keys[layer][channel].view(sequences, heads, -1, width, SLOTS)[part].flatten(0, 1)
+        values = self.values[layer][channel].view(sequences, heads, -1, width)[part].flatten(0, 1)
         block_O, lane_O = runs.slots_O // SLOTS, runs.slots_O % SLOTS
         blocks[:, block_O, :, lane_O] = kept.keys[layer].permute(2, 0, 1).to(self.dtype)
-        self.values[layer][channel].view(sequences * heads, -1, width)[:, runs.slots_O] = kept.values[layer].to(
-            self.dtype
-        )
+        values[:, runs.slots_O] = kept.values[layer].to(self.dtype)
 
 
 class NativeLayers:
@@ -126,7 +125,7 @@ class NativeLayers:
     @classmethod
     def of(cls, model: Transformer, adapter: TemporalAdapter | None) -> "NativeLayers | None":
         """None where PyTorch must do it: unless all matrices are packed for it, and nothing hears a language model."""
-        if model.listens or model.config.inner_width % SLOTS:
+        if model.listens or (model.llama and model.config.inner_width % SLOTS):
             return None
         matrices = [model.head]
         parts = [part for block, beside, _ in model.stack(adapter) for part in (block, beside) if part is not None]
@@ -193,6 +192,7 @@ class NativeStep:
 
     def fill(self, x_TD: Tensor, sequence: int, texts: int) -> None:
         """Put one sequence's text and the places that follow it, in the layout's order, into the memory."""
+        assert not self.turns  # rows that turn are filled by PyTorch
         start = self.text - texts
         text_3S = torch.stack([torch.arange(start, self.text), torch.zeros(texts), torch.full((texts,), self.text)])
         images_C3P = self.plan.spots_C3P[:, :, : len(x_TD) - texts]
@@ -209,6 +209,7 @@ class NativeStep:
         self.call.logits = None if logits_NV is None else logits_NV.data_ptr()
         self.call.rows, self.call.texts = len(x_ND), texts
         self.layers.library.step(self.layers.model, self.call)
+        self.call.turn = self.call.own_turn = self.call.signal = None  # they are of these rows
 
 
 def step_name(model: Transformer) -> str:

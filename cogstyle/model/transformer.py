@@ -183,7 +183,8 @@ class Transformer(nn.Module):
         if not self.llama:
             positions_PD = self.embed_positions(positions_P, adapter)
             return lambda inputs, part, text=None: self.embed(inputs) + positions_PD[part]
-        start_B1D, first_P1 = self.caption(text_BS)[:, -1:], (positions_P % self.config.tokens == 0)[:, None]
+        assert text_BS is not None
+        start_B1D, first_P1 = self.caption(text_BS[:, -1:]), (positions_P % self.config.tokens == 0)[:, None]
 
         def embed(inputs: Tensor, part: slice | Tensor, text: Tensor | None = None) -> Tensor:
             starts = start_B1D if text is None else start_B1D[text, 0]

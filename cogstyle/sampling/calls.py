@@ -1,8 +1,8 @@
 """A pipeline called as those of other libraries are: seeds or generators in, videos, arrays or pictures out."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,6 +20,18 @@ from cogstyle.video import Video
 
 OUTPUTS = (None, "np", "pil", "pt")
 OnStepEnd = Callable[[Any, int, int, dict[str, Any]], Any]  # pipeline, tokens drawn, tokens in all, {"tokens": so far}
+
+
+def options_of(values: Mapping[str, Any], seed: int) -> Options:
+    """Options from their names.
+
+    Raises:
+        ConfigError: for an unknown name, or a value out of range.
+    """
+    known = {one.name for one in fields(Options)} - {"seed"}
+    unknown = sorted(set(values) - known)
+    require(not unknown, f"unknown option {', '.join(unknown)}; known are {', '.join(sorted(known | set(GIVEN)))}")
+    return Options(seed=seed, **values)
 
 
 def seeds_of(
@@ -114,7 +126,7 @@ class Calls(Models):
         rewritten = self.recaption(recaption)(prompts)
         seeds = seeds_of(len(prompts), num_videos_per_prompt, seed, generator)
         prompts = [one.drawn for one in rewritten for _ in range(num_videos_per_prompt)]
-        chosen = Options(seed=seeds[0] if seeds else 0, **values)
+        chosen = options_of(values, seeds[0] if seeds else 0)
         whole = bool(given.get("images") or given.get("videos"))
         for one, other in zip(prompts, seeds, strict=True):  # before a file is read
             pipe.check(one, replace(chosen, seed=other), whole=whole)

@@ -131,6 +131,8 @@ class NativeScorer:
     def fill(self, known_BFL: Tensor) -> None:
         """Prefill: every sequence alone, so that its numbers do not depend on the others."""
         model, known = self.model, self.plan.layout.known
+        if model.llama:
+            return self._fill_by_torch(known_BFL)
         positions_P = self.plan.layout.first(known).image_positions()
         inputs_RP = self.texts.rows(model.shift(known_BFL))
         for row, (ids_S, inputs_P) in enumerate(zip(self.texts.ids, inputs_RP, strict=True)):
@@ -138,6 +140,16 @@ class NativeScorer:
             text_SD = model.embed_text(ids_S[None])[0]
             image_PD = model.embed_image(inputs_P[None], positions_P, self.adapter)[0]
             self.step.fill(torch.cat([text_SD, image_PD]), row, len(ids_S))
+
+    def _fill_by_torch(self, known_BFL: Tensor) -> None:
+        plan, known_RFL, bias = self.plan, self.texts.rows(known_BFL), self.texts.row_bias
+        for row, ids in enumerate(self.texts.ids.split(1)):
+            memory = plan.memory(self.model, 1)
+            one = Texts(ids, bias=bias)
+            prefill(
+                self.model, one, known_RFL[row : row + 1], plan.layout.first(plan.layout.known), self.adapter, memory
+            )
+            self.step.memory.take(memory, row)
 
     def score(self, tokens_BP: Tensor, tries: Tries) -> Tensor:
         """Logits [N, V] of what is tried, guidance included."""
@@ -223,7 +235,7 @@ def scorer_for(
     """The native scorer where the weights are packed for it, else PyTorch's; texts and known frames are filled in."""
     layers = NativeLayers.of(model, adapter)
     native = None if layers is None else NativeScorer(model, texts, plan, adapter, layers)
-    if native is not None and fill is prefill and not model.llama:
+    if native is not None and fill is prefill:
         native.fill(known_BFL)
         return native
     memory = plan.memory(model, len(texts.ids))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cogstyle.bundle import Bundle, WeightFile
+from cogstyle.bundle import Bundle, WeightFile, holds_bundle
+from cogstyle.bundle.read import places
 from cogstyle.config import require
 from cogstyle.errors import ConfigError, PromptError
 from cogstyle.files import is_file, read_text, sha256
@@ -22,7 +23,7 @@ from cogstyle.sampling.rewriter import Rewriter
 AUTO, OFF = "auto", "off"
 KEYS = ("prompt", "rewritten")  # of a line of a .jsonl file
 # modules with `canonical(text)`, `restated(text)` and `lost(asked, drawn)`
-WORLDS = {"shapes": "cogstyle.shapes_world.facts"}
+WORLDS = {"shapes": "cogstyle.shapes_world.restating"}
 How = str | Path | Callable[[str], str]
 
 
@@ -62,7 +63,7 @@ class Recaption:
 
     Args:
         name: of the language model, the function or the file.
-        rewrite: a prompt -> its rewriting; raises PromptError if it has none.
+        rewrite: a prompt -> its rewriting; raises PromptError if it has none. `str`: there is none but by words.
         lines: rewritings of prompts by their order, instead.
         world: whose words are known, one of `WORLDS`, or none.
         makes_captions: all that it gives should be captions.
@@ -107,6 +108,8 @@ class Recaption:
             return Rewritten(asked, asked, self.name)
         if self.makes_captions and self.world is not None and (read := self.world.restated(asked)) is not None:
             return Rewritten(asked, Prompt.of(read, asked), self.world.__name__)  # no model reads it more surely
+        if rewrite is str:
+            return Rewritten(asked, asked, self.name)
         try:
             drawn = rewrite(asked)
         except PromptError as error:
@@ -125,7 +128,7 @@ def find_recaption(how: How | None, bundle: Bundle) -> Recaption:
         how: "auto" (the language model that the bundle has or names), "off", the folder of a language model, a file of
             rewritings (.jsonl: objects with `prompt` and `rewritten`; any other: a line a prompt), `module:function`,
             `file.py:function`, or in Python a function, which takes a prompt and gives its rewriting; None: "auto" if
-            that language model is there, else "off".
+            that language model is there or the bundle's world is known, whose words are read; else "off".
 
     Raises:
         ConfigError: if there is none.
@@ -135,11 +138,14 @@ def find_recaption(how: How | None, bundle: Bundle) -> Recaption:
     if callable(how):
         return Recaption(getattr(how, "__qualname__", type(how).__name__), _checked(how, "function"), world=world)
     named = _named(bundle)
-    usual = AUTO if named is not None and named.exists() else OFF
-    name = usual if how is None else str(how)
+    if how is None and named is not None and not named.exists():
+        named, how = None, None if world else OFF
+    name = (AUTO if named is not None or world else OFF) if how is None else str(how)
     if name == OFF:
         return Recaption(OFF, str)
     require(bool(name.strip()), "recaption is empty; give auto, a folder, a file or a function")
+    if name == AUTO and named is None and world:
+        return Recaption(WORLDS[world], str, world=world, makes_captions=True)
     if name == AUTO:
         lacks = "names no language model that rewrites prompts; give a folder, a function or a file"
         require(named is not None, f"bundle {bundle.name} {lacks}")
@@ -160,7 +166,8 @@ def _named(bundle: Bundle) -> Path | None:
     if bundle.has(WeightFile.LANGUAGE_MODEL):
         return bundle.folder
     named = str(bundle.manifest.get("recaption", ""))
-    return bundle.folder / Path(named).expanduser() if named else None
+    beside = bundle.folder / Path(named).expanduser()
+    return next((place for place in (beside, *places(named)) if holds_bundle(place)), beside) if named else None
 
 
 def _checked(function: Callable[[str], Any], name: str) -> Callable[[str], str]:

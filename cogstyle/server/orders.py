@@ -94,7 +94,8 @@ def read_order(values: Mapping[str, Any], models: Mapping[str, Model], *, longes
     side = model.pipe.bundle.tokenizer_config.image_size
     names = [f"images[{number}]" if whole else "input_reference" for number in range(len(sent))]
     pictures = [read_sent(one, side, name) for one, name in zip(sent, names, strict=True)]
-    notes = tuple(model.pipe.untrained(fields.prompt, options, whole=whole))
+    told = model.pipe.recaption(None)([fields.prompt])[0]  # as the worker does
+    notes = (*filter(None, [told.note]), *model.pipe.untrained(told.drawn, options, whole=whole))
     frames = (keyframes - 1) * 2**levels + 1
     job = Job(model.name, fields.prompt, options, len(sent), (keyframes - 1) / rate, size, frames, notes)
     return Order(job, pictures)

@@ -3,8 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import permutations, product
 from typing import Any
@@ -13,11 +12,11 @@ from cogstyle.errors import ConfigError
 from cogstyle.shapes_world import world
 from cogstyle.shapes_world.judge import parse
 from cogstyle.shapes_world.phrasings import verb_forms, words
-from cogstyle.shapes_world.vocabulary import ADJECTIVES, FILLERS, HEARD, VERTICAL
+from cogstyle.shapes_world.vocabulary import ADJECTIVES, HEARD, VERTICAL
 
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 TOWARDS = ("向", "往", "朝")  # before a direction in Chinese
-SPELT, LEAST = 0.8, 4  # likeness to a known word, and letters, from which one counts as misspelt
+LEAST = 4  # letters from which a word counts as misspelt
 MOST = 4  # actors
 Lexicon = Mapping[tuple[str, ...], tuple[str, Any]]  # words (in Chinese letters) -> kind and value
 
@@ -39,17 +38,12 @@ class Said:
 
 @dataclass
 class Facts:
-    """What a text says; `rest` are the words that say nothing, `unread` those of them that might.
-
-    `dropped` are values that gave way to another one, as where somebody is red and blue.
-    """
+    """What a text says; `unread` are the words that say nothing to the world."""
 
     actors: list[Said] = field(default_factory=list)
     speeds: set[str] = field(default_factory=set)
     background: str | None = None
     unread: list[str] = field(default_factory=list)
-    rest: list[str] = field(default_factory=list)
-    dropped: set[str | None] = field(default_factory=set)
 
 
 def canonical(text: str) -> bool:
@@ -94,28 +88,6 @@ def lost(asked: str, drawn: str) -> str:
     return min(orders, key=len)
 
 
-def restated(text: str) -> str | None:
-    """The caption of what a text says, if all of its words can be read and say one thing of each actor."""
-    facts, language = read(text), _language(text)
-    if (
-        facts.dropped
-        or not _between(language).issuperset(facts.rest)
-        or not 0 < len(facts.actors) <= 2
-        or len(facts.speeds) > 1
-    ):
-        return None
-    actors = []
-    for one in facts.actors:
-        action = one.action or ("circle" if one.direction in world.TURNS else one.direction and "move")
-        if not (one.colour and one.shape and action) or one.direction not in world.DIRECTIONS.get(action, (None,)):
-            return None
-        actors.append(world.Actor(one.colour, one.shape, action, one.direction, one.size, 0.15, 0.5, 0.5))
-    speed, ground = next(iter(facts.speeds), None), facts.background
-    scene = world.Scene(ground or "black", tuple(actors), world.DURATIONS[speed], speed, language, ground is not None)
-    caption = world.caption(scene)
-    return caption if canonical(caption) and not lost(text, caption) else None
-
-
 def _names(facts: Facts) -> str:
     return " and ".join(map(str, facts.actors)) or "no shape of the shapes world"
 
@@ -148,33 +120,45 @@ def plain(text: str) -> str:
 
 def read(text: str) -> Facts:
     """What a text in English or Chinese says."""
-    language = _language(text)
+    language = language_of(text)
     found = WORD.findall(plain(text)) if language == "en" else re.findall(r"\w", plain(text))
-    facts, lexicon = Facts(), _lexicon(language)
+    facts, lexicon = Facts(), lexicon_of(language)
     if language == "en":
         found = [_spelt(word) for word in found]
-    found, speeds = _scan(found, {key: said for key, said in lexicon.items() if said[0] == "speed"})
+    found, speeds = scan(found, {key: said for key, said in lexicon.items() if said[0] == "speed"})
     facts.speeds = {value for _, value in speeds}
-    rest, said = _scan(found, lexicon)
-    facts.rest = rest
+    rest, said = scan(found, lexicon)
     if language == "en":
         facts.unread = [word for word in rest if word not in _known()]
     _assemble(facts, said)
     return facts
 
 
-def _language(text: str) -> str:
+def language_of(text: str) -> str:
+    """The language that a text is read in."""
     return "zh" if re.search(r"[\u4e00-\u9fff]", text) else "en"
 
 
 def _spelt(word: str) -> str:
-    """The known word that an unknown one stands for, if it is like one."""
+    """The known word that an unknown one stands for: a letter lacks, is too many, or changed places with the next."""
     if word in _known() or len(word) < LEAST:
         return word
-    return next(iter(get_close_matches(word, _known(), 1, SPELT)), word)
+    return next((known for known in sorted(_known()) if _slipped(word, known)), word)
 
 
-def _scan(found: list[str], lexicon: Lexicon) -> tuple[list[str], list[tuple[str, Any]]]:
+def _slipped(word: str, known: str) -> bool:
+    if word[0] != known[0] or abs(len(word) - len(known)) > 1:
+        return False
+    if len(word) == len(known):
+        places = [n for n, pair in enumerate(zip(word, known, strict=True)) if pair[0] != pair[1]]
+        return (
+            len(places) == 2 and places[1] == places[0] + 1 and word[places[0]] == known[places[1]] != word[places[1]]
+        )
+    long, short = sorted((word, known), key=len, reverse=True)
+    return any(long[:n] + long[n + 1 :] == short for n in range(len(long)))
+
+
+def scan(found: list[str], lexicon: Lexicon) -> tuple[list[str], list[tuple[str, Any]]]:
     """What the longest phrases say, in order; and the words that are in none."""
     rest, said, at = [], [], 0
     longest = max(map(len, lexicon))
@@ -223,37 +207,16 @@ def _assemble(facts: Facts, said: list[tuple[str, Any]]) -> None:
         if actor.action == "move" and actor.direction in world.TURNS:
             actor.action = "circle"
     facts.actors = unique
-    kept = {value for actor in unique for value in asdict(actor).values()} | {facts.background, "move", None}
-    facts.dropped = {value for kind, one in said if kind != "side" for value in _values(one)} - kept
-
-
-def _values(said: str | tuple[str | None, str | None]) -> tuple[str | None, ...]:
-    return (said,) if isinstance(said, str) else said
 
 
 @lru_cache(maxsize=1)
 def _known() -> frozenset[str]:
     """Every English word that is understood."""
-    return frozenset(word for key in _lexicon("en") for word in key) | words("en") | FILLERS
+    return frozenset(word for key in lexicon_of("en") for word in key) | words("en")
 
 
 @lru_cache(maxsize=2)
-def _between(language: str) -> frozenset[str]:
-    """Words (Chinese: characters) that only hold others together."""
-    of = HEARD[language]
-    texts = [
-        *of.places,
-        *of.grounds,
-        *of.joins,
-        *of.beside,
-        *(part for each in (*of.moving, *of.resting) for part in each),
-    ]
-    found = (re.sub(r"\{.*?\}", " ", text) for text in texts)
-    return FILLERS | {word for text in found for word in (WORD.findall(text) if language == "en" else text)}
-
-
-@lru_cache(maxsize=2)
-def _lexicon(language: str) -> Lexicon:
+def lexicon_of(language: str) -> Lexicon:
     """What phrases say, whole motions and their parts."""
     of = HEARD[language]
     found: dict[str, tuple[str, Any]] = {}

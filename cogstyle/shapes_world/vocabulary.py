@@ -281,9 +281,11 @@ def _heard(of: Language, also: Also) -> Language:
 HEARD = {"en": _heard(ENGLISH, _ALSO), "zh": _heard(CHINESE, _ALSO_CHINESE)}
 # Verbs that say where something moves themselves, and words that say nothing of a scene.
 VERTICAL: Mapping[str, Forms] = {"up": ("*rise", "*ascend", "*climb"), "down": ("*fall", "*drop", "*descend", "*sink")}
-_FILLERS = """
-a an is are that across air along all animation around away canvas clip create draw frame generate gently into it its
-just make me moment off please scene screen shape shapes some then there this time two very way whole with
-一 个 只 颗 枚 条 块 张 段 有 正 在 着 了 的 地 得 请 画 视 频 里 中 这 那 两
-"""
-FILLERS = frozenset(_FILLERS.split())
+FILLERS: Mapping[str, Forms] = {
+    "en": (
+        *("a", "an", "the", "is", "that", "just", "please", "gently", "across", "all the way", "across the screen"),
+        *("a video of", "a clip of", "an animation of", "video of", "in this video", "there is", "into the air"),
+        *("show", "show me", "make", "draw", "create", "generate", "is shown"),
+    ),
+    "zh": ("一个", "一只", "一颗", "一枚", "一块", "有", "有一个", "正在", "正", "在", "的", "视频里", "请画"),
+}

@@ -119,9 +119,10 @@ class Batches:
         rows: to train and to validate on, by kind.
         caption_dropout: share of the samples without caption, so that guidance has its unconditional half.
         alone: share of the samples without caption that hear the language model, and of those with it that do not.
-        resampling: of what the model sees in training.
         mix, curriculum: what `groups` came from, if several take turns; `steps` is the length of the run.
     """
+
+    resampling: Resampling | None = None  # of what the model sees in training
 
     def __init__(
         self,
@@ -131,13 +132,12 @@ class Batches:
         seed: int,
         caption_dropout: float,
         alone: float = 0.0,
-        resampling: Resampling | None = None,
         mix: MixConfig | None = None,
         steps: int = 1,
         curriculum: CurriculumConfig | None = None,
     ) -> None:
         self.groups, self.rows, self.seed, self.dropout = groups, rows, seed, caption_dropout
-        self.alone, self.resampling = alone, resampling
+        self.alone = alone
         self.mixed = mix is not None or curriculum is not None or len(groups) > 1
         self.images, self.steps, self.curriculum = None if mix is None else mix.images, steps, curriculum
         self.shown = next((group for group in groups if group.layout.frames > 1), groups[0])  # in pictures

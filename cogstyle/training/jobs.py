@@ -197,9 +197,9 @@ def _transformer_job(recipe: ImageRecipe | AdapterRecipe, folder: Path, options:
         options |= {"frames": config.frames, "sizes": sizes_of(groups, pixels)}
         rows = recipe.data.read(kinds_of(groups), encoding(source, model.vqvae, **options))
         given: dict[str, Any] = {"seed": recipe.seed, "caption_dropout": recipe.data.caption_dropout}
-        if recipe.resample:
-            given["resampling"] = resampling(source, recipe.resample)
         batches = Batches(groups, rows, mix=mix, curriculum=curriculum, steps=recipe.optim.steps, **given)
+        if recipe.resample:
+            batches.resampling = resampling(source, recipe.resample)
     return TransformerJob(model, batches, target, train_all=train_all, new_only=new_only)
 
 

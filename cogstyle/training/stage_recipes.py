@@ -53,6 +53,7 @@ class ImageRecipe(StageRecipe):
         require(self.preset is None or self.model is None, "preset and [model] exclude each other")
         require(self.start is not None or not self.frozen, "frozen needs a start: the bundle that has the image model")
         require(self.start is not None or self.train is None, 'train "new" needs a start: a bundle that has grown')
+        require(not (self.frozen and self.resample), "frozen and resample exclude each other: nothing trains")
         if self.curriculum is not None:
             self.curriculum.check(self.task, steps=self.optim.steps, train_all=True)
 

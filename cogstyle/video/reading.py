@@ -19,7 +19,9 @@ from cogstyle.pictures import LARGEST, is_picture, naming, read_frames, read_pic
 from cogstyle.video.appearance import deinterlaced, pixels_of, upright
 from cogstyle.video.frames import square
 
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif", ".webp")  # how names of videos often end
+# how names of videos end
+COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif", ".webp", ".apng", ".mpg", ".mpeg")
+VIDEOS = (*COMMON, ".wmv", ".flv", ".3gp", ".ogv", ".ogg", ".mxf", ".nut", ".ivf", ".dv", ".y4m")
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,yuv4mpegpipe"  # none that leads to other files
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}  # the file is opened here, FFmpeg opens nothing
 ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that do not leave out what is transparent, as FFmpeg's own do

@@ -38,6 +38,7 @@ def test_a_grown_bundle_draws_the_same_file(debug_bundle, before, tmp_path, caps
     assert new.model_config.layers == (2 if part == "adapter" else 4)
     meta = read_tensors(new.file("keyframes.safetensors"))[1]
     assert meta["base_sha256"] == new.sha256("image.safetensors")
+    assert new.manifest["world"] == old.manifest["world"] == "shapes"  # prompts are rewritten alike
     assert main(["inspect", str(grown)]) == 0 and "2 grown layers, behind layers" in capsys.readouterr().out
     assert main(["grow", str(grown), "--bypass", "--out", str(back), "--quiet"]) == 0
     assert Bundle(back).hashes() == old.hashes() and Bundle(back).model_config == old.model_config

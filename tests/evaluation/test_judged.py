@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import cogstyle
 from cogstyle.cli.main import main
 from cogstyle.errors import ConfigError
 from cogstyle.evaluation.judged import Evaluation, read_asked
@@ -196,3 +197,17 @@ def test_from_the_command_line(debug_bundle, judge_file, tmp_path, capsys):
         assert main([*command, *extra]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_prompts_are_rewritten_as_by_sampling(debug_bundle, tmp_path, monkeypatch):
+    """The judge is asked as the prompt says; the report says what was drawn; off draws it as it stands."""
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "red ball goes right", "seed": 3}\n')
+    judge = Judge("mine", lambda frames, times, asked: {"right": asked["prompt"] == "red ball goes right"}, "")
+    pipe, asked = cogstyle.load(debug_bundle), read_asked(tmp_path / "prompts.jsonl")
+    drawn, sample = [], pipe.sample
+    monkeypatch.setattr(pipe, "sample", lambda prompts, *rest: drawn.append(list(prompts)) or sample(prompts, *rest))
+    for how, expected in ((None, "a red circle moves right"), ("off", "red ball goes right")):
+        made = Evaluation(pipe, judge, Options(levels=0), recaption=how).run(asked, tmp_path / f"report-{how}")
+        (clip,) = made["parts"]["clips"]["clips"]
+        assert drawn.pop() == [expected] and clip["holds"]["all"] == 1.0
+        assert clip.get("drawn") == (None if how == "off" else expected)

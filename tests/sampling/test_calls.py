@@ -53,6 +53,7 @@ class TestCalls:
             ({"generator": torch.Generator(), "seed": 3}, ConfigError, "seed and generator exclude"),
             ({"seed": [-1]}, ConfigError, "seed -1 must be 0 or more"),
             ({"output_type": "gif"}, ConfigError, "output_type 'gif' must be"),
+            ({"framerate": 2}, ConfigError, "unknown option framerate; known are "),
             ({"negative_prompt": 3}, ConfigError, "negative_prompt must be a text"),
             ({"negative_prompt": "blue", "guidance": 1.0}, ConfigError, "has no effect without guidance"),
             ({"negative_prompt": "blue " * 99, "guidance": 2.0}, PromptError, "the text span holds"),

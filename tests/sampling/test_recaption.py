@@ -102,11 +102,20 @@ def test_a_prompts_file(shapes, capsys):
 
 
 def test_the_bundle_names_its_language_model(shapes, tmp_path):
-    with pytest.raises(CogstyleError, match="bundle bundle names no language model"):
-        find_recaption("auto", Bundle(shapes))
+    for how in ("auto", None):  # its world is known: words are read without one
+        found = find_recaption(how, Bundle(shapes))(["red ball goes right", "a red circle dances"])
+        assert [one.drawn for one in found] == [CAPTION, "a red circle dances"] and not found[1].refused
+        assert found[0].by == "cogstyle.shapes_world.restating"
     update_bundle(shapes, {}, recaption="../other")
     with pytest.raises(CogstyleError, match=r"no bundle '.*bundle/\.\./other'"):
         find_recaption("auto", Bundle(shapes))
+    assert find_recaption(None, Bundle(shapes)).name == "cogstyle.shapes_world.restating"
+    update_bundle(shapes, {}, recaption="rewriter")  # on the shelf
+    assert "rewriter" in find_recaption("auto", Bundle(shapes)).name
+    update_bundle(shapes, {}, recaption="", world="")
+    with pytest.raises(CogstyleError, match="bundle bundle names no language model"):
+        find_recaption("auto", Bundle(shapes))
+    assert find_recaption(None, Bundle(shapes)).name == "off"
 
 
 def test_the_shipped_language_model_rewrites_what_it_can():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cogstyle.shapes_world.facts import canonical, lost, restated
+from cogstyle.shapes_world.facts import canonical, lost
 from cogstyle.shapes_world.pairs import KINDS, LANGUAGES, held_back_pairs
 
 
@@ -12,7 +12,7 @@ def test_every_phrasing_keeps_its_caption_and_no_other(kind, language):
     pairs = held_back_pairs(kind, language, 40)
     for (said, caption), (_, other) in zip(pairs, pairs[1:] + pairs[:1], strict=True):
         assert lost(said, caption) == ""
-        assert canonical(caption) and restated(said) == caption
+        assert canonical(caption)
         assert caption == other or lost(said, other)
 
 
@@ -69,44 +69,3 @@ def test_captions_are_known_to_the_letter():
         "a red circle and a blue ring grows",
     ):
         assert not canonical(text)
-
-
-@pytest.mark.parametrize(
-    "asked, caption",
-    [
-        ("a red circle moves from left to right", "a red circle moves right"),
-        ("video of a green star flying upwards", "a green star moves up"),
-        ("a blue square travelling from top to bottom", "a blue square moves down"),
-        ("the red ball falls", "a red circle moves down"),
-        ("A scarlet disk slides across to the right!", "a red circle moves right"),
-        ("a small red ring jumping up and down", "a small red ring bounces"),
-        ("purple cross rotates clockwise, white background", "a purple cross circles clockwise on a white background"),
-        ("a big yellow ring that just sits there", "a large yellow ring stays still"),
-        ("a yellow star is blinking", "a yellow star disappears and comes back"),
-        ("小红圆慢慢地向上移动", "一个小红色圆形慢慢地向上移动"),
-        ("红色圆形从左往右移动", "一个红色圆形向右移动"),
-        ("蓝色方块慢慢变大", "一个蓝色正方形慢慢地变大"),
-    ],
-)
-def test_what_is_read_in_other_words(asked, caption):
-    assert restated(asked) == caption
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        *("a red circle dances", "a cat runs", "a pink square moves left", "a circle moves", "a red circle", ""),
-        *("a red circle is not growing", "no red circle moves left", "a red circle does not move right"),
-        *("a red circle moves left and then grows", "a red circle moves up and left", "a big small red circle grows"),
-        *("a red and blue circle moves left", "three red circles grow", "a red circle grows to the left"),
-        *(
-            "a red circle moves slowly and a blue star moves left fast",
-            "红球不向右移动",
-            "粉色的方块变大",
-            "一只猫在跑",
-        ),
-    ],
-)
-def test_what_cannot_be_read_for_sure(asked):
-    """Another word, no, several things of one actor: nothing is said for it."""
-    assert restated(asked) is None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from cogstyle.config import SamplingConfig
+from cogstyle.sampling.recaption import Recaption
 from cogstyle.shapes_world import world
 from cogstyle.video import Video
 
@@ -47,6 +48,9 @@ class Truth:
 
     def check(self, prompt, options):
         assert prompt in self.scenes
+
+    def recaption(self, how):
+        return Recaption("off", str)
 
     def sample(self, prompts, seeds, options):
         self.calls.append(asdict(options))
