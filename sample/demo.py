@@ -1,9 +1,11 @@
-"""Sample the three prompts beside this file into demo/, a video and a contact sheet of each."""
+"""Sample the prompts beside this file into demo/, a video and a contact sheet of each."""
 
 import sys
 from pathlib import Path
 
 from cogstyle.cli.main import main
 
-PROMPTS = Path(__file__).with_name("prompts.jsonl")
-sys.exit(main(["sample", "--prompts", str(PROMPTS), "--out", "demo", "--sheet"]))
+HERE = Path(__file__).parent
+for file, bundle in (("prompts.jsonl", "shapes"), ("zoo.jsonl", "zoo")):
+    if status := main(["sample", "--prompts", str(HERE / file), "--bundle", bundle, "--out", "demo", "--sheet"]):
+        sys.exit(status)
