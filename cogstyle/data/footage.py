@@ -124,8 +124,8 @@ def resize(square_HWC: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(square_HWC), (size, size), interpolation=cv2.INTER_AREA)
 
 
-def files_of(source: Path) -> list[Path]:
-    """The pictures and videos below a folder or in a manifest, by name.
+def files_of(source: Path, say: Callable[[str], Any] = lambda text: None) -> list[Path]:
+    """The pictures and videos below a folder or in a manifest, by name; of very many some, evenly, which is said.
 
     Raises:
         ConfigError: if there are none.
@@ -141,8 +141,14 @@ def files_of(source: Path) -> list[Path]:
         found = [manifest.folder / entry.video for entry in manifest.entries if entry.video]
         require(bool(found), f"footage {source} names no pictures and no videos")
     paths = sorted(set(found))
-    videos = [path for path in paths if path.suffix.lower() in VIDEOS]
-    return _thin([path for path in paths if path not in set(videos)], MOST_PICTURES) + _thin(videos, MOST_CLIPS)
+    videos = {path for path in paths if path.suffix.lower() in VIDEOS}
+    taken = _thin([path for path in paths if path not in videos], MOST_PICTURES) + _thin(sorted(videos), MOST_CLIPS)
+    if len(taken) < len(paths):
+        limits = f"{MOST_PICTURES:,} pictures and {MOST_CLIPS:,} videos"
+        say(
+            f"footage {source}: {len(taken):,} of {len(paths):,} files are taken, evenly; a source has at most {limits}"
+        )
+    return taken
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -165,7 +171,7 @@ class Squares:
         self, source: Path, *, size: int, cache: Path, quiet: bool = True, say: Callable[[str], Any] = tqdm.write
     ) -> None:
         self.source, self.size = source, size
-        paths = files_of(source)
+        paths = files_of(source, say)
         stats = [(str(path), *stamp(path)) for path in paths]
         folder = cache / f"footage-{fingerprint('squares 1', size, ZOOM, stats)}"
         folder.mkdir(parents=True, exist_ok=True)

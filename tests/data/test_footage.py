@@ -127,3 +127,13 @@ def test_footage_without_pictures_is_refused(files, message, tmp_path):
     assert "\n" not in str(refused.value)
     with pytest.raises(ConfigError, match="does not exist"):
         footage(tmp_path / "nothing", cache=tmp_path / "cache")
+
+
+def test_of_too_many_files_some_are_taken_evenly_which_is_said(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cogstyle.data.footage.MOST_PICTURES", 7)
+    said = []
+    source = Squares(folder, size=SIZE, cache=tmp_path, say=said.append)
+    assert len(source.items) == 7
+    assert said == [
+        f"footage {folder}: 7 of 20 files are taken, evenly; a source has at most 7 pictures and 2,000 videos"
+    ]
