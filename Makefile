@@ -10,7 +10,7 @@ TWO := -n 2 --dist loadfile
 
 .PHONY: demo test test-fast test-icetk bench check format dist matrix clean
 
-demo: $(READY)  ## sample three prompts with the shipped weights into demo/
+demo: $(READY)  ## sample four prompts with the shipped weights into demo/
 	$(BIN)/python sample/demo.py
 
 test: $(TESTS_READY)  ## run all tests, in two processes

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+import cogstyle
+from cogstyle.sampling.options import Options
+
 ZOO = Path(__file__).parents[2] / "train" / "zoo"
 sys.path.insert(0, str(ZOO))
-scenes, nouns, drawing = (importlib.import_module(name) for name in ("scenes", "nouns", "drawing"))
+scenes, nouns, drawing, judge_networks = map(importlib.import_module, ("scenes", "nouns", "drawing", "judge_networks"))
 sys.path.remove(str(ZOO))
 
 PLAIN = [scenes.draw_scene(seed) for seed in range(400)]
@@ -130,3 +133,15 @@ def test_a_font_without_colours_is_refused(content, said, tmp_path):
     assert found.returncode == 2 and said in found.stderr and found.stderr.count("\n") == 1
     assert "plain.ttf" in found.stderr and "fonts-noto-color-emoji" in found.stderr and not (tmp_path / "zoo").exists()
     assert not (tmp_path / "zoo").exists()
+
+
+def test_the_shipped_bundle_knows_its_grounds():
+    """First frames of captions, read by the judge's networks: somebody is there, on the ground that was asked for."""
+    pipe, eye = cogstyle.load("zoo"), judge_networks.load()
+    grounds = ("on grass", "on the sea", "on sand", "on snow", "under a night sky")
+    prompts = [f"a {noun} moves right {ground}" for ground in grounds for noun in ("panda", "rabbit")]
+    drawn = pipe.sample(prompts, list(range(len(prompts))), Options(levels=0))
+    found, shown = zip(*(eye.look(video.frames[:1]) for video in drawn), strict=True)
+    assert sum(len(each[0]) > 0 for each in found) >= 7
+    wanted = np.repeat([list(scenes.BACKGROUNDS).index(name) for name in ("meadow", "sea", "sand", "snow", "night")], 2)
+    assert (np.stack(shown).argmax(1) == wanted).sum() >= 9
