@@ -62,7 +62,8 @@ def read_frames(path: Path) -> Iterator[tuple[np.ndarray, float | None]]:
     size = None
     for frame, seconds in _folder(path) if path.is_dir() else _animation(path):
         if size not in (None, frame.shape):
-            raise MediaError(f"cannot read video {path}: it has frames of several sizes")
+            sizes = " and ".join(f"{one[1]} x {one[0]}" for one in (size, frame.shape))
+            raise MediaError(f"cannot read video {path}: it has frames of several sizes ({sizes})")
         size = frame.shape
         yield frame, seconds
     if size is None:

@@ -71,7 +71,8 @@ class Film:
             self.length, self.rate, self.codec, shape = 0, video.rate, video.codec, None
             for frame in video.frames():
                 if shape not in (None, frame.shape):
-                    raise MediaError(f"cannot read video {self.path}: its frames are of several sizes")
+                    sizes = " and ".join(f"{one[1]} x {one[0]}" for one in (shape, frame.shape))
+                    raise MediaError(f"cannot read video {self.path}: its frames are of several sizes ({sizes})")
                 shape = frame.shape
                 self.length += 1
                 yield frame

@@ -95,7 +95,7 @@ class Gate:
         """
         declared = headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdecimal()):
-            raise Refused(400, "Content-Length is no number")
+            raise Refused(400, f"Content-Length {declared!r:.40} is no number")
         size = 0
         if int(declared) > self.largest:
             if "expect" not in headers and int(declared) <= PATIENCE * self.largest:

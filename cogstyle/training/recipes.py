@@ -59,7 +59,7 @@ class TextRecipe(Recipe):
         given = {"[data]": self.data, "model": self.model, "preset": self.preset}
         several = [name for name, value in given.items() if value is not None]
         require(len(several) <= 1, f"{' and '.join(several)} exclude each other: a text tokenizer comes from one")
-        require(self.size is None or self.base is not None, "size has no effect without base")
+        require(self.size is None or self.base is not None, f"size {self.size} has no effect without base")
 
 
 @dataclass(frozen=True, kw_only=True)

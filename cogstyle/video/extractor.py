@@ -47,7 +47,10 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         require(self.size > 0, f"size {self.size} must be positive")
         require(self.low < self.high, f"low {self.low} must be below high {self.high}")
-        require(len(self.mean) in (0, 3) and len(self.std) in (0, 3), "mean and std need three numbers each, or none")
+        require(
+            len(self.mean) in (0, 3) and len(self.std) in (0, 3),
+            f"mean {self.mean} and std {self.std} need three numbers each, or none",
+        )
         for name, known in (
             ("axes", ("BCFHW", "BFCHW")),
             ("pick", ("first", "even")),
