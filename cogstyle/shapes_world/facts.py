@@ -10,7 +10,7 @@ from typing import Any
 
 from cogstyle.errors import ConfigError
 from cogstyle.shapes_world import world
-from cogstyle.shapes_world.judge import parse
+from cogstyle.shapes_world.captions import parse
 from cogstyle.shapes_world.phrasings import verb_forms, words
 from cogstyle.shapes_world.vocabulary import ADJECTIVES, HEARD, VERTICAL
 

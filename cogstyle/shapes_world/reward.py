@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cogstyle.shapes_world.alignment import ATTRIBUTES, judge_reading
+from cogstyle.shapes_world.captions import parse
 from cogstyle.shapes_world.colours import off_palette
-from cogstyle.shapes_world.judge import parse
 from cogstyle.shapes_world.reader import read_clip
 
 OFF_PALETTE = 0.5  # what the share of the actors' pixels costs that no colour of the palette explains

@@ -13,7 +13,7 @@ from cogstyle.evaluation.judged import Evaluation, read_asked
 from cogstyle.evaluation.judges import Judge, find_judge
 from cogstyle.sampling.pipeline import Options
 from cogstyle.shapes_world import world
-from cogstyle.shapes_world.judge import parse
+from cogstyle.shapes_world.captions import parse
 from cogstyle.video import Video
 from tests.shapes_world.truth import Truth
 
@@ -211,3 +211,14 @@ def test_prompts_are_rewritten_as_by_sampling(debug_bundle, tmp_path, monkeypatc
         (clip,) = made["parts"]["clips"]["clips"]
         assert drawn.pop() == [expected] and clip["holds"]["all"] == 1.0
         assert clip.get("drawn") == (None if how == "off" else expected)
+
+
+@pytest.mark.parametrize("asked", [{"prompt": "the red ball moves right!"},
+                                   {"prompt": "red, to the right", "caption": "a red circle moves right"}])  # fmt: skip
+def test_the_shapes_judge_reads_prompts_in_other_words(asked):
+    scene = parse("a red circle moves right")
+    times = [k / 8 for k in range(17)]
+    video = Video(world.render_clip(replace(scene, duration=2.0), times, 64), 8.0)
+    assert find_judge("shapes")(video, asked).all == 1.0
+    with pytest.raises(ConfigError, match="no caption of the shapes world"):
+        find_judge("shapes")(video, {"prompt": "red, to the right"})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cogstyle.shapes_world import phrasings, rows, vocabulary, world
-from cogstyle.shapes_world.judge import parse
+from cogstyle.shapes_world.captions import parse
 from cogstyle.training.sources import PhrasedCaptions, SceneData
 
 SHAPES = {
