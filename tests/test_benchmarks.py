@@ -90,6 +90,16 @@ def test_gpu_step(capsys, monkeypatch):
     assert len(found) == 1 + 2 * 5 + 1 and all(value > 0 for value in found.values())
 
 
+def test_llama_step(capsys, monkeypatch):
+    """On the smallest model; both ways are timed in every kind of weights."""
+    script = runpy.run_path(str(BENCHMARKS / "llama_step.py"))
+    threads = torch.get_num_threads()
+    monkeypatch.setitem(script["main"].__globals__, "CONFIG", MODELS["llama-debug"])
+    script["main"](["--runs", "1"])
+    torch.set_num_threads(threads)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["float32", "bfloat16", "int8"]
+
+
 def test_precision(debug_bundle, capsys):
     found = runpy.run_path(str(BENCHMARKS / "precision.py"))["main"]([str(debug_bundle), "--count", "1"])
     errors = {kind: figures["rms error of logits"] for kind, figures in found.items()}
