@@ -12,6 +12,7 @@ from cogstyle.shapes_world import world
 from cogstyle.shapes_world.facts import WORD, Lexicon, canonical, language_of, lexicon_of, lost, plain, scan
 from cogstyle.shapes_world.vocabulary import FILLERS, HEARD
 
+LETTER = re.compile(r"\w")
 LOOKS = ("colour", "size")
 PLACES = {"en": ("on {b}", "against {b}"), "zh": ()}  # more ways to say a background
 COMING_BACK = re.compile(r"back|again|return|re-?appear|blink|现|出|回|闪")
@@ -20,8 +21,7 @@ COMING_BACK = re.compile(r"back|again|return|re-?appear|blink|现|出|回|闪")
 def restated(text: str) -> str | None:
     """The caption of a text in English or Chinese, or None if it cannot be read for sure."""
     language = language_of(text)
-    letters = WORD.findall(plain(text)) if language == "en" else re.findall(r"\w", plain(text))
-    rest, said = scan(letters, _sure(language))
+    rest, said = scan(_cut(text, language), _sure(language))
     kinds = [kind for kind, _ in said]
     if rest or kinds.count("shape") != 1 or "direction" in kinds[: kinds.index("shape")]:  # "a right triangle"
         return None
@@ -31,6 +31,10 @@ def restated(text: str) -> str | None:
         if late or name == "unsure" or found.setdefault(name, value) != value:
             return None
     return _caption(found, text, language)
+
+
+def _cut(text: str, language: str) -> list[str]:
+    return (WORD if language == "en" else LETTER).findall(plain(text))
 
 
 def _caption(found: dict[str, str], text: str, language: str) -> str | None:
@@ -60,7 +64,6 @@ def _each(said: list[tuple[str, object]]) -> Iterator[tuple[str, str]]:
 def _sure(language: str) -> Lexicon:
     """Phrases that mean one thing: a background is said by more than its colour."""
     of = HEARD[language]
-    cut = WORD.findall if language == "en" else list
     known = {key: said for key, said in lexicon_of(language).items() if said[0] != "background"}
     grounds = {
         form.format(b=colour): name
@@ -68,6 +71,5 @@ def _sure(language: str) -> Lexicon:
         for colour in of.colours[name]
         for form in (*of.places, *of.grounds, *PLACES[language])
     }
-    known |= {tuple(WORD.findall(plain(key)) if language == "en" else re.findall(r"\w", key)): ("background", name)
-              for key, name in grounds.items()}  # fmt: skip
-    return known | {tuple(cut(plain(form))): ("filler", form) for form in FILLERS[language]}
+    known |= {tuple(_cut(key, language)): ("background", name) for key, name in grounds.items()}
+    return known | {tuple(_cut(form, language)): ("filler", form) for form in FILLERS[language]}
